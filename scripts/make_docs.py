@@ -1,0 +1,144 @@
+"""Write the reference pages that come out of the code: docs/cli.md, docs/recipe.md and docs/errors.md.
+
+    python scripts/make_docs.py           writes them
+    python scripts/make_docs.py --check   exits 1 and names the pages that are out of date
+
+Notable: the pages are read off the command objects, the recipe's fields and the error classes, so they cannot say
+what the code does not do.
+"""
+
+import argparse
+import inspect
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from tunesmith.cli.main import PANELS, app
+from tunesmith.core import errors, strict_yaml
+from tunesmith.core.recipe import Recipe
+from tunesmith.core.sentences import expected, leaves
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTE = "<!-- Written by scripts/make_docs.py; change the code and run it again. -->"
+
+
+def cli_page() -> str:
+    """Every verb with its arguments, options and examples."""
+    group: Any = typer.main.get_command(app)
+    lines = ["# The command line", "", NOTE, "", group.help, "", *_options(group), "", *_examples(group.epilog), ""]
+    for panel, verbs in PANELS.items():
+        lines += [f"## {panel}", ""]
+        for verb in verbs:
+            command = group.commands[verb.__name__]
+            lines += [f"### tunesmith {command.name}", "", inspect.cleandoc(command.help), "", *_options(command), ""]
+            lines += [*_examples(command.epilog), ""]
+    lines += ["## Exit codes", "", *_exit_codes()]
+    return "\n".join(lines) + "\n"
+
+
+def _options(command: Any) -> Iterator[str]:
+    yield "| option | default | what it does |"
+    yield "|---|---|---|"
+    for parameter in command.params:
+        if parameter.param_type_name == "argument":
+            name = parameter.metavar or parameter.name.upper()
+        else:
+            name = ", ".join(parameter.opts)
+            if not parameter.is_flag:
+                name += f" {parameter.metavar or parameter.name.upper().strip('_')}"
+        shown = getattr(parameter, "show_default", None)
+        if isinstance(shown, str):
+            default = shown
+        elif parameter.required:
+            default = "required"
+        elif parameter.default is None or parameter.default is False or callable(parameter.default):
+            default = ""
+        else:
+            default = f"`{parameter.default}`"
+        yield f"| `{name.replace('|', chr(92) + '|')}` | {default} | {parameter.help} |"
+
+
+def _examples(epilog: str) -> list[str]:
+    return ["```sh", *epilog.splitlines()[1:], "```"]
+
+
+def recipe_page() -> str:
+    """Every key of a recipe: what it means, what it takes, its default."""
+    lines = ["# The recipe", "", NOTE, "", inspect.cleandoc(Recipe.__doc__ or "").replace("``", "`"), ""]
+    lines += [
+        "A key that is not in this list is refused. `-s key=value` overrides one on the command line, for instance"
+    ]
+    lines += ["`tunesmith run support.yaml -s train.epochs=5`.", ""]
+    lines += ["| key | takes | default | meaning |", "|---|---|---|---|"]
+    for path, field in leaves(Recipe):
+        takes = expected(field.annotation, tuple(field.metadata))
+        default = "required" if field.is_required() else f"`{_value(field.default)}`"
+        lines.append(f"| `{'.'.join(path)}` | {takes} | {default} | {field.description} |")
+    return "\n".join(lines) + "\n"
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return "none"
+    return strict_yaml.dump(list(value) if isinstance(value, tuple) else value, flow=True).strip()
+
+
+def errors_page() -> str:
+    """The tree of errors with its exit codes."""
+    lines = ["# Errors and exit codes", "", NOTE, ""]
+    lines += ["Each message is a sentence: the value, the place, what was expected, the way out."]
+    lines += ["In Python each class is also a standard one.", "", "| class | also a | exit code |", "|---|---|---|"]
+    for kind in _tree(errors.TunesmithError):
+        also = ", ".join(f"`{b.__name__}`" for b in kind.__bases__ if not issubclass(b, errors.TunesmithError))
+        lines.append(f"| `{kind.__name__}` | {also} | {kind.exit_code} |")
+    return "\n".join([*lines, "", "## Exit codes", "", *_exit_codes()]) + "\n"
+
+
+def _tree(kind: type[errors.TunesmithError]) -> Iterator[type[errors.TunesmithError]]:
+    yield kind
+    for below in kind.__subclasses__():
+        if below.__module__ == errors.__name__:
+            yield from _tree(below)
+
+
+def _exit_codes() -> Iterator[str]:
+    meaning = {
+        0: "done; for `run` and `demo`: the verdict is SHIP",
+        1: "a bug of ours",
+        2: "bad input, or a check that failed",
+    }
+    meaning |= {3: "another process holds the run", 4: "out of memory", 5: "the training diverged", 6: "disk full"}
+    meaning |= {errors.VERDICT_NO: "the run is sound and the verdict is HOLD or NOT ENOUGH EVIDENCE"}
+    meaning |= {130: "stopped by Ctrl-C", 143: "stopped by SIGTERM"}
+    yield "| code | meaning |"
+    yield "|---|---|"
+    yield from (f"| {code} | {text} |" for code, text in meaning.items())
+
+
+PAGES = {"cli.md": cli_page, "recipe.md": recipe_page, "errors.md": errors_page}
+
+
+def main() -> int:
+    """Write the pages, or with ``--check`` compare them."""
+    parser = argparse.ArgumentParser(description="Write docs/cli.md, docs/recipe.md and docs/errors.md.")
+    parser.add_argument("--check", action="store_true", help="exit 1 when a page is out of date")
+    check = parser.parse_args().check
+    stale = []
+    for name, page in PAGES.items():
+        path = ROOT / "docs" / name
+        if path.is_file() and path.read_text(encoding="utf-8") == page():
+            continue
+        if check:
+            stale.append(name)
+        else:
+            path.write_text(page(), encoding="utf-8")
+    if stale:
+        sys.stderr.write(f"Out of date: {', '.join(stale)}. Run python scripts/make_docs.py.\n")
+    return 1 if stale else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,23 @@
+"""Tunesmith: from a pre-trained model and examples to a specialist that is proven.
+
+    import tunesmith
+    run = tunesmith.finetune("support.yaml")
+
+Notable: importing the package imports neither torch nor anything else that is slow; ``finetune`` is looked up on use.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tunesmith.flows.finetune import finetune
+
+__version__ = "0.1.0"
+__all__ = ["finetune"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "finetune":
+        from tunesmith.flows.finetune import finetune
+
+        return finetune
+    raise AttributeError(f"module 'tunesmith' has no attribute {name!r}")

@@ -1,0 +1,86 @@
+"""``tunesmith chat``: the base model and the tuned one, side by side.
+
+Notable: each question stands alone; answers of one model never become the context of the other.
+"""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tunesmith.cli.output import AsJson, Runs, show, show_json, tell
+
+if TYPE_CHECKING:
+    from tunesmith.core.example import Message
+
+EXAMPLES = {
+    "chat": (
+        "tunesmith chat 20261124-0126",
+        'tunesmith chat 20261124-0126 --prompt "My invoice is wrong"',
+        'tunesmith chat 20261124-0126 --prompt "My invoice is wrong" --json',
+    )
+}
+
+
+def chat(
+    run: Annotated[str, typer.Argument(help="The run's id, or its start.", show_default=False)],
+    prompt: Annotated[
+        str | None, typer.Option("--prompt", metavar="TEXT", help="Ask this one question and leave.")
+    ] = None,
+    system: Annotated[
+        str | None, typer.Option("--system", metavar="TEXT", help="System prompt that goes before the question.")
+    ] = None,
+    max_new_tokens: Annotated[
+        int, typer.Option("--max-new-tokens", metavar="N", min=1, max=4096, help="Longest answer.")
+    ] = 128,
+    temperature: Annotated[
+        float, typer.Option("--temperature", metavar="T", min=0.0, max=5.0, help="0 always takes the likeliest token.")
+    ] = 0.0,
+    runs: Runs = Path(),
+    as_json: AsJson = False,
+) -> None:
+    """Ask the base model and the tuned one the same question."""
+    from tunesmith.core.example import Message
+    from tunesmith.records.index import Index
+
+    folder = Path(Index.open(runs).get(run).folder)
+    from tunesmith.flows.chat import open_chat
+
+    pair = open_chat(folder)
+    for question in _questions() if prompt is None else (prompt,):
+        before = (Message(role="system", content=system),) if system else ()
+        messages = (*before, Message(role="user", content=question))
+        base, tuned = _answer(pair, messages, temperature, max_new_tokens)
+        if as_json:
+            show_json({"prompt": question, "base": base, "tuned": tuned})
+        else:
+            _side_by_side(base, tuned)
+
+
+def _answer(pair: Any, messages: tuple["Message", ...], temperature: float, max_new_tokens: int) -> tuple[str, str]:
+    base, tuned = pair.answer(messages, temperature=temperature, max_new_tokens=max_new_tokens)
+    return str(base), str(tuned)
+
+
+def _questions() -> Iterator[str]:
+    """Questions from the terminal until an empty line, or one a line from a pipe."""
+    if not sys.stdin.isatty():
+        yield from (line.strip() for line in sys.stdin if line.strip())
+        return
+    tell("Ask a question; an empty line ends.")
+    while question := typer.prompt("you", default="", show_default=False).strip():
+        yield question
+
+
+def _side_by_side(base: str, tuned: str) -> None:
+    if not sys.stdout.isatty():
+        show(f"base: {base}\ntuned: {tuned}")
+        return
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("base", "tuned", expand=True, show_lines=False)
+    table.add_row(Text(base), Text(tuned))
+    show(table)

@@ -1,0 +1,121 @@
+"""``tunesmith check``: what the data looks like and what would stop a run."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tunesmith.cli.output import AsJson, show, show_json, tell
+from tunesmith.core.errors import RecipeError
+
+if TYPE_CHECKING:
+    from tunesmith.flows.check import MaskedRow
+
+EXAMPLES = {
+    "check": (
+        "tunesmith check tickets.jsonl",
+        "tunesmith check support.yaml --show-mask 2",
+        "tunesmith check news.csv --column text=body --column label=topic",
+        "tunesmith check reviews.parquet --task classify",
+        "tunesmith check tickets.jsonl --on-bad-row quarantine --json",
+    )
+}
+BLOCKED = 2
+
+
+def check(
+    path: Annotated[Path, typer.Argument(metavar="FILE|RECIPE", help="A data file, or a recipe.", show_default=False)],
+    task: Annotated[
+        str | None, typer.Option("--task", metavar="TASK", help="generate or classify.", show_default=False)
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", metavar="MODEL", help="Model whose tokens are counted.", show_default="bundled"),
+    ] = None,
+    column: Annotated[
+        list[str] | None, typer.Option("--column", metavar="OURS=THEIRS", help="Name a column; may be repeated.")
+    ] = None,
+    format_: Annotated[
+        str | None, typer.Option("--format", metavar="NAME", help="Name of a format, when detection is wrong.")
+    ] = None,
+    on_bad_row: Annotated[
+        str | None, typer.Option("--on-bad-row", metavar="WHAT", help="stop or quarantine.", show_default=False)
+    ] = None,
+    show_mask: Annotated[
+        int, typer.Option("--show-mask", metavar="N", min=0, max=1000, help="Print N rows, trained text marked.")
+    ] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Check a data file or a recipe's data, and name what would stop a run.
+
+    Exit code 2 when a finding is blocking. Nothing is written.
+    """
+    settings = _settings(
+        {"task": task, "model": model, "data.format": format_, "data.on_bad_row": on_bad_row}, column or []
+    )
+    from tunesmith.core import recipe_file
+    from tunesmith.core.recipe import Recipe
+
+    if is_recipe(path):
+        recipe = recipe_file.load(path, settings)
+    else:
+        recipe = recipe_file.override(Recipe.parse({"data": {"train": str(path.absolute())}}), settings)
+    from tunesmith.flows.check import check as run_checks
+
+    report, rows = run_checks(recipe, show_mask=show_mask)
+    if as_json:
+        masked = [asdict(row) for row in rows]
+        show_json({**report.model_dump(mode="json"), "blocking": len(report.blocking), "masked": masked})
+    else:
+        from tunesmith.present import terminal
+
+        show(terminal.data_summary(report))
+        _show_masks(rows)
+    if report.blocking:
+        if not as_json:
+            tell("A run would stop here. Fix the rows, or accept a check with data.allow in the recipe.")
+        raise typer.Exit(BLOCKED)
+
+
+def is_recipe(path: Path) -> bool:
+    """Whether a path names a recipe: by its ending, and for JSON by an object under ``data``."""
+    suffix = path.suffix.lower()
+    if suffix != ".json":
+        return suffix in (".yaml", ".yml", ".toml")
+    from tunesmith.core.recipe_file import LARGEST
+
+    if not path.is_file() or path.stat().st_size > LARGEST:
+        return False
+    try:
+        value = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(value, dict) and isinstance(value.get("data"), dict)
+
+
+def _settings(given: dict[str, str | None], columns: Iterable[str]) -> list[str]:
+    settings = [f"{key}={json.dumps(value)}" for key, value in given.items() if value is not None]
+    for pair in columns:
+        ours, equals, theirs = pair.partition("=")
+        if not (ours and equals and theirs):
+            raise RecipeError(f"--column {pair}: expected ours=theirs, such as --column prompt=question.")
+        settings.append(f"data.columns.{ours}={json.dumps(theirs)}")
+    return settings
+
+
+def _show_masks(rows: Sequence["MaskedRow"]) -> None:
+    if not rows:
+        return
+    from rich.text import Text
+
+    legend = Text("\nTrained tokens are ")
+    legend.append("⟦marked⟧", style="bold green")
+    show(legend + Text("; the rest is context."))
+    for row in rows:
+        text = Text(f"\n{row.id}, {row.trained} of {row.tokens} tokens trained\n", style="bold")
+        for piece, trained in row.pieces:
+            text.append(f"⟦{piece}⟧" if trained else piece, style="bold green" if trained else "dim")
+        show(text)

@@ -1,0 +1,37 @@
+"""What verbs print: data to stdout, everything else to stderr; and the options that several verbs share."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Runs = Annotated[
+    Path, typer.Option("--runs", metavar="DIR", help="Workspace: the folder that holds runs/ and the index of runs.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+
+
+def examples(*lines: str) -> str:
+    """The epilog of a verb's help: one example a line."""
+    return "\n".join(["Examples:", *lines])
+
+
+def tell(text: str) -> None:
+    """A line for the reader's eye, on stderr."""
+    typer.echo(text, err=True)
+
+
+def show(what: Any) -> None:
+    """A text or a rich renderable on stdout."""
+    if isinstance(what, str):
+        typer.echo(what.rstrip("\n"))
+        return
+    from rich.console import Console
+
+    Console().print(what)
+
+
+def show_json(value: Any) -> None:
+    """``value`` (plain values) as JSON on stdout."""
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))

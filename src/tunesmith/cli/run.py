@@ -1,0 +1,100 @@
+"""``tunesmith run``: the whole story of one recipe."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tunesmith.cli.output import AsJson, Runs, show, show_json
+from tunesmith.cli.progress import Watch
+from tunesmith.core.errors import VERDICT_NO
+
+if TYPE_CHECKING:
+    from tunesmith.core.recipe import Recipe
+    from tunesmith.core.report import Report
+    from tunesmith.core.run import Run
+
+EXAMPLES = {
+    "run": (
+        "tunesmith run support.yaml",
+        "tunesmith run support.yaml -s train.epochs=5 -s method.rank=32",
+        "tunesmith run support.yaml --dry-run",
+        "tunesmith run support.yaml --json --runs /data/work",
+    )
+}
+
+
+def run(
+    recipe: Annotated[Path, typer.Argument(help="The recipe: YAML, JSON or TOML.", show_default=False)],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("-s", "--set", metavar="KEY=VALUE", help="Override a key of the recipe; may be repeated."),
+    ] = None,
+    runs: Runs = Path(),
+    as_json: AsJson = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and write nothing.")] = False,
+) -> None:
+    """Check the data, measure the baselines, train, and give the verdict.
+
+    Exit code 0 when the verdict is SHIP, 7 when it is HOLD or NOT ENOUGH EVIDENCE.
+    """
+    from tunesmith.core import recipe_file
+
+    loaded = recipe_file.load(recipe, settings or [])  # before torch is imported: a wrong key answers at once
+    if dry_run:
+        _plan(loaded, as_json)
+        return
+    from tunesmith.flows.finetune import finetune
+
+    with Watch() as watch:
+        done = finetune(loaded, workspace=runs, watch=watch)
+    finish(done, as_json)
+
+
+def finish(done: "Run", as_json: bool) -> None:
+    """Print a finished run and leave with 0 for SHIP and 7 for any other verdict."""
+    from tunesmith.core.report import Report
+
+    folder = Path(done.folder)
+    report = Report.load(folder / "report.json")
+    if as_json:
+        show_json(summary_object(done, report.adapter))
+    else:
+        show_report(report, folder)
+    if done.verdict != "SHIP":
+        raise typer.Exit(VERDICT_NO)
+
+
+def show_report(report: "Report", folder: Path) -> None:
+    """The summary of a run, and where its page and its weights lie."""
+    from tunesmith.present import terminal
+
+    show(terminal.summary(report, {"Report": str(folder / "report.html"), "Weights": str(folder / report.adapter)}))
+
+
+def summary_object(done: "Run", adapter: str) -> dict[str, Any]:
+    """What ``--json`` prints about a run."""
+    folder = Path(done.folder)
+    return {
+        "run": done.id,
+        "verdict": done.verdict,
+        "metric": done.metric,
+        "tuned": done.score,
+        "baseline": done.baseline,
+        "report": str(folder / "report.json"),
+        "html": str(folder / "report.html"),
+        "adapter": str(folder / adapter) if adapter else None,
+    }
+
+
+def _plan(recipe: "Recipe", as_json: bool) -> None:
+    from tunesmith.flows.finetune import plan_only
+
+    plan, data = plan_only(recipe)
+    if as_json:
+        show_json({"plan": plan.model_dump(mode="json"), "data": data.model_dump(mode="json")})
+        return
+    from tunesmith.present import terminal
+
+    show(terminal.data_summary(data))
+    show(terminal.plan_summary(plan))

@@ -1,0 +1,55 @@
+"""What the loop eats: token rows and padded batches.
+
+Notable: rows are right-padded, so a causal model needs no mask at all (a pad stands after every real token) and an
+encoder's mask follows from ``length_B``. Targets are already shifted: ``target_BT[b, t]`` is the token after
+``ids_BT[b, t]``.
+Legend: B sequences, T tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRow:
+    """One rendered example. ``weight[t]`` is the loss weight of predicting ``ids[t]`` (0 for the prompt); ``label`` is
+    a class."""
+
+    ids: tuple[int, ...]
+    weight: tuple[float, ...]
+    label: int = -1
+    example_id: str = ""
+
+    @property
+    def trained(self) -> int:
+        """Tokens that enter the loss (the first token has nothing before it and never does)."""
+        return sum(w > 0 for w in self.weight[1:])
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A padded micro-batch. ``weight_BT`` is the loss weight of ``target_BT``; ``label_B`` is -1 where there is no
+    class."""
+
+    ids_BT: Tensor
+    target_BT: Tensor
+    weight_BT: Tensor
+    length_B: Tensor
+    label_B: Tensor
+    example_ids: tuple[str, ...] = ()
+
+    def to(self, device: str) -> Batch:
+        """The same batch with its tensors on ``device``."""
+        return Batch(
+            self.ids_BT.to(device),
+            self.target_BT.to(device),
+            self.weight_BT.to(device),
+            self.length_B.to(device),
+            self.label_B.to(device),
+            self.example_ids,
+        )

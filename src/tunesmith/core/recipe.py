@@ -1,0 +1,169 @@
+"""The recipe: what a user writes. Few dials; ``auto`` is resolved by ``plan`` and shown with its reason.
+
+Notable: unknown keys are errors with the nearest name and the key's full path. Reading of YAML, JSON and TOML is in
+``core/recipe_file.py``. Every field below acts: ``tests/core/test_recipe.py`` proves it for each.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, ValidationError, field_validator
+
+from tunesmith.core.errors import RecipeError
+from tunesmith.core.noun import Noun
+from tunesmith.core.sentences import Sentences
+
+Auto = Literal["auto"]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+_TIME = re.compile(r"(?:([0-9]+(?:\.[0-9]+)?)h)?(?:([0-9]+(?:\.[0-9]+)?)m)?(?:([0-9]+(?:\.[0-9]+)?)s)?")
+
+
+def seconds(text: str) -> float:
+    """Seconds in a time such as 30m. Raises ValueError.
+
+    >>> seconds("30m"), seconds("1h30m"), seconds("90s"), seconds("45")
+    (1800.0, 5400.0, 90.0, 45.0)
+    """
+    compact = text.replace(" ", "").lower()
+    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", compact):
+        return float(compact)
+    parts = _TIME.fullmatch(compact)
+    if not compact or parts is None:
+        raise ValueError("expected a time such as 30m, 2h, 1h30m, 90s or a number of seconds")
+    return sum(float(part or 0) * size for part, size in zip(parts.groups(), (3600, 60, 1), strict=True))
+
+
+class SplitRecipe(Noun):
+    dev: Fraction = Field(0.1, description="share of the rows for dev (early stopping and choices)")
+    test: Fraction = Field(0.15, description="share of the rows for the locked test")
+    group_by: str | None = Field(None, description="column whose equal values never straddle two splits")
+
+
+class DataRecipe(Noun):
+    train: str = Field(description="file with the examples; the format is detected")
+    dev: str | None = Field(None, description="a dev file of its own, instead of a share of train")
+    test: str | None = Field(None, description="a test file of its own, instead of a share of train")
+    format: str = Field("auto", description="name of a format, when detection is wrong")
+    columns: dict[str, str] = Field(
+        {}, description="maps our names (prompt, completion, text, label, ...) to the file's columns"
+    )
+    split: SplitRecipe = SplitRecipe()
+    on_bad_row: Literal["stop", "quarantine"] = Field(
+        "stop", description="stop, or set bad rows aside with their reason"
+    )
+    allow: tuple[str, ...] = Field((), description="checks whose blocking findings are accepted")
+    limit: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="use at most this many training rows, drawn by the seed"
+    )
+
+
+class MethodRecipe(Noun):
+    name: str = Field("lora", description="lora or full")
+    rank: Annotated[int, Field(ge=1)] = Field(16, description="rank of the LoRA update")
+    alpha: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="LoRA scale is alpha / rank; default 2 x rank"
+    )
+    dropout: Fraction = Field(0.0, description="dropout on the LoRA input")
+    target_modules: tuple[str, ...] = Field(("all-linear",), description="module names to adapt")
+
+
+class TrainRecipe(Noun):
+    epochs: Annotated[float, Field(gt=0, le=1000)] = Field(3, description="passes over the training rows")
+    learning_rate: Annotated[float, Field(gt=0, le=1)] | Auto = Field("auto", description="peak learning rate")
+    batch_tokens: Annotated[int, Field(ge=1)] | Auto = Field("auto", description="tokens an optimiser step")
+    warmup: Fraction = Field(0.05, description="share of the steps with rising learning rate")
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = Field(0.0, description="decoupled weight decay")
+    clip_norm: Annotated[float, Field(gt=0)] = Field(1.0, description="largest gradient norm")
+    patience: Annotated[int, Field(ge=1)] = Field(4, description="dev evaluations without improvement before stopping")
+    max_length: Annotated[int, Field(ge=8)] | Auto = Field("auto", description="longest row in tokens")
+    precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="arithmetic of the matrix products")
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="the one seed of the run")
+
+
+class EvaluateRecipe(Noun):
+    metrics: tuple[str, ...] = Field((), description="the first is the primary; default by task")
+    baselines: tuple[str, ...] | Auto = Field("auto", description="systems that tuning has to beat")
+    shots: Annotated[int, Field(ge=1, le=64)] = Field(4, description="examples shown by few_shot")
+    max_new_tokens: Annotated[int, Field(ge=1)] | Auto = Field("auto", description="longest answer")
+    prompt: str | None = Field(
+        None, description="system prompt of the prompted baselines; written from the data when absent"
+    )
+    min_gain: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0, description="gain over the best baseline that is worth shipping"
+    )
+    limit: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="use at most this many test rows, drawn by the seed"
+    )
+
+
+class BudgetRecipe(Noun):
+    time: Annotated[float, Field(gt=0)] | None = Field(None, description="longest training time; 30m, 2h, or seconds")
+
+    @field_validator("time", mode="before")
+    @classmethod
+    def _seconds(cls, value: Any) -> Any:
+        return seconds(value) if isinstance(value, str) else value
+
+
+class Recipe(Noun):
+    """One YAML file. Paths are relative to the recipe's folder (``recipe_file.load`` makes them absolute)."""
+
+    model: str = Field("bundled", description="bundled, a local folder, or a hub id")
+    task: Literal["generate", "classify"] = Field("generate", description="write an answer, or choose a label")
+    objective: str = Field("auto", description="training objective; sft for generate, classify for classify")
+    data: DataRecipe
+    method: MethodRecipe = MethodRecipe()
+    train: TrainRecipe = TrainRecipe()
+    evaluate: EvaluateRecipe = EvaluateRecipe()
+    budget: BudgetRecipe = BudgetRecipe()
+
+    @classmethod
+    def parse(cls, raw: Any, where: str = "recipe", places: Mapping[tuple[str, ...], str] | None = None) -> Self:
+        """A recipe from plain values. ``places`` names the line of a key, where it is known.
+
+        Raises RecipeError with one sentence a bad key: place, what was found, what was expected.
+        """
+        tell = Sentences(cls, where, places or {})
+        if not isinstance(raw, dict):
+            found = "nothing" if raw is None else type(raw).__name__
+            raise RecipeError(
+                f"{where}: found {found}; expected keys such as model and data. tunesmith init writes a recipe."
+            )
+        try:
+            recipe = cls.model_validate(raw)
+        except ValidationError as error:
+            raise RecipeError("\n".join(tell.of(error))) from None
+        problems = [
+            *tell.booleans(raw),
+            *tell.not_finite(recipe),
+            *(tell.at(*path, text=text) for path, text in recipe._idle()),
+        ]
+        if problems:
+            raise RecipeError("\n".join(problems))
+        return recipe
+
+    def _idle(self) -> Iterator[tuple[tuple[str, str], str]]:
+        """Settings that would act on nothing: a key acts or is refused."""
+        if self.method.name == "full":
+            for name in sorted(_changed(self.method) - {"name"}):
+                yield ("method", name), "has no effect with method.name: full. Leave it out, or set method.name: lora."
+        for name in ("dev", "test"):
+            if getattr(self.data, name) is not None and name in _changed(self.data.split):
+                yield (
+                    ("data", f"split.{name}"),
+                    f"has no effect beside data.{name}, a file of its own. Leave one of them out.",
+                )
+        if self.data.split.dev + self.data.split.test >= 1:
+            share = f"{self.data.split.dev:g} + {self.data.split.test:g}"
+            yield (
+                ("data", "split"),
+                f"has dev + test = {share}; expected a sum below 1, so that rows are left to train on.",
+            )
+
+
+def _changed(noun: Noun) -> set[str]:
+    """The fields that were given a value other than their default."""
+    return {name for name in noun.model_fields_set if getattr(noun, name) != type(noun).model_fields[name].default}

@@ -1,0 +1,163 @@
+"""What a run found out. Every number carries its n and interval; the report is a value, its pictures are made
+elsewhere."""
+
+from typing import Literal
+
+from tunesmith.core.card import ModelCard
+from tunesmith.core.noun import Noun
+from tunesmith.core.plan import Plan
+from tunesmith.core.recipe import Recipe
+
+SCHEMA_VERSION = 1
+Severity = Literal["info", "warning", "blocking"]
+Decision = Literal["SHIP", "HOLD", "NOT ENOUGH EVIDENCE"]
+
+
+class Estimate(Noun):
+    """A value with its 95% interval and the number of rows behind it."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+class Finding(Noun):
+    """One result of a data check. ``rows`` are example ids; ``samples`` a few short texts."""
+
+    check: str
+    severity: Severity
+    count: int
+    message: str
+    rows: tuple[str, ...] = ()
+    samples: tuple[str, ...] = ()
+
+
+class DataReport(Noun):
+    """What was read and what the checks found. ``token_lengths`` is one length a row, in row order; empty before
+    rendering."""
+
+    rows: int
+    format: str
+    why: str
+    quarantined: int
+    findings: tuple[Finding, ...]
+    token_lengths: tuple[int, ...] = ()
+    trained_share: float | None = None
+    label_counts: dict[str, int] = {}
+
+    @property
+    def blocking(self) -> tuple[Finding, ...]:
+        return tuple(f for f in self.findings if f.severity == "blocking")
+
+
+class Prediction(Noun):
+    """One answer of one system to one row."""
+
+    id: str
+    answer: str
+    prompt_tokens: int = 0
+    new_tokens: int = 0
+    nll: float | None = None
+    nll_tokens: int = 0
+    finish: str = "stop"
+
+
+class SystemResult(Noun):
+    """A system on the locked test: ``tuned``, or a baseline by its name. ``seconds`` is wall time for all rows."""
+
+    name: str
+    kind: Literal["baseline", "tuned"]
+    metrics: dict[str, Estimate]
+    seconds: float
+    prompt_tokens: float = 0.0
+    new_tokens: float = 0.0
+    invalid: int = 0
+    note: str = ""
+
+
+class Verdict(Noun):
+    """SHIP, HOLD or NOT ENOUGH EVIDENCE with the rule that gave it."""
+
+    decision: Decision
+    metric: str
+    baseline: str
+    difference: Estimate
+    p_value: float
+    test: str
+    rule: str
+    sentence: str
+    cost_sentence: str
+
+
+class CurvePoint(Noun):
+    step: int
+    tokens: int
+    seconds: float
+    loss: float | None = None
+    dev_loss: float | None = None
+    learning_rate: float | None = None
+
+
+class Fit(Noun):
+    """How training went and what its curves say. ``overfit`` is one plain sentence."""
+
+    curve: tuple[CurvePoint, ...]
+    best_step: int
+    steps: int
+    stopped: str
+    train_loss: float
+    dev_loss: float
+    train_score: Estimate | None
+    dev_score: Estimate | None
+    overfit: str
+    trainable_parameters: int
+    tokens_per_second: float
+    trained_tokens: int
+    seconds: float
+
+
+class RowOutcome(Noun):
+    """One test row with the answers of the tuned system and of the best baseline, for the reader's eye."""
+
+    id: str
+    input: str
+    expected: str
+    tuned: str
+    baseline: str
+    tuned_score: float
+    baseline_score: float
+
+
+class Confusion(Noun):
+    """Counts of (expected, predicted) over the ``labels`` shown; rows are expected."""
+
+    field: str
+    labels: tuple[str, ...]
+    counts: tuple[tuple[int, ...], ...]
+
+
+class Report(Noun):
+    schema_version: int = SCHEMA_VERSION
+    run_id: str
+    created: str
+    recipe: Recipe
+    card: ModelCard
+    plan: Plan
+    data: DataReport
+    split_sizes: dict[str, int]
+    split_how: str
+    test_hash: str
+    primary: str
+    systems: tuple[SystemResult, ...]
+    verdict: Verdict
+    fit: Fit
+    confusions: tuple[Confusion, ...] = ()
+    worst: tuple[RowOutcome, ...] = ()
+    best: tuple[RowOutcome, ...] = ()
+    wins: tuple[RowOutcome, ...] = ()
+    losses: tuple[RowOutcome, ...] = ()
+    seconds: dict[str, float] = {}
+    environment: dict[str, str] = {}
+    adapter: str = ""
+    warnings: tuple[str, ...] = ()

@@ -1,0 +1,92 @@
+"""Token rows to optimiser steps: length-grouped, right-padded, a fixed token budget.
+
+Notable: rows are shuffled, sorted by length within a window of a few steps, cut into steps, and the steps shuffled
+again: little padding, random order. The order depends on (seed, epoch) alone.
+Legend: B sequences, T tokens.
+"""
+
+import random
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from tunesmith.core import seeds
+from tunesmith.core.batch import Batch, TokenRow
+
+WINDOW = 16  # steps whose rows are sorted together
+
+
+def collate(rows: Sequence[TokenRow], pad_id: int) -> Batch:
+    """A right-padded batch with targets shifted by one.
+
+    >>> batch = collate([TokenRow((5, 6, 7), (0.0, 1.0, 1.0)), TokenRow((8, 9), (0.0, 1.0))], pad_id=0)
+    >>> batch.ids_BT.tolist(), batch.target_BT.tolist(), batch.weight_BT.tolist()
+    ([[5, 6, 7], [8, 9, 0]], [[6, 7, 0], [9, 0, 0]], [[1.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
+    """
+    width = max(len(r.ids) for r in rows)
+    ids_BT = torch.full((len(rows), width), pad_id)
+    weight_BT = torch.zeros(len(rows), width)
+    target_BT = torch.full((len(rows), width), pad_id)
+    for i, row in enumerate(rows):
+        n = len(row.ids)
+        ids = torch.tensor(row.ids)
+        ids_BT[i, :n] = ids
+        target_BT[i, : n - 1] = ids[1:]
+        weight_BT[i, : n - 1] = torch.tensor(row.weight[1:])
+    length_B = torch.tensor([len(r.ids) for r in rows])
+    label_B = torch.tensor([r.label for r in rows])
+    return Batch(ids_BT, target_BT, weight_BT, length_B, label_B, tuple(r.example_id for r in rows))
+
+
+def cut(rows: Sequence[TokenRow], budget: int) -> list[list[TokenRow]]:
+    """Consecutive groups whose padded size stays within ``budget`` tokens (a longer row stands alone)."""
+    groups: list[list[TokenRow]] = []
+    width = 0
+    for row in rows:
+        width = max(width, len(row.ids))
+        if groups and groups[-1] and width * (len(groups[-1]) + 1) <= budget:
+            groups[-1].append(row)
+        else:
+            groups.append([row])
+            width = len(row.ids)
+    return groups
+
+
+class Steps:
+    """``steps(epoch)`` yields the optimiser steps of one pass, each a list of micro-batches. ``pad_id`` fills the
+    right."""
+
+    def __init__(
+        self, rows: Sequence[TokenRow], *, batch_tokens: int, micro_tokens: int, pad_id: int, seed: int
+    ) -> None:
+        self.rows = list(rows)
+        self.batch_tokens = batch_tokens
+        self.micro_tokens = micro_tokens
+        self.pad_id = pad_id
+        self.seed = seed
+
+    def groups(self, epoch: int) -> list[list[TokenRow]]:
+        rng = random.Random(seeds.stream(self.seed, f"order/{epoch}"))
+        order = list(self.rows)
+        rng.shuffle(order)
+        mean = sum(len(r.ids) for r in order) / max(len(order), 1)
+        window = max(1, int(WINDOW * self.batch_tokens / max(mean, 1)))
+        steps: list[list[TokenRow]] = []
+        for start in range(0, len(order), window):
+            steps += cut(sorted(order[start : start + window], key=lambda r: len(r.ids)), self.batch_tokens)
+        rng.shuffle(steps)
+        return steps
+
+    def __call__(self, epoch: int) -> Iterator[list[Batch]]:
+        for group in self.groups(epoch):
+            yield [collate(part, self.pad_id) for part in cut(group, self.micro_tokens)]
+
+    def per_epoch(self) -> int:
+        """Optimiser steps of the first pass (later passes differ by one or two)."""
+        return len(self.groups(0))
+
+
+def in_order(rows: Sequence[TokenRow], *, budget: int, pad_id: int) -> Iterator[Batch]:
+    """Batches for evaluation: sorted by length, no shuffling."""
+    for group in cut(sorted(rows, key=lambda r: len(r.ids)), budget):
+        yield collate(group, pad_id)

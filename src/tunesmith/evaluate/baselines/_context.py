@@ -1,0 +1,48 @@
+"""What a baseline may use, and what a baseline is.
+
+Notable: every baseline sees the same frozen context and answers with the same ``Prediction`` as the tuned system, so
+one scorer serves all.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tunesmith.core.example import Example
+from tunesmith.core.protocols import Completer, Embedder
+from tunesmith.core.report import Prediction
+from tunesmith.evaluate.forms import Task
+
+
+@dataclass(frozen=True, slots=True)
+class BaselineContext:
+    """``completer`` is the untuned decoder, ``embedder`` the untuned encoder; a run has at most one of them.
+    ``prompt`` is the user's own system prompt (None: written from ``train``). ``likelihood`` asks for the likelihood
+    of each reference (``run_baselines`` sets it)."""
+
+    task: Task
+    train: tuple[Example, ...]
+    test: tuple[Example, ...]
+    labels: tuple[str, ...]
+    completer: Completer | None
+    embedder: Embedder | None
+    shots: int
+    prompt: str | None
+    max_new_tokens: int
+    seed: int
+    likelihood: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """``applies`` returns None, or the reason why this baseline cannot run here; ``answer`` gives one prediction a
+    test row, in order."""
+
+    name: str
+    description: str
+    applies: Callable[[BaselineContext], str | None]
+    answer: Callable[[BaselineContext], tuple[Prediction, ...]]
+
+
+def needs_train(context: BaselineContext) -> str | None:
+    """The reason of baselines that copy from the training rows."""
+    return None if context.train else "there are no training rows"

@@ -1,0 +1,101 @@
+"""How the untuned model is asked, with or without shots; zero_shot is few_shot with none.
+
+Notable: a prompted baseline differs from the tuned system by its prompt alone. What does not fit the context is
+dropped in the order of least harm: the least similar shots first, then the list of allowed answers. ``classify``
+compares the likelihood of the labels per byte of label: the sum would favour short labels, and bytes, unlike tokens,
+are the same for every tokenizer (lm-eval's acc_norm).
+"""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+
+import numpy as np
+
+from tunesmith.core.example import Example, Message
+from tunesmith.core.protocols import Completer, Completion, Conversation
+from tunesmith.core.report import Prediction
+from tunesmith.evaluate.baselines._context import BaselineContext
+from tunesmith.evaluate.forms import is_plain_text
+from tunesmith.evaluate.prompts import instruction, with_system
+
+
+def prompted(
+    context: BaselineContext, completer: Completer, shots: Sequence[Sequence[Example]]
+) -> tuple[Prediction, ...]:
+    """Answers of the untuned model to each test row; that row's ``shots`` (most similar last) are earlier turns."""
+    prompts = _prompts(context, completer, shots)
+    if context.task == "classify":
+        answers = _choose(context, completer, prompts)
+    else:
+        answers = _write(context, completer, prompts)
+    if not context.likelihood:
+        return tuple(answers)
+    targets = [e.text if e.text is not None and is_plain_text(e) else e.answer for e in context.test]
+    likelihoods = completer.likelihood(prompts, targets)
+    return tuple(
+        answer.model_copy(update={"nll": -found.logp, "nll_tokens": found.tokens})
+        for answer, found in zip(answers, likelihoods, strict=True)
+    )
+
+
+def as_turns(shot: Example) -> tuple[Message, ...]:
+    """A training row as the turns before a question: its own, without system, ending with its answer."""
+    turns = tuple(m for m in shot.messages if m.role != "system")
+    if shot.label is None and turns and turns[-1].role == "assistant":
+        return turns
+    return (*turns, Message(role="assistant", content=shot.answer))
+
+
+def _prompts(context: BaselineContext, completer: Completer, shots: Sequence[Sequence[Example]]) -> list[Conversation]:
+    full = context.prompt or instruction(context.train, context.task, context.labels)
+    short = context.prompt or instruction(context.train, context.task, context.labels, lists=False)
+    return [_fitted(context, completer, row, own, (full, short)) for row, own in zip(context.test, shots, strict=True)]
+
+
+def _fitted(
+    context: BaselineContext, completer: Completer, row: Example, shots: Sequence[Example], texts: tuple[str, str]
+) -> Conversation:
+    """The prompt with as many ``shots`` as fit, counted from the last; with the shorter text where even none fits."""
+    if is_plain_text(row):
+        return ()
+    space = completer.context - context.max_new_tokens
+
+    def build(kept: int, text: str) -> Conversation:
+        turns = [turn for shot in shots[len(shots) - kept :] for turn in as_turns(shot)]
+        system = sum(m.role == "system" for m in row.prompt[:1])
+        return with_system((*row.prompt[:system], *turns, *row.prompt[system:]), text)
+
+    def size(kept: int) -> int:
+        return completer.count_tokens(build(kept, texts[0]))
+
+    if size(len(shots)) <= space:
+        return build(len(shots), texts[0])
+    fit = bisect_right(range(len(shots)), space, key=size)  # how many of 0, 1, 2, ... shots leave room
+    return build(fit - 1, texts[0]) if fit else build(0, texts[1])
+
+
+def _write(context: BaselineContext, completer: Completer, prompts: Sequence[Conversation]) -> list[Prediction]:
+    asked = [n for n, row in enumerate(context.test) if not is_plain_text(row)]
+    written = completer.complete([prompts[n] for n in asked], max_new_tokens=context.max_new_tokens) if asked else []
+    by_row: dict[int, Completion] = dict(zip(asked, written, strict=True))
+    silent = Completion(text="", prompt_tokens=0, new_tokens=0)
+    return [
+        Prediction(
+            id=row.id,
+            answer=done.text,
+            prompt_tokens=done.prompt_tokens,
+            new_tokens=done.new_tokens,
+            finish=done.finish,
+        )
+        for row, done in ((row, by_row.get(n, silent)) for n, row in enumerate(context.test))
+    ]
+
+
+def _choose(context: BaselineContext, completer: Completer, prompts: Sequence[Conversation]) -> list[Prediction]:
+    logp = np.asarray(completer.label_logp(prompts, context.labels), dtype=np.float64)
+    size = np.asarray([max(len(label.encode()), 1) for label in context.labels])
+    best = (logp / size).argmax(axis=1)
+    return [
+        Prediction(id=row.id, answer=context.labels[choice], prompt_tokens=completer.count_tokens(prompt))
+        for row, prompt, choice in zip(context.test, prompts, best, strict=True)
+    ]

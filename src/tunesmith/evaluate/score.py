@@ -1,0 +1,144 @@
+"""Values with intervals: every system passes through this one function, so all are scored alike.
+
+Notable: the interval's rule is the same everywhere. 0/1 metrics: Wilson's score interval (1927), which stays honest
+near 0 and 1. All others: the 95% percentile bootstrap over rows; where every row scores the same, the bootstrap knows
+no spread and the exact bound of Clopper and Pearson stands in.
+Legend: N rows, K statistics, S resamples.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tunesmith.core import parts
+from tunesmith.core.errors import DataError
+from tunesmith.core.report import Estimate, Prediction
+from tunesmith.evaluate.bootstrap import interval, resample_counts, unseen_share
+from tunesmith.evaluate.forms import Task, answer_form
+from tunesmith.evaluate.metrics._metric import Array, Metric
+
+Z95 = 1.959963984540054
+SAMPLES = 2_000
+
+
+def find_metric(name: str) -> Metric:
+    """The metric called ``name``. Raises PartError with the nearest name."""
+    metric: Metric = parts.find("evaluate.metrics", name)
+    return metric
+
+
+def has_inputs(metric: Metric, predictions: Sequence[Prediction]) -> bool:
+    """False for a likelihood metric where a prediction carries no likelihood."""
+    return metric.needs == "text" or all(p.nll is not None for p in predictions)
+
+
+def statistics(metric: Metric, predictions: Sequence[Prediction], references: Sequence[str]) -> Array:
+    """Sufficient statistics [N, K] of ``predictions``, one a reference in the same order. Raises DataError when they
+    do not line up."""
+    if not references or len(predictions) != len(references):
+        raise DataError(
+            f"{metric.name}: found {len(predictions)} predictions for {len(references)} references; expected one each "
+            "and at least one. "
+            "Score the predictions of one whole split at a time."
+        )
+    if metric.needs == "text":
+        return metric.rows([p.answer for p in predictions], references)
+    lost = [p.nll for p in predictions]
+    if any(value is None for value in lost):
+        raise DataError(
+            f"{metric.name}: row {predictions[lost.index(None)].id} has no likelihood, expected one for every row. "
+            "Leave this metric out for systems that do not score the references."
+        )
+    return metric.rows(lost, [p.nll_tokens for p in predictions])
+
+
+def row_scores(metric: str, predictions: Sequence[Prediction], references: Sequence[str]) -> Array:
+    """The metric of each row alone, [N]: for corpus metrics what the row would score as a set of its own."""
+    part = find_metric(metric)
+    return part.reduce(statistics(part, predictions, references))
+
+
+def wilson(value: float, rows: int) -> tuple[float, float]:
+    """Wilson's 95% interval of a share.
+
+    >>> [round(x, 4) for x in wilson(0.9, 10)]
+    [0.5958, 0.9821]
+    """
+    z2 = Z95**2 / rows
+    centre = (value + z2 / 2) / (1 + z2)
+    half = Z95 / (1 + z2) * (value * (1 - value) / rows + z2 / (4 * rows)) ** 0.5
+    return max(0.0, min(centre - half, value)), min(1.0, max(centre + half, value))
+
+
+def score(
+    predictions: Sequence[Prediction],
+    references: Sequence[str],
+    metrics: Sequence[str],
+    *,
+    seed: int,
+    samples: int = SAMPLES,
+) -> dict[str, Estimate]:
+    """Each metric's value on all rows with its 95% interval; metrics that need a likelihood are left out where there
+    is none.
+
+    Raises DataError when predictions and references do not line up, PartError for an unknown metric.
+
+    >>> rows = [Prediction(id="a", answer="yes"), Prediction(id="b", answer="no")]
+    >>> score(rows, ["yes", "yes"], ["exact_match"], seed=0)["exact_match"].value
+    0.5
+    """
+    found = [find_metric(name) for name in metrics]
+    scored = {m.name: (m, statistics(m, predictions, references)) for m in found if has_inputs(m, predictions)}
+    resampled = _resample(
+        [pair for pair in scored.values() if pair[0].kind != "zero_one"], len(references), samples, seed
+    )
+    return {name: _estimate(metric, stats, resampled.get(name)) for name, (metric, stats) in scored.items()}
+
+
+def _resample(scored: list[tuple[Metric, Array]], rows: int, samples: int, seed: int) -> dict[str, Array]:
+    if not scored:
+        return {}
+    together = np.concatenate([stats for _, stats in scored], axis=1)
+    ends = np.cumsum([stats.shape[1] for _, stats in scored])[:-1]
+    chunks: dict[str, list[Array]] = {metric.name: [] for metric, _ in scored}
+    for counts in resample_counts(rows, samples, seed):
+        for (metric, _), totals in zip(scored, np.split(counts @ together, ends, axis=1), strict=True):
+            chunks[metric.name].append(metric.reduce(totals))
+    return {name: np.concatenate(values) for name, values in chunks.items()}
+
+
+def _estimate(metric: Metric, stats: Array, resampled: Array | None) -> Estimate:
+    rows = len(stats)
+    value = float(metric.reduce(stats.sum(axis=0)))
+    if resampled is None:
+        low, high = wilson(value, rows)
+    elif metric.bounded and np.ptp(metric.reduce(stats)) == 0:
+        doubt = unseen_share(rows)
+        low, high = value * (1 - doubt), value + (1 - value) * doubt
+    else:
+        low, high = interval(resampled, value)
+    return Estimate(value=value, low=low, high=high, n=rows)
+
+
+def default_metrics(task: Task, references: Sequence[str]) -> tuple[str, ...]:
+    """The metrics that suit the references; the first is the primary one.
+
+    Labels: accuracy, then macro-F1 for rare classes. JSON: field accuracy first, because it tells nearly right from
+    wrong; exact match and validity beside it. Closed answers: exact match. Open text: token F1 first, for it rewards
+    the right content in any order, exists for every system and is 1 only for the reference's own words; perplexity
+    last, for systems that copy answers have none. Nothing to compare with but the text itself (plain text): perplexity
+    alone.
+
+    >>> default_metrics("classify", ["a", "b"]), default_metrics("generate", ['{"a": 1}'])
+    (('accuracy', 'macro_f1'), ('json_field_accuracy', 'exact_match', 'json_valid'))
+    """
+    if task == "classify":
+        return ("accuracy", "macro_f1")
+    if not any(references):
+        return ("perplexity",)
+    by_form = {
+        "json": ("json_field_accuracy", "exact_match", "json_valid"),
+        "closed": ("exact_match", "macro_f1"),
+        "open": ("token_f1", "rouge_l", "chrf", "perplexity"),
+    }
+    return by_form[answer_form(references, task)]

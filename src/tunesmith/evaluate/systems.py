@@ -1,0 +1,106 @@
+"""Running and scoring systems: every baseline, and the tuned one, end as a ``SystemResult`` made by the same function.
+
+Notable: a baseline that does not apply is left out with its reason, never in silence; a misspelt one is an error
+before anything runs.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from statistics import fmean
+from typing import Literal
+
+from tunesmith.core import parts
+from tunesmith.core.errors import RecipeError
+from tunesmith.core.report import Prediction, SystemResult
+from tunesmith.evaluate.baselines._context import Baseline, BaselineContext
+from tunesmith.evaluate.forms import answer_form, known_answers, unreadable
+from tunesmith.evaluate.score import find_metric, score
+
+ROOM = "evaluate.baselines"
+
+
+def system_result(
+    name: str,
+    predictions: Sequence[Prediction],
+    references: Sequence[str],
+    metrics: Sequence[str],
+    *,
+    seconds: float,
+    seed: int,
+    known: Sequence[str] = (),
+) -> SystemResult:
+    """Score one system. ``known`` is the closed set of answers (``forms.known_answers``), empty for JSON and open text.
+
+    ``invalid`` counts answers of no readable form: no JSON object, or none of the known answers.
+    """
+    kind: Literal["baseline", "tuned"] = "baseline" if name in parts.names(ROOM) else "tuned"
+    form = "closed" if known else answer_form(references)
+    return SystemResult(
+        name=name,
+        kind=kind,
+        metrics=score(predictions, references, metrics, seed=seed),
+        seconds=seconds,
+        prompt_tokens=fmean(p.prompt_tokens for p in predictions),
+        new_tokens=fmean(p.new_tokens for p in predictions),
+        invalid=unreadable([p.answer for p in predictions], form, (*known, *references)),
+        note=_note(predictions),
+    )
+
+
+def _note(predictions: Sequence[Prediction]) -> str:
+    meanings = {
+        "length": "cut off at the longest answer allowed",
+        "context": "not answered, for the prompt did not fit the context",
+    }
+    counts = {finish: sum(p.finish == finish for p in predictions) for finish in meanings}
+    return "; ".join(f"{count} of {len(predictions)} {meanings[finish]}" for finish, count in counts.items() if count)
+
+
+def run_baselines(
+    names: Sequence[str] | Literal["auto"],
+    context: BaselineContext,
+    metrics: Sequence[str],
+    references: Sequence[str],
+    seed: int,
+) -> tuple[list[SystemResult], dict[str, tuple[Prediction, ...]], tuple[str, ...]]:
+    """Results, predictions by baseline name, and notes on those left out with their reason.
+
+    ``names`` "auto" means every baseline that applies; ``references`` are the answers of ``context.test`` in order.
+    Raises PartError for an unknown baseline or metric before anything runs; RecipeError when none can run.
+    """
+    asked = [find_baseline(name) for name in (parts.names(ROOM) if names == "auto" else dict.fromkeys(names))]
+    wants_likelihood = any(find_metric(name).needs == "likelihood" for name in metrics)
+    context = replace(context, likelihood=wants_likelihood)
+    reasons = {part.name: part.applies(context) for part in asked}
+    notes = tuple(f"{name} was left out: {reason}." for name, reason in reasons.items() if reason)
+    able = [part for part in asked if reasons[part.name] is None]
+    if not able:
+        raise RecipeError(
+            f"evaluate.baselines is {list(names) if names != 'auto' else 'auto'} and none can run; expected at least "
+            "one, for a verdict needs "
+            f"something to beat. {' '.join(notes)} There are: {', '.join(parts.names(ROOM))}."
+        )
+    known = known_answers(context.train, context.task, context.labels)
+    results, predictions = [], {}
+    for part in able:
+        started = time.monotonic()
+        predictions[part.name] = part.answer(context)
+        seconds = time.monotonic() - started
+        result = system_result(
+            part.name,
+            predictions[part.name],
+            references,
+            metrics,
+            seconds=seconds,
+            seed=seed,
+            known=known,
+        )
+        results.append(result)
+    return results, predictions, notes
+
+
+def find_baseline(name: str) -> Baseline:
+    """The baseline called ``name``. Raises PartError with the nearest name."""
+    part: Baseline = parts.find(ROOM, name)
+    return part

@@ -1,0 +1,51 @@
+"""Talking to a run: base and tuned side by side, from one copy of the weights."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tunesmith.core import parts
+from tunesmith.core.errors import ModelError
+from tunesmith.core.example import Message
+from tunesmith.core.report import Report
+from tunesmith.generate.local import LocalModel
+from tunesmith.models import artefact
+from tunesmith.models import load as loading
+from tunesmith.models.model import adapters_off
+from tunesmith.records.folder import RunFolder
+
+
+class Chat:
+    """``answer`` gives (base, tuned). For a classifier the base has no head and the first text says so."""
+
+    def __init__(self, folder: Path) -> None:
+        run = RunFolder(folder)
+        if not run.report.is_file():
+            raise ModelError(
+                f"{folder} has no report.json: the run did not finish, so there is nothing to talk to. "
+                "See tunesmith runs."
+            )
+        report = Report.load(run.report)
+        self.model = artefact.load(folder / report.adapter, report.card.path)
+        self.max_new_tokens = 256
+        adapter = parts.find("models.adapters", report.recipe.method.name).is_adapter
+        self.base = self.model if adapter else loading.load(report.card.path, precision=self.model.precision)
+
+    def answer(
+        self, messages: Sequence[Message], *, temperature: float = 0.0, max_new_tokens: int | None = None
+    ) -> tuple[str, str]:
+        if self.model.head is not None:
+            label, logp = LocalModel(self.model).classify([messages[-1].content])[0]
+            return "(the base has no classification head)", f"{label} (log-probability {logp:.3f})"
+        limit = max_new_tokens or min(self.max_new_tokens, self.model.card.context // 2)
+
+        def write(local: LocalModel) -> str:
+            return local.complete([messages], max_new_tokens=limit)[0].text
+
+        with adapters_off(self.base):
+            base = write(LocalModel(self.base, temperature=temperature))
+        return base, write(LocalModel(self.model, temperature=temperature))
+
+
+def open_chat(folder: Path) -> Chat:
+    """Load the trained model of a run folder. Raises ModelError, DataError."""
+    return Chat(folder)

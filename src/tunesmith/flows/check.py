@@ -1,0 +1,41 @@
+"""Reading and checking alone, and showing what would be trained."""
+
+from dataclasses import dataclass
+
+from tunesmith.core.recipe import Recipe
+from tunesmith.core.report import DataReport
+from tunesmith.data.render import Renderer
+from tunesmith.flows.prepare import check_data, check_parts, to_train
+
+
+@dataclass(frozen=True)
+class MaskedRow:
+    """A rendered row as pieces of text; ``pieces`` holds (text, is trained)."""
+
+    id: str
+    pieces: tuple[tuple[str, bool], ...]
+    tokens: int
+    trained: int
+
+
+def check(recipe: Recipe, show_mask: int = 0) -> tuple[DataReport, list[MaskedRow]]:
+    """The data report of a recipe and the first ``show_mask`` rows with their trained tokens marked."""
+    objective = check_parts(recipe)
+    checked = check_data(recipe, objective)
+    renderer = Renderer(checked.tokenizer, max_length=checked.limit)
+    rows = []
+    for example in checked.dataset.examples[:show_mask]:
+        for row in renderer.rows(example, 0).rows if objective == "classify" else renderer.rows(to_train(example)).rows:
+            flags = [w > 0 for w in row.weight]
+            rows.append(MaskedRow(example.id, _pieces(checked.tokenizer, row.ids, flags), len(row.ids), row.trained))
+    return checked.data, rows
+
+
+def _pieces(tokenizer: object, ids: tuple[int, ...], flags: list[bool]) -> tuple[tuple[str, bool], ...]:
+    pieces: list[tuple[str, bool]] = []
+    start = 0
+    for i in range(1, len(ids) + 1):
+        if i == len(ids) or flags[i] != flags[start]:
+            pieces.append((tokenizer.decode(list(ids[start:i])), flags[start]))  # type: ignore[attr-defined]
+            start = i
+    return tuple(pieces)

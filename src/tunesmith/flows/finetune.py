@@ -1,0 +1,191 @@
+"""The main job, as a flat story: read, check, split, baselines, train, evaluate, verdict, report.
+
+Notable: the only writer of a run's folder. The baselines are measured before a weight moves, the test rows are
+answered once by each system, and whatever goes wrong leaves a run that says so.
+"""
+
+import json
+import os
+import platform
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+from tunesmith.core import files, recipe_file
+from tunesmith.core.errors import Diverged, TunesmithError
+from tunesmith.core.plan import Plan
+from tunesmith.core.recipe import Recipe
+from tunesmith.core.report import DataReport, Prediction, Report, SystemResult
+from tunesmith.core.run import Run
+from tunesmith.data import split
+from tunesmith.flows import judging, training
+from tunesmith.flows.prepare import Prepared, prepare
+from tunesmith.flows.watch import Silent, Watcher
+from tunesmith.models import artefact
+from tunesmith.models import load as loading
+from tunesmith.models.model import Model
+from tunesmith.present.html import render_html
+from tunesmith.present.model_card import model_card
+from tunesmith.records.folder import RunFolder
+from tunesmith.records.index import Index
+
+
+def finetune(
+    recipe: Recipe | str | Path,
+    *,
+    overrides: Sequence[str] = (),
+    workspace: Path | str = ".",
+    watch: Watcher | None = None,
+) -> Run:
+    """Tune a model by ``recipe`` and prove the result; the run's folder is ``workspace/runs/<id>/``.
+
+    Raises the errors of ``core.errors``; a run that began is left in the index with its status and error.
+    """
+    watch = watch or Silent()
+    recipe = (
+        recipe_file.override(recipe, overrides)
+        if isinstance(recipe, Recipe)
+        else recipe_file.load(Path(recipe), overrides)
+    )
+    clock = _Clock(watch)
+    clock.stage("Read and check", recipe.data.train)
+    prepared = prepare(recipe)
+    for warning in prepared.warnings:
+        watch.note(warning)
+    folder = RunFolder.create(Path(workspace), recipe)
+    with folder.lock(), _recorded(folder, prepared, Path(workspace)) as record:
+        write_inputs(folder, prepared)
+        clock.stage("Load", f"{prepared.card.name}, {prepared.card.parameters / 1e6:.1f}M parameters")
+        model = loading.load(recipe.model, precision=prepared.plan.precision)
+        clock.stage("Baselines", f"{len(prepared.test)} locked test rows")
+        bars = judging.baselines(model, prepared)
+        clock.stage("Train", f"{recipe.method.name}, {prepared.plan.steps} steps")
+        trained = training.train(
+            model, prepared, watch, lambda point: folder.append_metric(point.model_dump(mode="json"))
+        )
+        clock.stage("Evaluate", f"{len(prepared.test)} locked test rows")
+        result, predictions = judging.tuned(model, prepared)
+        fit = judging.fit_report(model, prepared, trained)
+        clock.stage("Verdict")
+        answers = bars.predictions | {"tuned": predictions}
+        report = judging.report(folder.id, prepared, bars, result, answers, fit)
+        report = report.model_copy(update={"seconds": clock.seconds(), "environment": environment()})
+        publish(folder, model, report, answers)
+        return record(report, result)
+
+
+def plan_only(recipe: Recipe) -> tuple[Plan, DataReport]:
+    """What a run would do, without loading weights or writing a file."""
+    prepared = prepare(recipe)
+    return prepared.plan, prepared.data
+
+
+class _Clock:
+    """Times the stages and announces them."""
+
+    def __init__(self, watch: Watcher) -> None:
+        self.watch = watch
+        self.marks: list[tuple[str, float]] = []
+
+    def stage(self, name: str, detail: str = "") -> None:
+        self.marks.append((name, time.monotonic()))
+        self.watch.stage(name, detail)
+
+    def seconds(self) -> dict[str, float]:
+        ends = [t for _, t in self.marks[1:]] + [time.monotonic()]
+        return {name: round(end - start, 2) for (name, start), end in zip(self.marks, ends, strict=True)}
+
+
+@contextmanager
+def _recorded(folder: RunFolder, prepared: Prepared, workspace: Path) -> Iterator["_Record"]:
+    """A run row that is "running" until it is done, and otherwise says how it ended."""
+    record = _Record(folder, prepared, workspace)
+    try:
+        yield record
+    except KeyboardInterrupt:
+        record.end("interrupted", "interrupted by the user")
+        raise
+    except Diverged as error:
+        record.end("diverged", str(error))
+        raise
+    except TunesmithError as error:
+        record.end("failed", str(error))
+        raise
+    finally:
+        if record.run.status == "running":
+            record.end("failed", "stopped by an unexpected error; see the terminal")
+
+
+class _Record:
+    def __init__(self, folder: RunFolder, prepared: Prepared, workspace: Path) -> None:
+        self.folder, self.workspace, self.started = folder, workspace, time.monotonic()
+        self.run = Run(
+            id=folder.id,
+            folder=str(folder.path),
+            status="running",
+            task=prepared.recipe.task,
+            model=prepared.card.name,
+            method=prepared.recipe.method.name,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            recipe_hash=prepared.recipe.content_hash(),
+            data_hash=prepared.splits.test_hash,
+            metric=prepared.metrics[0],
+            pid=os.getpid(),
+        )
+        self._write()
+
+    def _write(self) -> None:
+        self.run.save(self.folder.run)
+        Index.open(self.workspace).put(self.run)
+
+    def end(self, status: str, error: str | None = None) -> None:
+        self.run = self.run.model_copy(
+            update={"status": status, "error": error, "seconds": round(time.monotonic() - self.started, 2), "pid": None}
+        )
+        self._write()
+
+    def __call__(self, report: Report, result: SystemResult) -> Run:
+        best = next(s for s in report.systems if s.name == report.verdict.baseline)
+        self.run = self.run.model_copy(
+            update={
+                "score": result.metrics[report.primary].value,
+                "baseline": best.metrics[report.primary].value,
+                "verdict": report.verdict.decision,
+            }
+        )
+        self.end("done")
+        return self.run
+
+
+def write_inputs(folder: RunFolder, prepared: Prepared) -> None:
+    """What the run starts from: recipe, plan, data report, quarantined rows, the lock on the test rows."""
+    files.write_text(folder.recipe, recipe_file.dump(prepared.recipe))
+    prepared.plan.save(folder.resolved)
+    prepared.data.save(folder.data / "report.json")
+    _write_jsonl(folder.data / "quarantine.jsonl", [b.model_dump(mode="json") for b in prepared.bad_rows])
+    split.write_lock(prepared.splits, folder.data)
+
+
+def publish(folder: RunFolder, model: Model, report: Report, answers: dict[str, tuple[Prediction, ...]]) -> None:
+    """Predictions, weights with their card, report.json and report.html, each whole or not at all."""
+    for name, predictions in answers.items():
+        _write_jsonl(folder.predictions / f"{name}.jsonl", [p.model_dump(mode="json") for p in predictions])
+    artefact.publish(model, report.recipe.method.name, folder.path / report.adapter, {"README.md": model_card(report)})
+    report.save(folder.report)
+    files.write_text(folder.html, render_html(report))
+
+
+def _write_jsonl(path: Path, rows: Sequence[dict[str, object]]) -> None:
+    files.write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def environment() -> dict[str, str]:
+    """Versions and machine, for whoever wants to repeat the numbers."""
+    versions = {name: metadata.version(name) for name in ("tunesmith", "torch", "transformers", "tokenizers", "numpy")}
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
+    return versions | {"python": platform.python_version(), "system": platform.platform(terse=True), "device": device}

@@ -1,0 +1,186 @@
+"""From a model to numbers on the locked test: baselines before training, the tuned system after it, one scorer for
+all."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from tunesmith.core import parts
+from tunesmith.core.example import Example
+from tunesmith.core.report import CurvePoint, Estimate, Fit, Prediction, Report, SystemResult
+from tunesmith.evaluate.baselines._context import BaselineContext
+from tunesmith.evaluate.fit import overfitting
+from tunesmith.evaluate.forms import known_answers
+from tunesmith.evaluate.outcomes import confusions, outcomes
+from tunesmith.evaluate.score import find_metric, score
+from tunesmith.evaluate.systems import run_baselines, system_result
+from tunesmith.evaluate.verdict import judge
+from tunesmith.flows.prepare import Prepared
+from tunesmith.flows.training import Trained
+from tunesmith.generate.local import LocalModel
+from tunesmith.models.model import Model
+
+SAMPLE = 200  # rows of train and of dev that are answered to tell learning from memorising
+
+
+@dataclass(frozen=True)
+class Baselines:
+    results: tuple[SystemResult, ...]
+    predictions: dict[str, tuple[Prediction, ...]]
+    notes: tuple[str, ...]
+
+
+def baselines(model: Model, prepared: Prepared) -> Baselines:
+    """Every asked baseline on the locked test, with the untouched base. Raises PartError, RecipeError."""
+    local = LocalModel(model)
+    decoder = model.card.kind == "decoder"
+    context = BaselineContext(
+        task=prepared.recipe.task,
+        train=prepared.splits.train,
+        test=prepared.test,
+        labels=prepared.labels,
+        completer=local if decoder else None,
+        embedder=None if decoder else local,
+        shots=prepared.recipe.evaluate.shots,
+        prompt=prepared.recipe.evaluate.prompt,
+        max_new_tokens=prepared.max_new_tokens,
+        seed=prepared.plan.seed,
+    )
+    results, predictions, notes = run_baselines(
+        prepared.recipe.evaluate.baselines, context, prepared.metrics, references(prepared.test), prepared.plan.seed
+    )
+    return Baselines(tuple(results), predictions, notes)
+
+
+def references(examples: Sequence[Example]) -> list[str]:
+    return [e.answer for e in examples]
+
+
+def answer(model: Model, prepared: Prepared, examples: Sequence[Example]) -> tuple[Prediction, ...]:
+    """The tuned system's answers: by its head, by the likelihood of the labels, or by writing."""
+    local = LocalModel(model)
+    if model.head is not None:
+        texts = [e.input_text for e in examples]
+        sizes = [min(len(local.renderer.classify_ids(e)), local.context) for e in examples]
+        chosen = local.classify(texts)
+        return tuple(
+            Prediction(id=e.id, answer=label, prompt_tokens=size)
+            for e, (label, _), size in zip(examples, chosen, sizes, strict=True)
+        )
+    prompts = [e.prompt for e in examples]
+    if prepared.recipe.task == "classify":
+        table = local.label_logp(prompts, prepared.labels)
+        best = [max(range(len(row)), key=row.__getitem__) for row in table]
+        return tuple(
+            Prediction(id=e.id, answer=prepared.labels[i], prompt_tokens=local.count_tokens(p))
+            for e, i, p in zip(examples, best, prompts, strict=True)
+        )
+    written = local.complete(prompts, max_new_tokens=prepared.max_new_tokens) if any(prompts) else []
+    found = [
+        Prediction(id=e.id, answer=c.text, prompt_tokens=c.prompt_tokens, new_tokens=c.new_tokens, finish=c.finish)
+        for e, c in zip(examples, written, strict=False)
+    ] or [Prediction(id=e.id, answer="") for e in examples]
+    if any(find_metric(m).needs == "likelihood" for m in prepared.metrics):
+        targets = [e.text if e.text is not None else e.answer for e in examples]
+        likelihoods = local.likelihood(prompts, targets)
+        found = [
+            p.model_copy(update={"nll": -x.logp, "nll_tokens": x.tokens})
+            for p, x in zip(found, likelihoods, strict=True)
+        ]
+    return tuple(found)
+
+
+def tuned(model: Model, prepared: Prepared) -> tuple[SystemResult, tuple[Prediction, ...]]:
+    """The tuned system on the locked test."""
+    started = time.monotonic()
+    predictions = answer(model, prepared, prepared.test)
+    seconds = time.monotonic() - started
+    known = known_answers(prepared.splits.train, prepared.recipe.task, prepared.labels)
+    result = system_result(
+        "tuned",
+        predictions,
+        references(prepared.test),
+        prepared.metrics,
+        seconds=seconds,
+        seed=prepared.plan.seed,
+        known=known,
+    )
+    return result, predictions
+
+
+def fit_report(model: Model, prepared: Prepared, trained: Trained) -> Fit:
+    """Curves, train and dev scores on a sample of rows, and the sentence on overfitting."""
+    progress, primary = trained.progress, prepared.metrics[0]
+
+    def sampled(examples: tuple[Example, ...]) -> Estimate | None:
+        rows = examples[:: max(1, len(examples) // SAMPLE)][:SAMPLE]
+        if not rows:
+            return None
+        found = score(answer(model, prepared, rows), references(rows), [primary], seed=prepared.plan.seed)
+        return found.get(primary)
+
+    train_score, dev_score = sampled(prepared.splits.train), sampled(prepared.splits.dev)
+    curve = tuple(_thinned(progress.curve))
+    last = [p.loss for p in progress.curve if p.loss is not None][-20:]
+    return Fit(
+        curve=curve,
+        best_step=progress.best_step or progress.step,
+        steps=progress.step,
+        stopped=progress.stopped,
+        train_loss=sum(last) / max(len(last), 1),
+        dev_loss=progress.best.loss if progress.best else float("nan"),
+        train_score=train_score,
+        dev_score=dev_score,
+        overfit=overfitting(curve, progress.best_step or progress.step, train_score, dev_score, primary),
+        trainable_parameters=trained.trainable,
+        tokens_per_second=progress.tokens / max(progress.seconds, 1e-9),
+        trained_tokens=progress.trained_tokens,
+        seconds=progress.seconds,
+    )
+
+
+def _thinned(curve: Sequence[CurvePoint], most: int = 400) -> list[CurvePoint]:
+    """At most about ``most`` points; those with a dev loss are always kept."""
+    every = max(1, len(curve) // most)
+    return [p for i, p in enumerate(curve) if i % every == 0 or p.dev_loss is not None]
+
+
+def report(
+    run_id: str,
+    prepared: Prepared,
+    bars: Baselines,
+    result: SystemResult,
+    answers: dict[str, tuple[Prediction, ...]],
+    fit: Fit,
+) -> Report:
+    """The verdict and everything behind it as one value."""
+    recipe, primary, seed = prepared.recipe, prepared.metrics[0], prepared.plan.seed
+    expected = references(prepared.test)
+    verdict = judge(
+        result, bars.results, answers, expected, metric=primary, min_gain=recipe.evaluate.min_gain, seed=seed
+    )
+    known = known_answers(prepared.splits.train, recipe.task, prepared.labels)
+    picked = outcomes(primary, answers["tuned"], answers[verdict.baseline], prepared.test)
+    return Report(
+        run_id=run_id,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        recipe=recipe,
+        card=prepared.card,
+        plan=prepared.plan,
+        data=prepared.data,
+        split_sizes={name: len(getattr(prepared.splits, name)) for name in ("train", "dev", "test")},
+        split_how=prepared.splits.how,
+        test_hash=prepared.splits.test_hash,
+        primary=primary,
+        systems=(*bars.results, result),
+        verdict=verdict,
+        fit=fit,
+        confusions=confusions([p.answer for p in answers["tuned"]], expected, recipe.task, known),
+        worst=picked.worst,
+        best=picked.best,
+        wins=picked.wins,
+        losses=picked.losses,
+        adapter="adapter" if parts.find("models.adapters", recipe.method.name).is_adapter else "model",
+        warnings=prepared.warnings + bars.notes,
+    )

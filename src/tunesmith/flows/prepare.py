@@ -1,0 +1,239 @@
+"""From a recipe to rows that can be trained: read, check, split, render, plan. No weights are loaded.
+
+Notable: everything that can be refused is refused here, before a weight is read: unknown parts, rows that train
+nothing, blocking findings, an answer longer than the context.
+"""
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from tunesmith.core import parts, seeds
+from tunesmith.core.batch import TokenRow
+from tunesmith.core.card import ModelCard
+from tunesmith.core.errors import DataError, RecipeError
+from tunesmith.core.example import BadRow, Dataset, Example, Message, Splits
+from tunesmith.core.plan import Plan
+from tunesmith.core.recipe import Recipe
+from tunesmith.core.report import DataReport
+from tunesmith.data import inspect, read, split
+from tunesmith.data.batches import Steps
+from tunesmith.data.render import Renderer
+from tunesmith.evaluate.score import default_metrics, find_metric
+from tunesmith.evaluate.systems import find_baseline
+from tunesmith.models import load as loading
+from tunesmith.plan.resolve import resolve
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What the later steps need. ``train`` and ``dev`` are the examples behind ``train_rows`` and ``dev_rows``."""
+
+    recipe: Recipe
+    card: ModelCard
+    tokenizer: Any
+    objective: str
+    data: DataReport
+    splits: Splits
+    test: tuple[Example, ...]
+    labels: tuple[str, ...]
+    train_rows: tuple[TokenRow, ...]
+    dev_rows: tuple[TokenRow, ...]
+    plan: Plan
+    metrics: tuple[str, ...]
+    max_new_tokens: int
+    bad_rows: tuple[BadRow, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def uses_head(self) -> bool:
+        return self.objective == "classify"
+
+
+@dataclass(frozen=True)
+class _Sized:
+    """A dataset whose every row renders, with the token length of each."""
+
+    dataset: Dataset
+    lengths: tuple[int, ...]
+    answers: tuple[int, ...]
+    trained_share: float
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A dataset that was read, rendered for its lengths, and inspected. ``limit`` bounds a row in tokens."""
+
+    dataset: Dataset
+    data: DataReport
+    card: ModelCard
+    tokenizer: Any
+    limit: int
+
+
+def check_data(recipe: Recipe, objective: str) -> Checked:
+    """Read, render and inspect the training file; findings are reported, not acted on."""
+    dataset = read.read(Path(recipe.data.train), recipe.data, recipe.task)
+    card, _config, tokenizer = loading.card_of(recipe.model)
+    if card.kind == "encoder" and objective != "classify":
+        raise RecipeError(
+            f"task is generate and {card.name} is an encoder, which cannot write. Use task: classify, or a decoder."
+        )
+    sized = _sized(dataset, Renderer(tokenizer), recipe, objective)
+    limit = _limit(recipe, card)
+    data = inspect.inspect(
+        sized.dataset,
+        task=recipe.task,
+        token_lengths=sized.lengths,
+        answer_lengths=sized.answers,
+        max_length=limit,
+        allow=recipe.data.allow,
+    )
+    data = data.model_copy(update={"trained_share": sized.trained_share, "quarantined": len(sized.dataset.bad_rows)})
+    return Checked(sized.dataset, data, card, tokenizer, limit)
+
+
+def prepare(recipe: Recipe) -> Prepared:
+    """Raises RecipeError, DataError, ModelError or PartError, each a sentence."""
+    objective = check_parts(recipe)
+    checked = check_data(recipe, objective)
+    inspect.stop_on_blocking(checked.data)
+    card, renderer = checked.card, Renderer(checked.tokenizer)
+    dev, test = _own_file(recipe, "dev"), _own_file(recipe, "test")
+    splits = split.lock(checked.dataset, recipe.data, task=recipe.task, seed=recipe.train.seed, dev=dev, test=test)
+    labels = _labels(splits) if recipe.task == "classify" else ()
+    plan, train_rows, dev_rows, cut = _rows(recipe, card, renderer, splits, labels if objective == "classify" else ())
+    metrics = recipe.evaluate.metrics or default_metrics(recipe.task, [e.answer for e in splits.train])
+    warnings = (f"{cut} tokens at the ends of rows longer than {plan.max_length} were cut off.",) if cut else ()
+    return Prepared(
+        recipe=recipe,
+        card=card,
+        tokenizer=checked.tokenizer,
+        objective=objective,
+        data=checked.data,
+        splits=splits,
+        test=_sample(splits.test, recipe.evaluate.limit, recipe.train.seed),
+        labels=labels,
+        train_rows=tuple(train_rows),
+        dev_rows=tuple(dev_rows),
+        plan=plan,
+        metrics=tuple(metrics),
+        max_new_tokens=_answer_limit(recipe, card, renderer, splits),
+        bad_rows=checked.dataset.bad_rows,
+        warnings=warnings,
+    )
+
+
+def check_parts(recipe: Recipe) -> str:
+    """The name of the objective; raises when a named part does not exist or does not go with the task."""
+    parts.find("models.adapters", recipe.method.name)
+    for metric in recipe.evaluate.metrics:
+        find_metric(metric)
+    for baseline in recipe.evaluate.baselines if recipe.evaluate.baselines != "auto" else ():
+        find_baseline(baseline)
+    default = "classify" if recipe.task == "classify" else "sft"
+    objective = default if recipe.objective == "auto" else recipe.objective
+    parts.find("objectives", objective)
+    if objective == "classify" and recipe.task != "classify":
+        raise RecipeError("objective is classify and task is generate; a head chooses labels. Set task: classify.")
+    return objective
+
+
+def _own_file(recipe: Recipe, role: Literal["dev", "test"]) -> Dataset | None:
+    path = getattr(recipe.data, role)
+    return None if path is None else read.read(Path(path), recipe.data, recipe.task, role)
+
+
+def _limit(recipe: Recipe, card: ModelCard) -> int:
+    return card.context if recipe.train.max_length == "auto" else min(recipe.train.max_length, card.context)
+
+
+def to_train(example: Example) -> Example:
+    """A labelled row as a conversation that ends with its label, for training a language model on labels."""
+    if example.label is None:
+        return example
+    turn = Message(role="assistant", content=example.label)
+    return example.model_copy(update={"messages": (*example.messages, turn), "label": None})
+
+
+def _sized(dataset: Dataset, renderer: Renderer, recipe: Recipe, objective: str) -> _Sized:
+    """Render every row once, unbounded: its length, and whether anything would be trained."""
+    lengths, good, bad = [], [], list(dataset.bad_rows)
+    answers: list[int] = []
+    for example in dataset.examples:
+        try:
+            rows = renderer.rows(example, 0).rows if objective == "classify" else renderer.rows(to_train(example)).rows
+        except DataError as error:
+            if example.answer.strip():
+                bad.append(BadRow(place=example.place, reason=str(error), raw=example.input_text[:2000]))
+                continue
+            rows = ()  # an empty answer is the checks' finding, with all its rows counted
+        good.append(example)
+        lengths.append(sum(len(r.ids) for r in rows))
+        answers.append(sum(r.trained for r in rows))
+    fresh = bad[len(dataset.bad_rows) :]
+    if fresh and recipe.data.on_bad_row == "stop":
+        raise DataError(
+            "\n".join([b.reason for b in fresh[:5]] + [f"{len(fresh)} such rows. Or set data.on_bad_row: quarantine."])
+        )
+    return _Sized(
+        dataset.model_copy(update={"examples": tuple(good), "bad_rows": tuple(bad)}),
+        tuple(lengths),
+        tuple(answers),
+        sum(answers) / max(sum(lengths), 1),
+    )
+
+
+def _labels(splits: Splits) -> tuple[str, ...]:
+    return tuple(sorted({e.answer for e in splits.train}))
+
+
+def _sample(rows: tuple[Example, ...], limit: int | None, seed: int) -> tuple[Example, ...]:
+    """At most ``limit`` rows, drawn by the seed, in their order."""
+    if limit is None or limit >= len(rows):
+        return rows
+    chosen = sorted(random.Random(seeds.stream(seed, "test-limit")).sample(range(len(rows)), limit))
+    return tuple(rows[i] for i in chosen)
+
+
+def _rows(
+    recipe: Recipe, card: ModelCard, renderer: Renderer, splits: Splits, labels: tuple[str, ...]
+) -> tuple[Plan, list[TokenRow], list[TokenRow], int]:
+    bounded = Renderer(renderer.tokenizer, max_length=_limit(recipe, card))
+    number = {label: i for i, label in enumerate(labels)}
+    cut = 0
+
+    def render(examples: tuple[Example, ...]) -> list[TokenRow]:
+        nonlocal cut
+        found: list[TokenRow] = []
+        for example in examples:
+            done = bounded.rows(example, number[example.answer]) if labels else bounded.rows(to_train(example))
+            cut += done.truncated
+            found += done.rows
+        return found
+
+    train_rows, dev_rows = render(splits.train), render(splits.dev)
+    plan = resolve(
+        recipe,
+        card,
+        [len(r.ids) for r in train_rows],
+        lambda batch, longest: Steps(
+            train_rows, batch_tokens=batch, micro_tokens=longest, pad_id=0, seed=recipe.train.seed
+        ).per_epoch(),
+        fast_bfloat16=loading.has_fast_bfloat16(),
+    )
+    return plan, train_rows, dev_rows, cut
+
+
+def _answer_limit(recipe: Recipe, card: ModelCard, renderer: Renderer, splits: Splits) -> int:
+    """Longest answer to write: the recipe's, or a quarter more than the longest training answer, at most a third of
+    the context."""
+    if recipe.evaluate.max_new_tokens != "auto":
+        return min(recipe.evaluate.max_new_tokens, card.context - 1)
+    if recipe.task == "classify":
+        return 16
+    longest = max(
+        (len(renderer.tokenizer(e.answer, add_special_tokens=False).input_ids) for e in splits.train), default=16
+    )
+    return max(8, min(longest * 5 // 4 + 4, card.context // 3))

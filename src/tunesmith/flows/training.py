@@ -1,0 +1,88 @@
+"""From a loaded base to trained weights: attach the method, run the loop, prove what it left.
+
+Notable: after training, the base is asked again with the adapter off and must give the very same states as before:
+frozen weights stayed frozen, and the base that baselines were measured on is the one that is tuned.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tunesmith.core import parts, seeds
+from tunesmith.core.errors import DataError, ModelError
+from tunesmith.core.report import CurvePoint
+from tunesmith.data.batches import Steps, in_order
+from tunesmith.flows.prepare import Prepared
+from tunesmith.flows.watch import Watcher
+from tunesmith.models.model import Model, adapters_off
+from tunesmith.objectives._objective import Objective
+from tunesmith.train.loop import DevResult, Hooks, Progress, fit
+
+
+@dataclass(frozen=True)
+class Trained:
+    progress: Progress
+    trainable: int
+
+
+def train(model: Model, prepared: Prepared, watch: Watcher, log: Callable[[CurvePoint], None]) -> Trained:
+    """Tune ``model`` in place by the prepared plan. Raises Diverged, ModelError."""
+    recipe, plan = prepared.recipe, prepared.plan
+    method = parts.find("models.adapters", recipe.method.name)
+    objective: Objective = parts.find("objectives", prepared.objective)
+    if not any(r.trained for r in prepared.train_rows) and objective.needs == "token_logp":
+        raise DataError("No token of any training row would be trained. Look at tunesmith check --show-mask.")
+    before = probe(model)
+    if prepared.uses_head:
+        model.add_head(prepared.labels, seed=seeds.stream(plan.seed, "head"))
+    method.attach(model, recipe.method, seeds.stream(plan.seed, "adapter"))
+    torch.manual_seed(seeds.stream(plan.seed, "dropout"))
+    pad = model.tokenizer.pad_token_id or 0
+    steps = Steps(
+        prepared.train_rows, batch_tokens=plan.batch_tokens, micro_tokens=plan.micro_tokens, pad_id=pad, seed=plan.seed
+    )
+
+    def on_step(point: CurvePoint, total: int, speed: float) -> None:
+        log(point)
+        watch.step(point, total, speed)
+
+    hooks = Hooks(
+        evaluate=(lambda: dev_result(model, objective, prepared, pad)) if prepared.dev_rows else None,
+        on_step=on_step,
+        on_note=watch.note,
+    )
+    progress = fit(model, objective, steps, plan, hooks)
+    if method.is_adapter:
+        with adapters_off(model):
+            if not torch.equal(before, probe(model)):
+                raise ModelError(
+                    "With the adapter off the base no longer gives its old states: frozen weights have moved."
+                )
+    return Trained(progress, sum(p.numel() for _, p in model.trainable()))
+
+
+@torch.no_grad()
+def probe(model: Model) -> Tensor:
+    """Hidden states of a fixed row: the fingerprint of what the base computes."""
+    ids_BT = torch.arange(5, 29, device=model.device)[None] % model.card.vocabulary
+    model.train(False)
+    with model.autocast():
+        return model.hidden(ids_BT, torch.tensor([24], device=model.device)).clone()
+
+
+@torch.no_grad()
+def dev_result(model: Model, objective: Objective, prepared: Prepared, pad: int) -> DevResult:
+    """Loss a unit of weight on dev; classes are ranked by error rate first, then by loss."""
+    loss = weight = wrong = 0.0
+    for batch in in_order(prepared.dev_rows, budget=2 * prepared.plan.micro_tokens, pad_id=pad):
+        moved = batch.to(model.device)
+        with model.autocast():
+            logp = getattr(model, objective.needs)(moved)
+        loss += float(objective.loss(logp, moved))
+        weight += float(objective.weight(moved))
+        if objective.needs == "class_logp":
+            wrong += float((logp.argmax(-1) != moved.label_B).sum())
+    mean = loss / max(weight, 1e-9)
+    return DevResult(mean, (wrong / weight, mean) if objective.needs == "class_logp" else (mean,))

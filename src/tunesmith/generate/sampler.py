@@ -1,0 +1,100 @@
+"""The one sampler: batched decoding with a key-value cache, for evaluation, chat and later rollouts and serving.
+
+Notable: prompts are left-padded so that all rows write at the same place; rows that ended are removed from the batch
+and its cache, so a long answer does not keep short ones computing; each row draws from a seed of its own, so its
+answer does not depend on the batch.
+Legend: B sequences, T tokens, V vocabulary.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tunesmith.core import seeds
+from tunesmith.models.model import Model
+
+BATCH_TOKENS = 12_288  # prompt plus answer tokens held at once
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """``temperature`` 0 is greedy. ``seed`` names the stream of each row together with the row's number."""
+
+    max_new_tokens: int
+    stop_ids: tuple[int, ...]
+    temperature: float = 0.0
+    seed: int = 0
+
+
+@torch.no_grad()
+def sample(model: Model, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[list[int]]:
+    """New token ids for each prompt, in order, without the stop token. Each prompt must leave room in the context."""
+    answers: list[list[int]] = [[] for _ in prompts]
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    for group in _groups([len(prompts[i]) + sampling.max_new_tokens for i in order]):
+        rows = [order[i] for i in group]
+        for index, ids in zip(rows, _decode(model, [prompts[i] for i in rows], rows, sampling), strict=True):
+            answers[index] = ids
+    return answers
+
+
+def _groups(sizes: list[int]) -> Iterator[list[int]]:
+    group: list[int] = []
+    for i, size in enumerate(sizes):  # sizes ascend, so the last is the widest
+        if group and size * (len(group) + 1) > BATCH_TOKENS:
+            yield group
+            group = []
+        group.append(i)
+    if group:
+        yield group
+
+
+def _decode(model: Model, prompts: list[Sequence[int]], rows: list[int], sampling: Sampling) -> list[list[int]]:
+    from transformers import DynamicCache
+
+    width = max(len(p) for p in prompts)
+    device = model.device
+    ids_BT = torch.tensor([[0] * (width - len(p)) + list(p) for p in prompts], device=device)
+    mask_BT = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
+    position_BT = (mask_BT.cumsum(-1) - 1).clamp(min=0)
+    generators = [torch.Generator().manual_seed(seeds.stream(sampling.seed, f"row/{r}")) for r in rows]
+    cache = DynamicCache(config=model.network.config)
+    answers: list[list[int]] = [[] for _ in prompts]
+    alive = list(range(len(prompts)))
+    padded = bool((mask_BT == 0).any())
+    for step in range(sampling.max_new_tokens):
+        with model.autocast():
+            hidden_BTD = model.backbone(
+                input_ids=ids_BT,
+                attention_mask=mask_BT if padded else None,
+                position_ids=position_BT,
+                past_key_values=cache,
+                use_cache=True,
+            ).last_hidden_state
+            logits_BV = model.network.get_output_embeddings()(hidden_BTD[:, -1]).float()
+        chosen = _choose(logits_BV, sampling.temperature, [generators[i] for i in alive])
+        keep = []
+        for place, (i, token) in enumerate(zip(alive, chosen, strict=True)):
+            if token not in sampling.stop_ids:
+                answers[i].append(token)
+                keep.append(place)
+        if not keep or step + 1 == sampling.max_new_tokens:
+            break
+        kept = torch.tensor(keep, device=device)
+        if len(keep) < len(alive):
+            cache.batch_select_indices(kept)
+            mask_BT, position_BT = mask_BT[kept], position_BT[kept]
+        alive = [alive[p] for p in keep]
+        ids_BT = torch.tensor([[chosen[p]] for p in keep], device=device)
+        mask_BT = torch.cat([mask_BT, torch.ones_like(mask_BT[:, :1])], dim=1)
+        position_BT = position_BT[:, -1:] + 1
+    return answers
+
+
+def _choose(logits_BV: Tensor, temperature: float, generators: list[torch.Generator]) -> list[int]:
+    if temperature == 0.0:
+        return [int(t) for t in logits_BV.argmax(-1)]
+    share_BV = (logits_BV / temperature).softmax(-1).cpu()
+    return [int(torch.multinomial(share_V, 1, generator=g)) for share_V, g in zip(share_BV, generators, strict=True)]

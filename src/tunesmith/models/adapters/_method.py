@@ -1,0 +1,21 @@
+"""What a method is: how it changes a loaded model before training, and how it leaves it on disk."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tunesmith.core.recipe import MethodRecipe
+from tunesmith.models.model import Model
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """``attach`` makes the right weights trainable; ``save`` writes files that transformers or PEFT load; ``load``
+    puts a saved
+    folder onto a fresh base."""
+
+    name: str
+    attach: Callable[[Model, MethodRecipe, int], None]
+    save: Callable[[Model, Path], None]
+    load: Callable[[Model, Path], None]
+    is_adapter: bool

@@ -1,0 +1,92 @@
+"""A trained model on disk: what it was trained on is written beside it, and loading refuses anything else.
+
+Notable: ``tunesmith.json`` holds the base's fingerprint and the tokenizer's and template's hashes; the manifest is
+verified; an adapter that does not change the base's answers is refused (it was not applied).
+"""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from tunesmith.core import files, parts
+from tunesmith.core.errors import ModelError
+from tunesmith.models import load as loading
+from tunesmith.models.model import Model, Precision, adapters_off
+
+NOTE = "tunesmith.json"
+
+
+def publish(model: Model, method: str, folder: Path, extra: dict[str, str]) -> None:
+    """Write the trained weights to ``folder`` in one rename. ``extra`` are more files by name (the model card). Raises
+    ModelError."""
+    for name, parameter in model.trainable():
+        if not bool(torch.isfinite(parameter).all()):
+            raise ModelError(
+                f"{name} holds values that are not finite; such weights are not published. Lower train.learning_rate."
+            )
+    with files.publish(folder) as temporary:
+        parts.find("models.adapters", method).save(model, temporary)
+        note: dict[str, Any] = {
+            "method": method,
+            "base": model.card.path,
+            "base_fingerprint": model.card.fingerprint,
+            "tokenizer_hash": model.card.tokenizer_hash,
+            "template_hash": model.card.template_hash,
+            "precision": model.precision,
+        }
+        if model.head is not None:
+            note |= {"labels": list(model.labels), "pool": model.head.pool}
+            save_file(
+                {f"score.{k}": v.detach().float() for k, v in model.head.score.state_dict().items()},
+                temporary / "head.safetensors",
+            )
+        (temporary / NOTE).write_text(json.dumps(note, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        for name, text in extra.items():
+            (temporary / name).write_text(text, encoding="utf-8")
+
+
+def load(folder: Path, base: str | None = None, *, precision: Precision | None = None) -> Model:
+    """The trained model in ``folder``, on the base it names or on ``base``. Raises ModelError, DataError."""
+    if not (folder / NOTE).is_file():
+        raise ModelError(f"{folder} has no {NOTE}: it holds no model trained by Tunesmith, or the run did not finish.")
+    files.verify(folder)
+    note = json.loads((folder / NOTE).read_text(encoding="utf-8"))
+    model = loading.load(base or note["base"], precision=precision or note["precision"])
+    for what, found in (
+        ("base_fingerprint", model.card.fingerprint),
+        ("tokenizer_hash", model.card.tokenizer_hash),
+        ("template_hash", model.card.template_hash),
+    ):
+        if note[what] != found:
+            raise ModelError(
+                f"{folder} was trained with {what} {note[what]}; {model.card.path} has {found}. "
+                "These weights belong to another model; its answers would be noise. Name the right base."
+            )
+    method = parts.find("models.adapters", note["method"])
+    if "labels" in note:
+        model.add_head(note["labels"], seed=0)
+        assert model.head is not None
+        model.head.load_state_dict(load_file(folder / "head.safetensors"))
+    method.load(model, folder)
+    if method.is_adapter:
+        check_changes(model, folder)
+    model.train(False)
+    return model
+
+
+def check_changes(model: Model, folder: Path) -> None:
+    """Raise ModelError when the adapter leaves the hidden states as they are."""
+    ids_BT = torch.arange(5, 21, device=model.device)[None] % model.card.vocabulary
+    length_B = torch.tensor([16], device=model.device)
+    with torch.no_grad(), model.autocast():
+        with_adapter = model.hidden(ids_BT, length_B).float()
+        with adapters_off(model):
+            without = model.hidden(ids_BT, length_B).float()
+    if math.isclose(float((with_adapter - without).abs().max()), 0.0, abs_tol=0.0):
+        raise ModelError(
+            f"{folder}: the adapter does not change the model's states: it was not trained, or not applied."
+        )

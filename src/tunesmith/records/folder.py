@@ -1,0 +1,219 @@
+"""A run's folder: where each file of a run lies, who holds it, and its append-only logs.
+
+Notable: the folder is the truth and everything else about a run can be rebuilt from it. The lock is ``flock`` on
+``run.lock``, so the kernel drops it when the holder dies, kill -9 included; a "running" run whose lock is free was
+therefore interrupted. Logs are best effort: a full disk costs a log line, never the training.
+"""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import socket
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+from tunesmith.core import files
+from tunesmith.core.errors import BusyError, DataError, DiskError
+from tunesmith.core.recipe import Recipe
+from tunesmith.core.run import Run, Status
+
+RUNS = "runs"
+LOCK_PATIENCE = 0.3  # seconds; a reader that probes the lock holds it for microseconds
+
+_held: set[int] = set()  # file descriptors of locks held by this process
+
+
+def _drop_inherited() -> None:
+    """In a forked child: close the parent's lock, so that a worker that outlives the run does not keep it."""
+    for handle in _held:
+        os.close(handle)
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_drop_inherited)
+
+
+class RunFolder:
+    """``runs/<run-id>/``. The constructor names a folder; ``create`` makes a new one."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.recipe = path / "recipe.yaml"
+        self.resolved = path / "resolved.json"
+        self.run = path / "run.json"
+        self.events = path / "events.jsonl"
+        self.metrics = path / "metrics.jsonl"
+        self.data = path / "data"
+        self.predictions = path / "predictions"
+        self.adapter = path / "adapter"
+        self.report = path / "report.json"
+        self.html = path / "report.html"
+        self.lock_file = path / "run.lock"
+        self.trouble: OSError | None = None
+
+    @classmethod
+    def create(cls, workspace: Path, recipe: Recipe, now: datetime | None = None) -> Self:
+        """Make ``workspace/runs/<UTC time>-<recipe hash>/``, with ``-2``, ``-3``, ... when taken. Raises DiskError.
+
+        ``mkdir`` is atomic, so two processes that start in the same second never share a folder.
+        """
+        moment = (now or datetime.now(UTC)).astimezone(UTC).strftime("%Y%m%d-%H%M%S")
+        name = f"{moment}-{recipe.content_hash()[:6]}"
+        parent = workspace / RUNS
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+            for attempt in range(1, 1000):
+                path = parent / (name if attempt == 1 else f"{name}-{attempt}")
+                with contextlib.suppress(FileExistsError):
+                    path.mkdir()
+                    return cls(path)
+        except OSError as error:
+            raise DiskError(
+                f"Cannot make a folder in {parent}: {error.strerror}. Choose a writable workspace."
+            ) from error
+        raise DiskError(f"{parent} already holds 999 runs named {name}. Wait a second and start again.")
+
+    @property
+    def id(self) -> str:
+        return self.path.name
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the run; leftovers of interrupted writes are swept. Raises BusyError naming the holder, DiskError."""
+        try:
+            handle = os.open(self.lock_file, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise DiskError(f"Cannot write {self.lock_file}: {error.strerror}. Choose a writable workspace.") from error
+        _held.add(handle)
+        try:
+            self._acquire(handle)
+            self._sign(handle)
+            for folder in (self.path, *(p for p in self.path.iterdir() if p.is_dir() and not p.name.startswith("."))):
+                files.sweep(folder)
+            yield
+        finally:
+            _held.discard(handle)
+            os.close(handle)
+
+    def _acquire(self, handle: int) -> None:
+        deadline = time.monotonic() + LOCK_PATIENCE
+        while True:
+            try:
+                return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise BusyError(
+                        f"Run {self.id} is held by {self._holder()}. Wait for it to end, or stop that process."
+                    ) from None
+                time.sleep(0.02)
+            except OSError as error:
+                raise DiskError(
+                    f"{self.lock_file} cannot be locked: {error.strerror}. Use a file system with flock."
+                ) from error
+
+    def _sign(self, handle: int) -> None:
+        holder = {"pid": os.getpid(), "host": socket.gethostname(), "start": _utc_now()}
+        try:
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, json.dumps(holder).encode(), 0)
+        except OSError as error:  # the lock itself holds; only the name of its holder is lost
+            self._remember(error, self.lock_file)
+
+    def _holder(self) -> str:
+        try:
+            holder = json.loads(self.lock_file.read_bytes())
+            return f"process {holder['pid']} on {holder['host']} since {holder['start']}"
+        except (OSError, ValueError, KeyError, TypeError):
+            return "another process, which has not written its name yet"
+
+    def is_locked(self) -> bool:
+        """Whether a living process holds the run. Raises DiskError when the lock file cannot be read."""
+        try:
+            handle = os.open(self.lock_file, os.O_RDONLY)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise DiskError(f"Cannot read {self.lock_file}: {error.strerror}. Check its permissions.") from error
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError as error:
+            return error.errno in (errno.EWOULDBLOCK, errno.EACCES)
+        finally:
+            os.close(handle)
+        return False
+
+    def append_metric(self, row: Mapping[str, Any]) -> None:
+        """One line of ``metrics.jsonl``, best effort (see ``trouble``)."""
+        self._append(self.metrics, row)
+
+    def append_event(self, row: Mapping[str, Any]) -> None:
+        """One line of ``events.jsonl`` with the UTC ``time`` added, best effort (see ``trouble``)."""
+        self._append(self.events, {"time": _utc_now(), **row})
+
+    def _append(self, path: Path, row: Mapping[str, Any]) -> None:
+        line = json.dumps(dict(row), ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
+        try:
+            with path.open("a+b") as stream:
+                if stream.seek(0, os.SEEK_END):
+                    stream.seek(-1, os.SEEK_END)
+                    if stream.read(1) != b"\n":  # a torn tail must not swallow this line
+                        line = b"\n" + line
+                stream.write(line)
+        except OSError as error:
+            self._remember(error, path)
+
+    def _remember(self, error: OSError, path: Path) -> None:
+        if self.trouble is None:
+            self.trouble = error
+            warnings.warn(f"Cannot write {path}: {error.strerror}. The run goes on without those lines.", stacklevel=4)
+
+
+def _utc_now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def status(run: Run) -> Status:
+    """The status of ``run`` now: "interrupted" when it says "running" and no living process holds its folder."""
+    if run.status == "running" and not RunFolder(Path(run.folder)).is_locked():
+        return "interrupted"
+    return run.status
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """The rows of a log, oldest first; a file that is not there has none. Raises DataError when it cannot be read.
+
+    The last line may be torn (the writer was killed) and is then left out. Damaged lines before it are left out with a
+    warning that names them.
+    """
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise DataError(f"Cannot read {path}: {error.strerror}. Check that it is a readable file.") from error
+    rows: list[dict[str, Any]] = []
+    damaged: list[str] = []
+    for number, line in enumerate(lines, start=1):
+        row = _parsed(line)
+        if row is not None:
+            rows.append(row)
+        elif line.strip() and number < len(lines):
+            damaged.append(str(number))
+    if damaged:
+        more = ", ..." if len(damaged) > 5 else ""
+        warnings.warn(f"{path}: left out damaged lines {', '.join(damaged[:5])}{more}.", stacklevel=2)
+    return rows
+
+
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) else None

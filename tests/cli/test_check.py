@@ -1,0 +1,71 @@
+"""check: a file or a recipe, flags as settings, exit code 2 on what would stop a run."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import Result
+
+from tunesmith.cli.check import is_recipe
+
+Cli = Callable[..., Result]
+
+
+def rows(path: Path, count: int, **changes: object) -> Path:
+    lines = [
+        {"question": f"Where is order {i} from week {i % 7}?", "reply": f"Order {i} left."} | changes
+        for i in range(count)
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+@pytest.mark.parametrize(("name", "text", "expected"), [
+    ("a.yaml", "", True), ("a.YML", "", True), ("a.toml", "", True), ("a.jsonl", "", False), ("a.csv", "", False),
+    ("a.json", '{"data": {"train": "x"}}', True),
+    ("a.json", '[{"data": {}}]', False), ("a.json", '{"data": []}', False),
+    ("a.json", "{", False), ("a.json", "[" * 100_000, False),
+])  # fmt: skip
+def test_what_is_a_recipe(tmp_path: Path, name: str, text: str, expected: bool) -> None:
+    (tmp_path / name).write_text(text)
+    assert is_recipe(tmp_path / name) is expected
+
+
+def test_a_sound_file(cli: Cli, tmp_path: Path) -> None:
+    rows(tmp_path / "a.jsonl", 60)
+    columns = ("--column", "prompt=question", "--column", "completion=reply")
+    done = cli("check", "a.jsonl", *columns, "--json", "--show-mask", 2)
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)
+    assert (told["rows"], told["blocking"], len(told["masked"])) == (60, 0, 2)
+    trained = "".join(text for text, is_trained in told["masked"][0]["pieces"] if is_trained)
+    assert trained.startswith("Order 0 left.")
+    table = cli("check", "a.jsonl", *columns, "--show-mask", 1)
+    assert table.exit_code == 0, table.output
+    assert "⟦Order 0 left." in table.stdout
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.jsonl"]
+
+
+def test_a_blocking_finding_leaves_with_2_and_is_told(cli: Cli, tmp_path: Path) -> None:
+    rows(tmp_path / "a.jsonl", 60, reply="  ")
+    done = cli("check", "a.jsonl", "--column", "prompt=question", "--column", "completion=reply", "--json")
+    assert done.exit_code == 2, done.output
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    (("gone.jsonl",), "gone.jsonl"),
+    (("gone.yaml",), "gone.yaml does not exist."),
+    (("a.jsonl", "--column", "prompt"), "--column prompt: expected ours=theirs"),
+    (("a.jsonl", "--task", "clasify"), "task is 'clasify'; expected generate or classify"),
+    (("a.jsonl", "--on-bad-row", "skip"), "data.on_bad_row is 'skip'; expected stop or quarantine"),
+    (("a.jsonl", "--format", "chatt"), "chat"),
+    (("empty.jsonl",), "empty.jsonl"),
+])  # fmt: skip
+def test_bad_input_is_a_sentence(cli: Cli, tmp_path: Path, words: tuple[str, ...], said: str) -> None:
+    rows(tmp_path / "a.jsonl", 20)
+    (tmp_path / "empty.jsonl").write_text("")
+    done = cli("check", *words)
+    assert done.exit_code == 2, done.output
+    assert said in done.stderr
+    assert done.stderr.startswith("error: ")

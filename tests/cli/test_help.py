@@ -1,0 +1,69 @@
+"""The help: every verb has real examples, and the reference pages say what the code does."""
+
+import importlib.util
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from tunesmith.cli.main import PANELS, app
+
+GROUP: Any = typer.main.get_command(app)
+VERBS = [verb.__name__ for verbs in PANELS.values() for verb in verbs]
+
+
+def examples_of(command: Any) -> list[str]:
+    head, *lines = command.epilog.splitlines()
+    assert head == "Examples:"
+    return list(lines)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_each_verb_has_examples_that_parse(verb: str) -> None:
+    lines = examples_of(GROUP.commands[verb])
+    assert len(lines) >= 2
+    for line in lines:
+        program, name, *words = shlex.split(line)
+        assert (program, name) == ("tunesmith", verb)
+        with GROUP.commands[verb].make_context(verb, words) as context:
+            assert not context.args
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_each_verb_has_json_and_a_sentence_for_each_option(verb: str) -> None:
+    command = GROUP.commands[verb]
+    assert any("--json" in parameter.opts for parameter in command.params)
+    assert [p.name for p in command.params if not p.help or not p.help.endswith(".")] == []
+    assert command.help.split("\n")[0].endswith(".")
+
+
+def make_docs(root: Path) -> Any:
+    spec = importlib.util.spec_from_file_location("make_docs", root / "scripts" / "make_docs.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", ["cli.md", "recipe.md", "errors.md"])
+def test_the_reference_pages_are_up_to_date(repo_root: Path, name: str) -> None:
+    page = make_docs(repo_root).PAGES[name]()
+    assert (repo_root / "docs" / name).read_text(encoding="utf-8") == page, "run python scripts/make_docs.py"
+
+
+def test_check_names_a_stale_page(
+    repo_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = make_docs(repo_root)
+    (tmp_path / "docs").mkdir()
+    monkeypatch.setattr(script, "ROOT", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["make_docs.py"])
+    assert script.main() == 0
+    (tmp_path / "docs" / "cli.md").write_text("old")
+    monkeypatch.setattr(sys, "argv", ["make_docs.py", "--check"])
+    assert script.main() == 1
+    assert capsys.readouterr().err == "Out of date: cli.md. Run python scripts/make_docs.py.\n"

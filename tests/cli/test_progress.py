@@ -1,0 +1,56 @@
+"""Watching a flow: a live line on a terminal, plain lines elsewhere."""
+
+import io
+
+from tunesmith.cli.progress import Watch
+from tunesmith.core.report import CurvePoint
+
+
+def point(step: int, **values: float) -> CurvePoint:
+    return CurvePoint(step=step, tokens=100 * step, seconds=2.0 * step, **values)  # type: ignore[arg-type]
+
+
+def test_plain_lines_are_few_and_tell_the_last_dev_loss() -> None:
+    stream = io.StringIO()
+    with Watch(stream) as watch:
+        watch.stage("Read", "1,500 rows")
+        watch.stage("Train", "lora")
+        watch.step(point(1, loss=2.5), 50, 1234.5)
+        for step in range(2, 50):
+            watch.step(point(step, loss=1.0), 50, 1000.0)
+        watch.step(point(49, dev_loss=1.25), 50, 1000.0)
+        watch.step(point(50, loss=0.5), 50, 1000.0)
+        watch.note("one row [red] was cut")
+    lines = stream.getvalue().splitlines()
+    assert [line.split("] ", 1)[-1].strip() for line in lines[:-1]] == [
+        "Read: 1,500 rows",
+        "Train: lora",
+        "step 1/50  loss 2.500  1,234 tokens/s  1m38s left",
+        "step 50/50  loss 0.500  dev 1.250  1,000 tokens/s  0s left",
+    ]
+    assert lines[-1].strip() == "one row [red] was cut"
+
+
+def test_live_keeps_stages_and_notes_and_shows_the_step() -> None:
+    stream = io.StringIO()
+    with Watch(stream, live=True) as watch:
+        watch.stage("Train", "[lora]")
+        watch.step(point(7, loss=2.5), 50, 1000.0)
+        watch.note("a row [red] was cut")
+        assert watch._bar is not None
+        assert watch._bar.tasks[0].fields["more"] == "step 7/50  loss 2.500  1,000 tokens/s  1m26s left"
+        assert watch._bar.tasks[0].completed == 7
+        watch.stage("Evaluate")
+        assert [task.description for task in watch._bar.tasks] == ["Evaluate"]
+    assert "Train: [lora]" in stream.getvalue()
+    assert "a row [red] was cut" in stream.getvalue()
+
+
+def test_an_interrupted_flow_leaves_the_terminal_clean() -> None:
+    stream = io.StringIO()
+    try:
+        with Watch(stream, live=True) as watch:
+            watch.stage("Train")
+            raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        assert watch._bar is None

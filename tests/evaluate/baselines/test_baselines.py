@@ -1,0 +1,166 @@
+"""Every baseline as a part, then what each one does."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tunesmith.core import parts
+from tunesmith.core.example import Example, Message, Place
+from tunesmith.core.protocols import Embedder
+from tunesmith.evaluate.baselines._context import Baseline, BaselineContext
+
+NAMES = parts.names("evaluate.baselines")
+MakeContext = Callable[..., BaselineContext]
+Make = Callable[..., Example]
+
+
+def find(name: str) -> Baseline:
+    return parts.find("evaluate.baselines", name)  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def contexts(make_context: MakeContext, make_labelled: Make, letters: Embedder) -> dict[str, BaselineContext]:
+    rows = [make_labelled(n, f"{label} text {n}", label) for n in range(8) for label in ("lost_card", "fee")]
+    labels = {"task": "classify", "train": tuple(rows[:8]), "test": tuple(rows[8:]), "labels": ("fee", "lost_card")}
+    return {
+        "decoder generates": make_context(),
+        "decoder chooses": make_context(**labels),
+        "encoder chooses": make_context(**labels, completer=None, embedder=letters),
+        "open text": make_context(train=tuple(make_context().train[:3]), test=make_context().test),
+    }
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_part_says_who_it_is(name: str) -> None:
+    assert find(name).name == name
+    assert find(name).description.endswith(".")
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("case", ["decoder generates", "decoder chooses", "encoder chooses", "open text"])
+def test_one_prediction_a_row_in_order_and_repeatable(
+    name: str, case: str, contexts: dict[str, BaselineContext]
+) -> None:
+    part, context = find(name), contexts[case]
+    reason = part.applies(context)
+    if reason is not None:
+        assert (name, case) == ("few_shot", "encoder chooses")
+        return
+    predictions = part.answer(context)
+    assert [p.id for p in predictions] == [row.id for row in context.test]
+    assert part.answer(context) == predictions
+    if context.task == "classify":
+        assert {p.answer for p in predictions} <= set(context.labels)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_never_looks_at_the_test_answers(name: str, contexts: dict[str, BaselineContext], make_chat: Make) -> None:
+    context = contexts["decoder generates"]
+    hidden = tuple(make_chat(row.place.line, row.input_text, "hidden") for row in context.test)
+    from dataclasses import replace
+
+    assert find(name).answer(replace(context, test=hidden)) == find(name).answer(context)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_reasons_not_to_run(name: str, make_context: MakeContext, letters: Embedder) -> None:
+    encoder = make_context(completer=None, embedder=letters)
+    expected = {"zero_shot": "an encoder cannot be prompted", "few_shot": "an encoder cannot be prompted"}
+    assert find(name).applies(encoder) == expected.get(name)
+    nothing = find(name).applies(make_context(train=()))
+    assert (nothing is None) == (name == "zero_shot")
+
+
+def test_majority_composes_json_and_is_empty_for_open_text(make_context: MakeContext, make_chat: Make) -> None:
+    answers = [{"intent": "refund", "n": 1}, {"intent": "refund", "n": 2}, {"intent": "card", "n": 2}]
+    train = tuple(make_chat(n, "q", json.dumps(a)) for n, a in enumerate(answers))
+    assert json.loads(find("majority").answer(make_context(train=train))[0].answer) == {"intent": "refund", "n": 2}
+    text = tuple(make_chat(n, "q", f"A long answer, number {n}.") for n in range(4))
+    assert find("majority").answer(make_context(train=text))[0].answer == ""
+
+
+def test_nearest_neighbour_copies_the_closest_answer(make_context: MakeContext, letters: Embedder) -> None:
+    for embedder in (None, letters):
+        context = make_context(embedder=embedder)
+        predictions = find("nearest_neighbour").answer(context)
+        assert [p.answer for p in predictions] == [row.answer for row in context.test]
+
+
+def test_zero_shot_of_an_encoder_reads_label_names(contexts: dict[str, BaselineContext]) -> None:
+    context = contexts["encoder chooses"]
+    assert [p.answer for p in find("zero_shot").answer(context)] == [row.label for row in context.test]
+
+
+def test_zero_shot_merges_the_instruction_and_adds_nothing_else(
+    make_context: MakeContext, make_chat: Make, parrot: Any
+) -> None:
+    test = (make_chat(1, "Hello", "x", system="Be kind."),)
+    predictions = find("zero_shot").answer(make_context(test=test, completer=parrot, prompt="Use JSON."))
+    assert [(m.role, m.content) for m in parrot.seen[0]] == [("system", "Be kind.\n\nUse JSON."), ("user", "Hello")]
+    assert predictions[0].prompt_tokens == 5
+    assert predictions[0].nll is None
+
+
+def test_few_shot_shows_the_most_similar_last(make_context: MakeContext, parrot: Any) -> None:
+    context = make_context(completer=parrot)
+    predictions = find("few_shot").answer(context)
+    assert [p.answer for p in predictions] == [row.answer for row in context.test]  # the parrot repeats the last one
+    assert [m.role for m in parrot.seen[0]] == ["system", *["user", "assistant"] * 3, "user"]
+
+
+@pytest.mark.parametrize(("room", "shown"), [(400, 3), (59, 2), (53, 1), (47, 0)])
+def test_few_shot_drops_the_least_similar_until_it_fits(
+    make_context: MakeContext, parrot: Any, room: int, shown: int
+) -> None:
+    """A turn pair has 6 words, the instruction 9 + 4 answers, the question 5; 20 are kept for the answer."""
+    parrot.context = room
+    context = make_context(completer=parrot, prompt=" ".join(["word"] * 16))
+    find("few_shot").answer(context)
+    for prompt, row in zip(parrot.seen, context.test, strict=True):
+        answers = [m.content for m in prompt if m.role == "assistant"]
+        assert len(answers) == shown
+        assert answers[-1:] == ([row.answer] if shown else [])
+
+
+def test_a_short_context_loses_the_list_of_answers_first(make_context: MakeContext, parrot: Any) -> None:
+    parrot.context = 36
+    find("zero_shot").answer(make_context(completer=parrot))
+    assert parrot.seen[0][0].content.startswith("Answer with exactly one label, such as")
+
+
+def test_choice_is_per_byte_so_long_labels_are_not_punished(
+    make_context: MakeContext, make_labelled: Make, parrot: Any
+) -> None:
+    labels = ("no", "a_very_long_label")
+    parrot.label_logp = lambda prompts, _: [[-2.0, -5.0]] * len(prompts)
+    context = make_context(task="classify", labels=labels, test=(make_labelled(1, "t", "no"),), completer=parrot)
+    assert find("zero_shot").answer(context)[0].answer == "a_very_long_label"  # 5/17 a byte against 2/2
+
+
+def test_likelihoods_come_when_asked_for(make_context: MakeContext) -> None:
+    predictions = find("zero_shot").answer(make_context(likelihood=True))
+    assert {(p.nll, p.nll_tokens) for p in predictions} == {(2.0, 1)}
+
+
+def test_plain_text_is_scored_without_a_prompt(make_context: MakeContext, parrot: Any) -> None:
+    rows = tuple(Example(place=Place(file="b.txt", line=n), text="three plain words") for n in (1, 2))
+    context = make_context(train=rows, test=rows, completer=parrot, likelihood=True)
+    predictions = find("zero_shot").answer(context)
+    assert parrot.seen == []
+    assert [(p.answer, p.nll_tokens) for p in predictions] == [("", 3), ("", 3)]
+    assert find("few_shot").applies(context) == "plain text has no questions and answers to show"
+
+
+def test_shots_keep_their_own_turns_without_system(make_context: MakeContext, make_labelled: Make) -> None:
+    from tunesmith.evaluate.baselines._prompting import as_turns
+
+    turns = (
+        Message(role="system", content="s"),
+        Message(role="user", content="u"),
+        Message(role="assistant", content="a"),
+    )
+    shot = Example(place=Place(file="f", line=1), messages=turns)
+    assert as_turns(shot) == turns[1:]
+    assert [m.content for m in as_turns(make_labelled(1, "text", "label"))] == ["text", "label"]

@@ -1,0 +1,39 @@
+"""Overfitting in words."""
+
+import pytest
+
+from tunesmith.core.report import CurvePoint, Estimate
+from tunesmith.evaluate.fit import overfitting
+
+
+def curve(*points: tuple[int, float | None, float | None]) -> list[CurvePoint]:
+    return [CurvePoint(step=s, tokens=s, seconds=s, loss=loss, dev_loss=dev) for s, loss, dev in points]
+
+
+@pytest.mark.parametrize(
+    ("last_train", "last_dev", "starts"),
+    [
+        (0.5, 1.5, "Overfitting after step 20: dev loss rose 50%"),
+        (0.5, 1.03, "Mild overfitting after step 20: dev loss ended 3%"),
+        (3.0, 1.5, "Mild overfitting"),  # dev rose, and train rose with it
+        (0.5, 1.005, "No sign of overfitting"),
+        (0.5, 0.9, "No sign of overfitting"),
+    ],
+)
+def test_losses(last_train: float, last_dev: float, starts: str) -> None:
+    points = curve((10, 2.0, 1.4), (20, 1.2, 1.0), (25, last_train, None), (30, last_train, last_dev))
+    best = 20 if last_dev > 1 else 30
+    assert overfitting(points, best, None, None, "accuracy").startswith(starts)
+
+
+def test_scores_apart_mean_memorised_rows() -> None:
+    high, low = (Estimate(value=v, low=v - 0.02, high=v + 0.02, n=90) for v in (0.95, 0.7))
+    points = curve((10, 1.0, 1.0))
+    assert "memorised" in overfitting(points, 10, high, low, "accuracy")
+    assert "scores agree" in overfitting(points, 10, low, low, "accuracy")
+    assert "scores agree" in overfitting(points, 10, low, high, "accuracy")
+    assert "memorised" in overfitting(points, 10, low, high, "perplexity")
+
+
+def test_no_dev_loss_cannot_be_judged() -> None:
+    assert overfitting(curve((1, 2.0, None)), 1, None, None, "accuracy").startswith("Overfitting cannot be judged")
