@@ -20,9 +20,6 @@ import helpdesk_phrases as phrases
 import helpdesk_words as bank
 
 FOLDER = Path(__file__).resolve().parent.parent / "src" / "tunesmith" / "assets" / "helpdesk"
-SYSTEM = (
-    "You are the triage assistant of a help desk. Answer with a JSON object with the keys intent, urgency and product."
-)
 SEED = 20260101
 HONEST = 1439
 EXACT, NEAR, CONTRADICTING, SEVERAL = 20, 25, 10, 120
@@ -48,7 +45,7 @@ class Ticket:
 
     def row(self) -> dict[str, Any]:
         answer = json.dumps({"intent": self.intent, "urgency": self.urgency, "product": self.product})
-        turns = {"system": SYSTEM, "user": self.text, "assistant": answer}
+        turns = {"user": self.text, "assistant": answer}
         messages = [{"role": role, "content": content} for role, content in turns.items()]
         return {"messages": messages, "customer_id": self.customer}
 
@@ -277,14 +274,14 @@ def malformed(rng: random.Random) -> dict[str, str]:
     for number in range(9994, 10000):
         ticket = composer.ticket(rng.choice(list(phrases.INTENTS)), "normal", rng.choice(list(bank.PRODUCTS)))
         rows.append(replace(ticket, customer=f"C{number}").row())
-    rows[1]["messages"][2]["role"] = "asistant"
-    del rows[2]["messages"][2]
-    rows[3]["messages"] = rows[3]["messages"][1]["content"]
-    rows[4]["messages"][1]["content"] = None
+    rows[1]["messages"][1]["role"] = "asistant"
+    del rows[2]["messages"][1]
+    rows[3]["messages"] = rows[3]["messages"][0]["content"]
+    rows[4]["messages"][0]["content"] = None
     kinds = ("broken json", "wrong role", "no assistant turn", "messages not a list", "null content", "truncated line")
     written = dict(zip(kinds, (json.dumps(row, ensure_ascii=False) for row in rows), strict=True))
     written["broken json"] = written["broken json"].replace('"customer_id":', '"customer_id"')
-    written["truncated line"] = written["truncated line"][:210]  # inside the ticket's text
+    written["truncated line"] = written["truncated line"][:100]  # inside the ticket's text
     return written
 
 

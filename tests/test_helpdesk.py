@@ -32,7 +32,7 @@ def _kind_of_flaw(line: str) -> str:
     turns = row["messages"]
     if not isinstance(turns, list):
         return "messages not a list"
-    if {turn["role"] for turn in turns} - {"system", "user", "assistant"}:
+    if {turn["role"] for turn in turns} - {"user", "assistant"}:
         return "wrong role"
     if turns[-1]["role"] != "assistant":
         return "no assistant turn"
@@ -46,11 +46,11 @@ def good() -> dict[int, dict[str, Any]]:
 
 
 def _ticket(row: dict[str, Any]) -> str:
-    return str(row["messages"][1]["content"])
+    return str(row["messages"][0]["content"])
 
 
 def _answer(row: dict[str, Any]) -> str:
-    return str(row["messages"][2]["content"])
+    return str(row["messages"][1]["content"])
 
 
 def _triples(text: str) -> set[tuple[str, str, str]]:

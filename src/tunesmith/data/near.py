@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -99,7 +100,7 @@ class Union:
     """Disjoint sets over 0..n-1; a set is named by its smallest member."""
 
     def __init__(self, n: int) -> None:
-        self.parent = list(range(n))
+        self.parent = array("q", range(n))
 
     def find(self, x: int) -> int:
         parent = self.parent
@@ -114,7 +115,7 @@ class Union:
 
     def roots(self) -> Ints:
         """[n] the name of each member's set."""
-        parent = np.array(self.parent, dtype=np.int64)
+        parent = np.frombuffer(self.parent, dtype=np.int64).copy()  # a list would be read value by value
         while not np.array_equal(parent, above := parent[parent]):
             parent = above
         return parent

@@ -7,9 +7,11 @@ as ``<|im_end|>`` inside a user's text stay text.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from jinja2.exceptions import TemplateError
 
 from tunesmith.core.batch import TokenRow
 from tunesmith.core.errors import DataError, ModelError
@@ -20,12 +22,7 @@ PLAIN_TEMPLATE = (
     "{% if m['role'] == 'assistant' %}{{ eos_token }}{% endif %}{{ '\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '### assistant\n' }}{% endif %}"
 )
-MARKS = (
-    "\ue000",
-    "\ue001",
-    "\uf8ff",
-    "\U000f0000",
-)  # private-use characters that break up a special token inside a text
+MARKS = range(0xE000, 0xF900)  # private-use characters, one of which breaks up a special token inside a text
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,63 +42,104 @@ class Renderer:
         self.template = tokenizer.chat_template or PLAIN_TEMPLATE
         added = tokenizer.added_tokens_decoder.values()
         self._specials = sorted({str(t.content) for t in added if t.special}, key=len, reverse=True)
-        self._special_pattern = (
-            re.compile("(" + "|".join(map(re.escape, self._specials)) + ")") if self._specials else None
-        )
+        self._special_pattern = re.compile("(" + ("|".join(map(re.escape, self._specials)) or "(?!)") + ")")
         self._cuts_are_safe = tokenizer.decode(self._plain_ids("a") + self._plain_ids("b")).strip() == "ab"
+        self._keeps_system = True
+        self._keeps_system = self._takes_system()
 
     # -- text -------------------------------------------------------------------------------------------------------
 
     def text(
         self, messages: Sequence[Message], *, ask: bool, tools: Sequence[dict[str, Any]] = (), mark: str = ""
     ) -> str:
-        """The conversation through the chat template; ``ask`` adds the opening of the assistant's turn."""
-        turns = [self._guarded(m, mark).for_template() for m in messages]
-        rendered = self.tokenizer.apply_chat_template(
-            turns, tools=list(tools) or None, tokenize=False, add_generation_prompt=ask, chat_template=self.template
-        )
+        """The conversation through the chat template; ``ask`` adds the opening of the assistant's turn.
+
+        System turns go before the first user turn's text where the template refuses or drops them. Raises DataError
+        with the template's own words when it refuses the messages.
+        """
+        if not messages:
+            raise _Refused("the assistant's turn comes first, and nothing asks for it. Give it weight 0, or remove it.")
+        turns = [m.for_template() for m in (messages if self._keeps_system else _folded(messages))]
+        if mark:
+            turns, tools = self._guarded(turns, mark), self._guarded(list(tools), mark)
+        try:
+            rendered = self.tokenizer.apply_chat_template(
+                turns, tools=list(tools) or None, tokenize=False, add_generation_prompt=ask, chat_template=self.template
+            )
+        except (TemplateError, TypeError) as error:
+            roles = ", ".join(m.role for m in messages) or "none"
+            raise _Refused(
+                f"the chat template refuses these turns ({roles}): {error}. Change the rows, or use another model."
+            ) from error
         return str(rendered)
 
-    def _guarded(self, message: Message, mark: str) -> Message:
-        content = message.content
-        for special in self._specials if mark else ():
-            content = content.replace(special, special[0] + mark + special[1:])
-        return message if content == message.content else message.model_copy(update={"content": content})
+    def _takes_system(self) -> bool:
+        """Whether the template writes a system turn at all; some raise, some leave it out in silence."""
+        probe = (Message(role="system", content="probe"), Message(role="user", content="a"))
+        try:
+            return "probe" in self.text(probe, ask=True)
+        except _Refused:
+            return False
 
-    def _mark(self, messages: Sequence[Message]) -> str:
+    def _guarded(self, value: Any, mark: str) -> Any:
+        """``value`` with every special token's string broken up by ``mark``, however deep it lies."""
+        return _mapped(value, lambda t: self._special_pattern.sub(lambda m: m[0][0] + mark + m[0][1:], t))
+
+    def _mark(self, messages: Sequence[Message], tools: Sequence[dict[str, Any]]) -> str:
         """A private-use character when some content holds a special token's string, else an empty string."""
-        content = "\n".join(m.content for m in messages)
-        if not any(special in content for special in self._specials):
+        found: list[str] = []
+        _mapped([m.for_template() for m in messages] + list(tools), found.append)
+        content = "\n".join(found)
+        if not self._special_pattern.search(content):
             return ""
-        return next(mark for mark in MARKS if mark not in content)
+        return next(chr(n) for n in MARKS if chr(n) not in content)
 
     # -- ids --------------------------------------------------------------------------------------------------------
 
     def _plain_ids(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids)
 
-    def _ids(self, text: str, mark: str) -> list[int]:
-        if not mark or self._special_pattern is None:
-            return list(self.tokenizer(text, add_special_tokens=False).input_ids)
-        ids: list[int] = []
+    def _segments(self, text: str, mark: str) -> Iterator[tuple[int, str, bool]]:
+        """(start, piece, is a special token) of a marked text; a text without marks is one piece."""
+        if not mark:
+            yield 0, text, False
+            return
+        start = 0
         for piece in self._special_pattern.split(text):
-            if piece in self._specials:
+            if piece:
+                yield start, piece, piece in self._specials
+            start += len(piece)
+
+    def _ids(self, text: str, mark: str) -> list[int]:
+        ids: list[int] = []
+        for _, piece, special in self._segments(text, mark):
+            if special:
                 ids.append(int(self.tokenizer.convert_tokens_to_ids(piece)))
-            elif piece:
+            elif mark:
                 ids += self._plain_ids(piece.replace(mark, ""))
+            else:
+                ids += self.tokenizer(piece, add_special_tokens=False).input_ids
         return ids
 
     def prompt_ids(self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] = ()) -> list[int]:
-        """The ids a model is shown when it is asked to answer."""
-        mark = self._mark(messages)
-        return self._ids(self.text(messages, ask=True, tools=tools, mark=mark), mark)
+        """The ids a model is shown when it is asked to answer: cut at earlier answers just as training rows are.
+
+        Raises DataError when the template refuses the messages.
+        """
+        mark = self._mark(messages, tools)
+        asked = self.text(messages, ask=True, tools=tools, mark=mark)
+        try:
+            borders = self._borders(messages, tools, asked, mark)
+        except _NotAPrefix:
+            borders = []
+        return self._weighted(asked, borders, mark)[0]
 
     def stop_ids(self) -> tuple[int, ...]:
         """Ids that end an assistant's turn: the tokenizer's eos and the special token that the template writes after
         an answer."""
         probe = (Message(role="user", content="a"), Message(role="assistant", content="b"))
         tail = self.text(probe, ask=False)[len(self.text(probe[:1], ask=True)) :]
-        found = self._special_pattern.findall(tail) if self._special_pattern else []
+        found = self._special_pattern.findall(tail)
         stops = [int(self.tokenizer.convert_tokens_to_ids(t)) for t in found[:1]]
         if self.tokenizer.eos_token_id is not None:
             stops.append(int(self.tokenizer.eos_token_id))
@@ -122,13 +160,9 @@ class Renderer:
             kept = ids[: self.max_length]
             return Rendered((TokenRow(tuple(kept), (0.0,) * len(kept), label, example.id),), len(ids) - len(kept))
         try:
-            parts = [self._conversation(example, example.messages)]
-        except _NotAPrefix:
-            parts = [
-                self._last_turn(example, i)
-                for i, m in enumerate(example.messages)
-                if m.role == "assistant" and m.weight > 0
-            ]
+            parts = self._conversation(example)
+        except _Refused as error:
+            raise DataError(f"{example.place}: {error}") from error
         rendered = [self._cut(example, ids, weight) for ids, weight in parts]
         return Rendered(tuple(row for row, _ in rendered), sum(cut for _, cut in rendered))
 
@@ -141,46 +175,75 @@ class Renderer:
     def _text_rows(self, example: Example) -> Rendered:
         bos = self.tokenizer.bos_token_id
         ids = ([] if bos is None else [int(bos)]) + self._plain_ids(example.text or "")
-        size = self.max_length or len(ids)
+        size = self.max_length or max(len(ids), 1)
         parts = [ids[i : i + size] for i in range(0, len(ids), size)]
         return Rendered(tuple(TokenRow(tuple(p), (1.0,) * len(p), -1, example.id) for p in parts if len(p) > 1))
 
-    def _conversation(self, example: Example, messages: tuple[Message, ...]) -> tuple[list[int], list[float]]:
-        mark = self._mark(messages)
-        full = self.text(messages, ask=False, tools=example.tools, mark=mark)
+    def _conversation(self, example: Example) -> list[tuple[list[int], list[float]]]:
+        """Ids and weights: one row, or one for each trained turn where the template rewrites earlier turns."""
+        messages, tools = example.messages, example.tools
+        mark = self._mark(messages, tools)
+        full = self.text(messages, ask=False, tools=tools, mark=mark)
+        self._check_calls(example, full)
+        try:
+            borders = self._borders(messages, tools, full, mark)
+        except _NotAPrefix:
+            trained = [i for i, m in enumerate(messages) if m.role == "assistant" and m.weight > 0]
+            return [self._last_turn(example, i) for i in trained] or [([], [])]
+        end = max((end for _, end, weight in borders if weight > 0), default=len(full))
+        return [self._weighted(full[:end], [b for b in borders if b[1] <= end], mark)]
+
+    def _check_calls(self, example: Example, full: str) -> None:
+        """Refuse tool calls that the template leaves out: their row would teach the model to say nothing."""
+        for call in (c for m in example.messages for c in m.tool_calls):
+            name = str((call.get("function") or call).get("name", ""))
+            if name not in full:
+                raise DataError(
+                    f"{example.place}: the call of {name!r} is left out by the chat template, which knows no tools. "
+                    "Use a model whose template does, or leave such rows out."
+                )
+
+    def _borders(
+        self, messages: Sequence[Message], tools: Sequence[dict[str, Any]], full: str, mark: str
+    ) -> list[tuple[int, int, float]]:
+        """(start, end, weight) of each assistant turn in ``full``, all found by rendering prefixes."""
         borders: list[tuple[int, int, float]] = []
         for i, message in enumerate(messages):
-            if message.role != "assistant" or message.weight == 0:
+            if message.role != "assistant" or (i == 0 and message.weight == 0):
                 continue
-            before = self.text(messages[:i], ask=True, tools=example.tools, mark=mark)
-            after = self.text(messages[: i + 1], ask=False, tools=example.tools, mark=mark)
+            before = self.text(messages[:i], ask=True, tools=tools, mark=mark)
+            after = self.text(messages[: i + 1], ask=False, tools=tools, mark=mark)
             if not (after.startswith(before) and full.startswith(after.rstrip())):
                 raise _NotAPrefix
             borders.append((len(before), self._end_of_turn(after, len(before)), message.weight))
-        return self._weighted(full[: borders[-1][1]] if borders else full, borders, mark)
+        return borders
 
     def _last_turn(self, example: Example, index: int) -> tuple[list[int], list[float]]:
         """A row of its own for one assistant turn, for templates that rewrite earlier turns (strip thinking, say)."""
-        turns = example.messages[: index + 1]
-        mark = self._mark(turns)
-        before = self.text(turns[:-1], ask=True, tools=example.tools, mark=mark)
-        after = self.text(turns, ask=False, tools=example.tools, mark=mark)
+        turns, tools = example.messages[: index + 1], example.tools
+        mark = self._mark(turns, tools)
+        before = self.text(turns[:-1], ask=True, tools=tools, mark=mark)
+        after = self.text(turns, ask=False, tools=tools, mark=mark)
         if not after.startswith(before):
             raise DataError(
                 f"{example.place}: the chat template renders the question differently once it is answered, so what "
                 "would be trained is not what the model is asked. Use another template, or leave such rows out."
             )
-        return self._weighted(after, [(len(before), self._end_of_turn(after, len(before)), turns[-1].weight)], mark)
+        border = (len(before), self._end_of_turn(after, len(before)), turns[-1].weight)
+        if not self._cuts_are_safe:
+            return self._weighted(after[: border[1]], [border], mark)
+        prompt, answer = self.prompt_ids(turns[:-1], tools), self._ids(after[border[0] : border[1]], mark)
+        return prompt + answer, [0.0] * len(prompt) + [border[2]] * len(answer)
 
     def _end_of_turn(self, text: str, start: int) -> int:
         """Where the turn that begins at ``start`` ends: after its last special token, or after its last visible
         character."""
-        ends = [m.end() for m in self._special_pattern.finditer(text, start)] if self._special_pattern else []
-        return ends[-1] if ends else len(text.rstrip())
+        ends = [m.end() for m in self._special_pattern.finditer(text, start)]
+        return ends[-1] if ends else max(start, len(text.rstrip()))
 
     def _weighted(self, text: str, borders: list[tuple[int, int, float]], mark: str) -> tuple[list[int], list[float]]:
-        if not self._cuts_are_safe and not mark:
-            return self._by_offsets(text, borders)
+        if not self._cuts_are_safe:
+            return self._by_offsets(text, borders, mark)
         ids: list[int] = []
         weights: list[float] = []
         position = 0
@@ -193,15 +256,26 @@ class Renderer:
         rest = self._ids(text[position:], mark) if text[position:] else []
         return ids + rest, weights + [0.0] * len(rest)
 
-    def _by_offsets(self, text: str, borders: list[tuple[int, int, float]]) -> tuple[list[int], list[float]]:
-        """For tokenizers that put a space before each piece: one pass over the whole text, spans found by character
-        offsets."""
-        encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        weights = [
-            next((w for start, end, w in borders if low >= start and high <= end and high > low), 0.0)
-            for low, high in encoded.offset_mapping
-        ]
-        return list(encoded.input_ids), weights
+    def _by_offsets(self, text: str, borders: list[tuple[int, int, float]], mark: str) -> tuple[list[int], list[float]]:
+        """For tokenizers that put a space before each piece: no cuts, spans found by character offsets."""
+        ids: list[int] = []
+        weights: list[float] = []
+        for start, piece, special in self._segments(text, mark):
+            spans = [(start, start + len(piece))]
+            if special:
+                ids.append(int(self.tokenizer.convert_tokens_to_ids(piece)))
+            else:
+                places = [start + i for i, c in enumerate(piece) if c != mark]
+                plain = piece.replace(mark, "") if mark else piece
+                encoded = self.tokenizer(
+                    plain, add_special_tokens=False, split_special_tokens=bool(mark), return_offsets_mapping=True
+                )
+                ids += encoded.input_ids
+                spans = [(places[a], places[b - 1] + 1) if b > a else (0, 0) for a, b in encoded.offset_mapping]
+            weights += [
+                next((w for a, b, w in borders if low >= a and high <= b and high > low), 0.0) for low, high in spans
+            ]
+        return ids, weights
 
     def _cut(self, example: Example, ids: list[int], weights: list[float]) -> tuple[TokenRow, int]:
         size = len(ids) if self.max_length is None else min(len(ids), self.max_length)
@@ -217,3 +291,29 @@ class Renderer:
 
 class _NotAPrefix(Exception):
     """A template that renders an earlier turn differently once later turns are there."""
+
+
+class _Refused(DataError):
+    """A template that raises on these messages."""
+
+
+def _folded(messages: Sequence[Message]) -> list[Message]:
+    """System turns put before the first user turn's text, for templates that have no place for them."""
+    system = [m.content for m in messages if m.role == "system"]
+    turns = [m for m in messages if m.role != "system"]
+    first = next((i for i, m in enumerate(turns) if m.role == "user"), None)
+    if first is None or not system:
+        return list(messages)
+    turns[first] = turns[first].model_copy(update={"content": "\n\n".join([*system, turns[first].content])})
+    return turns
+
+
+def _mapped(value: Any, change: Callable[[str], Any]) -> Any:
+    """``value`` with ``change`` applied to every text in it, keys included."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, dict):
+        return {_mapped(k, change): _mapped(v, change) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_mapped(v, change) for v in value]
+    return value

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError, safe_open
 
 from tunesmith.core.card import ModelCard
 from tunesmith.core.errors import ModelError
@@ -33,6 +34,7 @@ ENCODERS = (
     "modernbert",
     "camembert",
 )
+POSITIONS_AFTER_PAD = ("roberta", "xlm-roberta", "camembert", "mpnet")  # the first position is pad_token_id + 1
 BLOCK, SAMPLES = 4096, 4096  # a file up to 16 MB is hashed whole
 
 
@@ -61,9 +63,10 @@ def check_folder(folder: Path) -> None:
         raise ModelError(
             f"model: {folder} is no folder. Name a folder with config.json and safetensors weights, or model: bundled."
         )
-    if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
+    if (folder / "adapter_config.json").is_file():  # transformers would follow it to another base
         raise ModelError(
-            f"model: {folder} holds an adapter, not a base model. Name its base; adapters are loaded by tunesmith chat."
+            f"model: {folder} holds an adapter (adapter_config.json), not a base model. "
+            "Name its base; adapters are loaded by tunesmith chat."
         )
     if not (folder / "config.json").is_file():
         raise ModelError(f"model: {folder} has no config.json. It is no transformers model folder.")
@@ -73,29 +76,31 @@ def check_folder(folder: Path) -> None:
         raise ModelError(
             f"model: {folder / 'config.json'} is not valid JSON ({error}). Fetch the model again."
         ) from error
-    if not isinstance(config, dict) or "auto_map" in config:
+    if not isinstance(config, dict):
+        raise ModelError(
+            f"model: {folder / 'config.json'} holds a {type(config).__name__}; expected keys. Fetch the model again."
+        )
+    if "auto_map" in config:
         raise ModelError(
             f"model: {folder / 'config.json'} asks to run code of its own (auto_map). "
             "Tunesmith never runs a model's code."
         )
-    files = _weight_files(folder)
-    for path in files:
+    for path in _weight_files(folder):
         _header(path)
 
 
 def _weight_files(folder: Path) -> list[Path]:
-    index = folder / "model.safetensors.index.json"
+    """The files that transformers would read, in its order of preference."""
+    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if single.is_file():
+        return [single]
     if index.is_file():
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        for name in names:
-            if "/" in name or "\\" in name or not (folder / name).is_file():
-                raise ModelError(
-                    f"model: {index} names the shard {name!r}, which is not in the folder. Fetch the model again."
-                )
-        return [folder / n for n in names]
-    found = sorted(folder.glob("*.safetensors"))
-    if found:
-        return found
+        return _shards(index)
+    other = next((p.name for p in sorted(folder.glob("*.safetensors"))), None)
+    if other:
+        raise ModelError(
+            f"model: {folder} has {other}, but no model.safetensors. Rename the file, or fetch the model again."
+        )
     unsafe = sorted(p.name for pattern in ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt") for p in folder.glob(pattern))
     if unsafe:
         raise ModelError(
@@ -107,25 +112,35 @@ def _weight_files(folder: Path) -> list[Path]:
     raise ModelError(f"model: {folder} has {what}. Fetch the model with its safetensors.")
 
 
-def _header(path: Path) -> dict[str, Any]:
-    """The JSON header of a safetensors file, checked against the file's size."""
-    size = path.stat().st_size
-    with path.open("rb") as stream:
-        start = stream.read(8)
-        length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
-        if not 2 <= length <= min(size - 8, 100_000_000):
-            raise ModelError(
-                f"model: {path} is no safetensors file ({size} bytes, header of {length}). Fetch it again."
-            )
-        try:
-            header: dict[str, Any] = json.loads(stream.read(length))
-        except ValueError as error:
-            raise ModelError(f"model: the header of {path} is damaged ({error}). Fetch it again.") from error
-    ends = [v["data_offsets"][1] for k, v in header.items() if k != "__metadata__"]
-    if max(ends, default=0) + 8 + length != size:
+def _shards(index: Path) -> list[Path]:
+    try:
+        names = sorted({str(name) for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()})
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(
-            f"model: {path} has {size} bytes; its header promises {max(ends, default=0) + 8 + length}. Fetch it again."
-        )
+            f"model: {index} is damaged ({type(error).__name__}: {error}); expected a weight_map. Fetch it again."
+        ) from error
+    for name in names:
+        if "/" in name or "\\" in name or not (index.parent / name).is_file():
+            raise ModelError(
+                f"model: {index} names the shard {name!r}, which is not in the folder. Fetch the model again."
+            )
+    if not names:
+        raise ModelError(f"model: {index} names no shard. Fetch the model again.")
+    return [index.parent / name for name in names]
+
+
+def _header(path: Path) -> dict[str, Any]:
+    """The JSON header of a safetensors file; sizes, types and offsets are checked by the library."""
+    try:
+        with safe_open(path, "pt"):
+            pass
+    except (SafetensorError, OSError) as error:
+        raise ModelError(
+            f"model: {path} ({path.stat().st_size} bytes) is damaged, or no safetensors file: {error}. Fetch it again."
+        ) from error
+    with path.open("rb") as stream:
+        (length,) = struct.unpack("<Q", stream.read(8))
+        header: dict[str, Any] = json.loads(stream.read(length))
     return header
 
 
@@ -178,6 +193,9 @@ def card_of(reference: str) -> tuple[ModelCard, Any, Any]:
             f"model: the tokenizer of {where} has {len(tokenizer)} ids, the embedding {vocabulary} rows. "
             "They do not belong together."
         )
+    context = int(getattr(text, "max_position_embeddings", 0) or tokenizer.model_max_length)
+    if config.model_type in POSITIONS_AFTER_PAD:
+        context -= config.pad_token_id + 1
     card = ModelCard(
         name=reference if not Path(reference).is_dir() else Path(reference).name,
         path=str(where),
@@ -187,7 +205,7 @@ def card_of(reference: str) -> tuple[ModelCard, Any, Any]:
         layers=int(text.num_hidden_layers),
         width=int(text.hidden_size),
         vocabulary=vocabulary,
-        context=int(getattr(text, "max_position_embeddings", 0) or tokenizer.model_max_length),
+        context=context,
         fingerprint=fingerprint(where),
         tokenizer_hash=_short_hash(tokenizer.backend_tokenizer.to_str()),
         template_hash=_short_hash(tokenizer.chat_template or ""),
@@ -227,12 +245,19 @@ def load(reference: str, *, precision: Precision = "float32", device: str | None
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     card, config, tokenizer = card_of(reference)
     family = AutoModelForCausalLM if card.kind == "decoder" else AutoModel
-    if card.kind == "decoder" and hasattr(config, "use_cache"):
-        config.use_cache = False
     try:
-        network = family.from_pretrained(card.path, config=config, dtype=torch.float32, use_safetensors=True)
+        loaded: Any = family.from_pretrained(
+            card.path, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+        )
     except (OSError, ValueError, RuntimeError) as error:
         raise ModelError(f"model: {card.path} cannot be loaded: {str(error).splitlines()[0]}") from error
+    network, told = loaded
+    missing = sorted(name for name in told["missing_keys"] if not name.startswith("pooler."))
+    if missing:  # transformers would make them up at random
+        raise ModelError(
+            f"model: {card.path} has no weights for {missing[0]} and {len(missing) - 1} more of {card.architecture}. "
+            "Fetch the model again."
+        )
     if tokenizer.pad_token_id is None:  # a pad is masked by position, never by id, so any id serves
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     network.eval()

@@ -19,6 +19,7 @@ from tunesmith.core.errors import ModelError
 from tunesmith.models.linear_logp import linear_logp
 
 Precision = Literal["float32", "bfloat16"]
+PROBE_SIZE = 1000.0  # largest logit of the probe; soft-caps stand at 15 to 50
 
 
 class ClassifierHead(nn.Module):
@@ -124,7 +125,11 @@ class Model:
         return logits_BC.log_softmax(-1)
 
     def _probe(self) -> bool:
-        """Whether ``hidden @ head.T`` equals the network's own logits on a few tokens."""
+        """Whether ``hidden @ head.T`` equals the network's own logits on a few tokens.
+
+        The head's output is scaled up to ``PROBE_SIZE`` for the occasion: a soft-cap hardly bends the small logits of
+        a young network.
+        """
         output = self.network.get_output_embeddings()
         if not isinstance(output, nn.Linear) or output.bias is not None:
             return False
@@ -132,10 +137,14 @@ class Model:
         training = self.network.training
         self.network.eval()
         with torch.no_grad():
+            hidden_BTD = self.backbone(input_ids=ids_BT, use_cache=False).last_hidden_state
+            scale = PROBE_SIZE / max(float(output(hidden_BTD).abs().max()), 1e-9)
+            hook = output.register_forward_hook(lambda _module, _inputs, logits_BTV: logits_BTV * scale)
             own = self.network(input_ids=ids_BT, use_cache=False).logits.float()
-            ours = output(self.backbone(input_ids=ids_BT, use_cache=False).last_hidden_state).float()
+            ours = output(hidden_BTD).float()
+            hook.remove()
         self.network.train(training)
-        return bool(torch.allclose(own, ours, atol=1e-4, rtol=1e-3))
+        return bool(torch.allclose(own, ours, atol=1e-4 * PROBE_SIZE, rtol=1e-3))
 
 
 @contextmanager

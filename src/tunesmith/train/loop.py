@@ -25,7 +25,7 @@ from tunesmith.train import optimiser as optimisers_module
 from tunesmith.train.optimiser import NamedParameters
 
 MAX_SKIPPED_IN_A_ROW = 3
-CHECK_MOVED_AT = 3  # LoRA's A has no gradient before B has moved, so the first steps prove nothing about it
+CHECK_MOVED_AT = 3  # LoRA's A has no gradient before B has moved; later still while a long warm-up takes tiny steps
 
 
 class Trainable(Protocol):
@@ -99,18 +99,14 @@ def fit(model: Trainable, objective: Objective, steps: Steps, plan: Plan, hooks:
     model.train(True)
     for micro_batches in _endless(steps):
         state.seconds = time.monotonic() - started
-        share = (
-            state.step / plan.steps
-            if plan.seconds is None
-            else max(state.step / plan.steps, state.seconds / plan.seconds)
-        )
+        share = _share(plan, state)
         if share >= 1.0 or state.stopped == "no improvement on dev":
             break
-        factor = schedule(max(share, 1.0 / plan.steps if state.step == 0 else share))
+        factor = schedule(share)
         optimisers_module.set_factor(made, factor)
         loss = _step(model, objective, micro_batches, made, parameters, plan.clip_norm, state)
         state.step += 1
-        if state.step == CHECK_MOVED_AT and not state.skipped:
+        if start_values and state.step - state.skipped >= max(CHECK_MOVED_AT, plan.warmup_steps):
             _check_moved(parameters, start_values)
             start_values.clear()
         state.seconds = time.monotonic() - started
@@ -135,6 +131,13 @@ def fit(model: Trainable, objective: Objective, steps: Steps, plan: Plan, hooks:
     model.train(False)
     state.seconds = time.monotonic() - started
     return state
+
+
+def _share(plan: Plan, state: Progress) -> float:
+    """Progress at the middle of the coming step, or the share of the time spent where that is more. The first step is
+    always taken."""
+    by_steps = (state.step + 0.5) / plan.steps
+    return by_steps if plan.seconds is None or state.step == 0 else max(by_steps, state.seconds / plan.seconds)
 
 
 def _endless(steps: Steps) -> Iterator[list[Batch]]:
@@ -207,7 +210,8 @@ def _evaluate(
     model.train(False)
     result = hooks.evaluate()
     model.train(True)
-    if state.best is None or result.rank < state.best.rank:
+    better = state.best is None or result.rank < state.best.rank
+    if better and math.isfinite(result.loss):
         state.best, state.best_step, state.since_best = result, state.step, 0
         keeper.keep()
     else:
@@ -222,7 +226,7 @@ def _check_moved(parameters: NamedParameters, start_values: list[Tensor]) -> Non
     still = [name for (name, p), old in zip(parameters, start_values, strict=True) if torch.equal(p.detach(), old)]
     if still:
         raise ModelError(
-            f"{still[0]} has not moved after {CHECK_MOVED_AT} steps ({len(still)} such weights): "
+            f"{still[0]} has not moved in the first steps ({len(still)} such weights): "
             "it is trained in name only. "
             "Leave it out of method.target_modules, or raise train.learning_rate."
         )

@@ -49,7 +49,7 @@ def warmup_cosine(warmup: float, floor: float = 0.0) -> Callable[[float], float]
     def factor(progress: float) -> float:
         if progress < warmup:
             return progress / warmup
-        done = min(1.0, (progress - warmup) / (1.0 - warmup))
+        done = (min(progress, 1.0) - warmup) / (1.0 - warmup) if warmup < 1.0 else 1.0
         return floor + (1.0 - floor) * 0.5 * (1.0 + math.cos(math.pi * done))
 
     return factor

@@ -5,18 +5,24 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
+from tunesmith.core.errors import ModelError
 from tunesmith.core.recipe import MethodRecipe
 from tunesmith.models.adapters._method import Method
 from tunesmith.models.model import Model
 
 
 def attach(model: Model, _recipe: MethodRecipe, _seed: int) -> None:
-    """All weights in float32 (the master weights), trainable; an encoder's unused pooler stays frozen."""
+    """All weights in float32 (the master weights), trainable; what takes no part (an encoder's pooler, the output
+    matrix below a classification head) stays frozen."""
     model.network.float()
     model.network.requires_grad_(True)
     pooler = getattr(model.network, "pooler", None)
     if pooler is not None:
         pooler.requires_grad_(False)
+    output = model.network.get_output_embeddings()
+    tied = output is not None and output.weight is model.network.get_input_embeddings().weight
+    if model.head is not None and output is not None and not tied:
+        output.requires_grad_(False)
 
 
 def save(model: Model, folder: Path) -> None:
@@ -25,17 +31,20 @@ def save(model: Model, folder: Path) -> None:
 
 
 def load(model: Model, folder: Path) -> None:
+    """Put the weights in ``folder`` into the network; every key must match. Raises ModelError."""
     state: dict[str, torch.Tensor] = {}
     for path in sorted(folder.glob("model*.safetensors")):
         state |= load_file(path)
-    tied = {
-        k: v
-        for k, v in model.network.state_dict().items()
-        if k not in state and k in (model.network._tied_weights_keys or ())
-    }
     model.network.float()
-    model.network.load_state_dict(state | tied, strict=True)
-    model.network.tie_weights()
+    missing, unexpected = model.network.load_state_dict(state, strict=False)
+    own = model.network.state_dict()
+    filled = {own[name].data_ptr() for name in state if name in own}  # a tied tensor is filled under its other name
+    odd = sorted([*unexpected, *(name for name in missing if own[name].data_ptr() not in filled)])
+    if odd or not state:
+        raise ModelError(
+            f"{folder}: the weights do not match {model.card.name}: {len(odd)} names differ"
+            f"{f', such as {odd[0]}' if odd else '; there is no model.safetensors'}."
+        )
 
 
 PART = Method("full", attach, save, load, is_adapter=False)
