@@ -75,7 +75,7 @@ def test_full_fine_tuning_and_classification_name_their_library_and_classes() ->
     recipe = report.recipe.model_copy(update={"method": MethodRecipe(name="full"), "task": "classify"})
     card = model_card(report.model_copy(update={"recipe": recipe}))
     assert front(card)["library_name"] == "transformers" and front(card)["pipeline_tag"] == "text-classification"
-    assert "AutoModelForSequenceClassification.from_pretrained" in card and "peft" not in card
+    assert "AutoModelForCausalLM.from_pretrained" in card and "head.safetensors" in card and "peft" not in card
     assert "sft" not in card and "classify" in front(card)["tags"]  # type: ignore[operator]
 
 

@@ -13,7 +13,7 @@ import torch
 from tunesmith.core import seeds
 from tunesmith.core.batch import Batch, TokenRow
 
-WINDOW = 16  # steps whose rows are sorted together
+WINDOW = 32  # steps whose rows are sorted together
 
 
 def collate(rows: Sequence[TokenRow], pad_id: int) -> Batch:

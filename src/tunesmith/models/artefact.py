@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from tunesmith.core import files, parts
-from tunesmith.core.errors import ModelError
+from tunesmith.core.errors import DiskError, ModelError
 from tunesmith.models import load as loading
 from tunesmith.models.model import Model, Precision, adapters_off
 
@@ -22,31 +23,38 @@ NOTE = "tunesmith.json"
 
 def publish(model: Model, method: str, folder: Path, extra: dict[str, str]) -> None:
     """Write the trained weights to ``folder`` in one rename. ``extra`` are more files by name (the model card). Raises
-    ModelError."""
+    ModelError, DiskError."""
     for name, parameter in model.trainable():
         if not bool(torch.isfinite(parameter).all()):
             raise ModelError(
                 f"{name} holds values that are not finite; such weights are not published. Lower train.learning_rate."
             )
     with files.publish(folder) as temporary:
-        parts.find("models.adapters", method).save(model, temporary)
-        note: dict[str, Any] = {
-            "method": method,
-            "base": model.card.path,
-            "base_fingerprint": model.card.fingerprint,
-            "tokenizer_hash": model.card.tokenizer_hash,
-            "template_hash": model.card.template_hash,
-            "precision": model.precision,
-        }
-        if model.head is not None:
-            note |= {"labels": list(model.labels), "pool": model.head.pool}
-            save_file(
-                {f"score.{k}": v.detach().float() for k, v in model.head.score.state_dict().items()},
-                temporary / "head.safetensors",
-            )
-        (temporary / NOTE).write_text(json.dumps(note, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        for name, text in extra.items():
-            (temporary / name).write_text(text, encoding="utf-8")
+        try:
+            _write(model, method, temporary, extra)
+        except (OSError, SafetensorError) as error:
+            raise DiskError(f"Cannot write {folder}: {error}. Free space or choose another folder.") from error
+
+
+def _write(model: Model, method: str, folder: Path, extra: dict[str, str]) -> None:
+    parts.find("models.adapters", method).save(model, folder)
+    note: dict[str, Any] = {
+        "method": method,
+        "base": model.card.path,
+        "base_fingerprint": model.card.fingerprint,
+        "tokenizer_hash": model.card.tokenizer_hash,
+        "template_hash": model.card.template_hash,
+        "precision": model.precision,
+    }
+    if model.head is not None:
+        note |= {"labels": list(model.labels), "pool": model.head.pool}
+        save_file(
+            {f"score.{k}": v.detach().float() for k, v in model.head.score.state_dict().items()},
+            folder / "head.safetensors",
+        )
+    (folder / NOTE).write_text(json.dumps(note, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    for name, text in extra.items():
+        (folder / name).write_text(text, encoding="utf-8")
 
 
 def load(folder: Path, base: str | None = None, *, precision: Precision | None = None) -> Model:

@@ -170,8 +170,14 @@ def _short_hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def _line(error: Exception) -> str:
+    """The start of a library's message, on one line."""
+    return " ".join(str(error).split())[:200].rstrip(" .:!,")
+
+
 def card_of(reference: str) -> tuple[ModelCard, Any, Any]:
     """(card, config, tokenizer) of a model without its weights in memory. Raises ModelError."""
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig, AutoTokenizer
 
     where = locate(reference)
@@ -181,9 +187,20 @@ def card_of(reference: str) -> tuple[ModelCard, Any, Any]:
         where = _from_hub(where)
     try:
         config = AutoConfig.from_pretrained(where)
+    except (OSError, ValueError, KeyError, StrictDataclassError) as error:
+        raise ModelError(f"model: {where / 'config.json'} cannot be read: {_line(error)}.") from error
+    try:
         tokenizer = AutoTokenizer.from_pretrained(where)
     except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"model: {where} cannot be read: {str(error).splitlines()[0]}") from error
+        raise ModelError(
+            f"model: the tokenizer of {where} cannot be read: {_line(error)}. "
+            "Fetch tokenizer.json and tokenizer_config.json of this model."
+        ) from error
+    if not tokenizer.is_fast:
+        raise ModelError(
+            f"model: the tokenizer of {where} ({type(tokenizer).__name__}) gives no offsets, by which trained tokens are "
+            "found. Fetch its tokenizer.json."
+        )
     text = config.get_text_config()
     headers = [_header(p) for p in _weight_files(where)]
     parameters = sum(_size(v["shape"]) for h in headers for k, v in h.items() if k != "__metadata__")
@@ -247,22 +264,37 @@ def load(reference: str, *, precision: Precision = "float32", device: str | None
     family = AutoModelForCausalLM if card.kind == "decoder" else AutoModel
     try:
         loaded: Any = family.from_pretrained(
-            card.path, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+            card.path,
+            config=config,
+            dtype=torch.float32,
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # told below, by name
         )
     except (OSError, ValueError, RuntimeError) as error:
-        raise ModelError(f"model: {card.path} cannot be loaded: {str(error).splitlines()[0]}") from error
+        raise ModelError(f"model: {card.path} cannot be loaded: {_line(error)}.") from error
     network, told = loaded
-    missing = sorted(name for name in told["missing_keys"] if not name.startswith("pooler."))
-    if missing:  # transformers would make them up at random
-        raise ModelError(
-            f"model: {card.path} has no weights for {missing[0]} and {len(missing) - 1} more of {card.architecture}. "
-            "Fetch the model again."
-        )
+    _check_complete(card, told)
     if tokenizer.pad_token_id is None:  # a pad is masked by position, never by id, so any id serves
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     network.eval()
     torch.nn.Module.to(network, device or default_device())
     return Model(network, tokenizer, card, precision=precision)
+
+
+def _check_complete(card: ModelCard, told: dict[str, Any]) -> None:
+    """Raise ModelError for weights that transformers would have made up at random (a pooler is not used)."""
+    for name, found, wanted in sorted(told["mismatched_keys"]):
+        raise ModelError(
+            f"model: {card.path}: {name} is {list(found)} in the weights, {list(wanted)} by config.json. "
+            "Fetch the model again."
+        )
+    missing = sorted(name for name in told["missing_keys"] if not name.startswith("pooler."))
+    if missing:
+        raise ModelError(
+            f"model: {card.path} has no weights for {missing[0]} and {len(missing) - 1} more of {card.architecture}. "
+            "Fetch the model again."
+        )
 
 
 def default_device() -> str:

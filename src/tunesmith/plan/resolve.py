@@ -6,6 +6,7 @@ at 10M, 1.5e-5 at 8B, for full fine-tuning) and ten times that for LoRA ("LoRA W
 """
 
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 from tunesmith.core.card import ModelCard
 from tunesmith.core.plan import Plan
@@ -15,20 +16,20 @@ STEPS_PER_EPOCH = 60
 SMALLEST_BATCH, LARGEST_BATCH = 512, 16_384
 MICRO_TOKENS = 4096
 EVALUATIONS = 10
+SET = "set in the recipe"
 
 
-def learning_rate(card: ModelCard, method: str) -> tuple[float, str]:
+def learning_rate(recipe: Recipe, card: ModelCard) -> tuple[float, str]:
     """(peak rate, reason)."""
+    if recipe.train.learning_rate != "auto":
+        return recipe.train.learning_rate, SET
     full = 1e-3 * (1e7 / max(card.parameters, 1)) ** 0.63
     if card.kind == "encoder":
         full *= 0.5
-    if method == "full":
-        return _round(
-            min(full, 1e-3)
-        ), f"rule of thumb for full fine-tuning of {card.parameters / 1e6:.1f}M parameters ({card.kind})"
-    return _round(
-        min(10 * full, 5e-3)
-    ), f"10 x the full fine-tuning rate for {card.parameters / 1e6:.1f}M parameters, at most 5e-3"
+    size = f"{card.parameters / 1e6:.1f}M parameters ({card.kind})"
+    if recipe.method.name == "full":
+        return _round(min(full, 1e-3)), f"rule of thumb for full fine-tuning of {size}, at most 1e-3"
+    return _round(min(10 * full, 5e-3)), f"10 x the full fine-tuning rate for {size}, at most 5e-3"
 
 
 def _round(rate: float) -> float:
@@ -45,55 +46,33 @@ def resolve(
 ) -> Plan:
     """The plan for training rows of these token ``lengths``; ``per_epoch(batch_tokens, max_length)`` counts steps of
     one pass."""
-    train, reasons = recipe.train, {}
-    total = max(sum(lengths), 1)
-    longest = max(lengths, default=1)
-
-    rate, reasons["learning_rate"] = learning_rate(card, recipe.method.name)
-    if train.learning_rate != "auto":
-        rate, reasons["learning_rate"] = train.learning_rate, "set in the recipe"
-
-    max_length = min(card.context, longest)
-    reasons["max_length"] = f"the longest row has {longest} tokens, the context is {card.context}"
-    if train.max_length != "auto":
-        max_length, reasons["max_length"] = (
-            min(train.max_length, card.context),
-            f"set in the recipe, context {card.context}",
-        )
-
-    batch = min(LARGEST_BATCH, max(SMALLEST_BATCH, total // STEPS_PER_EPOCH))
-    reasons["batch_tokens"] = (
-        f"{total} tokens a pass over about {STEPS_PER_EPOCH} steps, within {SMALLEST_BATCH} to {LARGEST_BATCH}"
-    )
-    if train.batch_tokens != "auto":
-        batch, reasons["batch_tokens"] = train.batch_tokens, "set in the recipe"
-    micro = max(min(batch, MICRO_TOKENS), max_length)
-    reasons["micro_tokens"] = "what stands in memory at once; more is accumulated, which never changes the result"
-
+    train = recipe.train
+    rate, why_rate = learning_rate(recipe, card)
+    max_length, why_length = _max_length(recipe, card, lengths)
+    batch, why_batch = _batch_tokens(recipe, lengths)
+    precision, why_precision = _precision(recipe, fast_bfloat16)
     passes = per_epoch(batch, max_length)
     steps = max(1, round(train.epochs * passes))
-    reasons["steps"] = f"{train.epochs:g} epochs of {passes} steps"
-    warmup = max(1, round(train.warmup * steps)) if train.warmup else 0
-    reasons["warmup_steps"] = f"{train.warmup:.0%} of the steps"
-    every = max(1, min(passes, steps // EVALUATIONS))
-    reasons["eval_every"] = f"about {EVALUATIONS} looks at dev a run, at least one an epoch"
-
-    precision = train.precision
-    reasons["precision"] = "set in the recipe"
-    if precision == "auto":
-        precision = "bfloat16" if fast_bfloat16 else "float32"
-        has = "has" if fast_bfloat16 else "has no"
-        reasons["precision"] = f"this machine {has} bf16 instructions; trained weights, moments and loss stay float32"
+    reasons = {
+        "learning_rate": why_rate,
+        "max_length": why_length,
+        "batch_tokens": why_batch,
+        "micro_tokens": "what stands in memory at once; more is accumulated, which never changes the result",
+        "steps": f"{train.epochs:g} epochs of {passes} steps",
+        "warmup_steps": f"{train.warmup:.0%} of the steps",
+        "eval_every": f"about {EVALUATIONS} looks at dev a run, at least one an epoch",
+        "precision": why_precision,
+    }
     if recipe.budget.time is not None:
         reasons["seconds"] = "budget.time; the learning rate anneals to the end of it"
     return Plan(
         learning_rate=rate,
         epochs=train.epochs,
         steps=steps,
-        warmup_steps=warmup,
+        warmup_steps=max(1, round(train.warmup * steps)) if train.warmup else 0,
         batch_tokens=batch,
-        micro_tokens=micro,
-        eval_every=every,
+        micro_tokens=max(min(batch, MICRO_TOKENS), max_length),
+        eval_every=max(1, min(passes, steps // EVALUATIONS)),
         patience=train.patience,
         weight_decay=train.weight_decay,
         clip_norm=train.clip_norm,
@@ -103,3 +82,28 @@ def resolve(
         seed=train.seed,
         reasons=reasons,
     )
+
+
+def _max_length(recipe: Recipe, card: ModelCard, lengths: Sequence[int]) -> tuple[int, str]:
+    if recipe.train.max_length != "auto":
+        return min(recipe.train.max_length, card.context), f"set in the recipe, context {card.context}"
+    longest = max(lengths, default=1)
+    return min(card.context, longest), f"the longest row has {longest} tokens, the context is {card.context}"
+
+
+def _batch_tokens(recipe: Recipe, lengths: Sequence[int]) -> tuple[int, str]:
+    if recipe.train.batch_tokens != "auto":
+        return recipe.train.batch_tokens, SET
+    total = sum(lengths)
+    bounds = f"within {SMALLEST_BATCH} to {LARGEST_BATCH}"
+    batch = min(LARGEST_BATCH, max(SMALLEST_BATCH, total // STEPS_PER_EPOCH))
+    return batch, f"{total} tokens a pass over about {STEPS_PER_EPOCH} steps, {bounds}"
+
+
+def _precision(recipe: Recipe, fast_bfloat16: bool) -> tuple[Literal["float32", "bfloat16"], str]:
+    if recipe.train.precision != "auto":
+        return recipe.train.precision, SET
+    rest = "trained weights, moments and loss stay float32"
+    if fast_bfloat16:
+        return "bfloat16", f"this machine has bf16 instructions; {rest}"
+    return "float32", "this machine has no bf16 instructions"

@@ -17,7 +17,6 @@ from tunesmith.present import view
 from tunesmith.present.words import count, duration, interval, metric_name, one_line, plain, score
 
 PIPELINES = {"generate": "text-generation", "classify": "text-classification"}
-CLASSES = {"generate": "AutoModelForCausalLM", "classify": "AutoModelForSequenceClassification"}
 
 
 def model_card(report: Report) -> str:
@@ -160,18 +159,25 @@ def _limits(report: Report) -> str:
 
 
 def _loading(report: Report) -> str:
-    base, kind = json.dumps(one_line(report.card.name, 200)), CLASSES[report.recipe.task]
-    extra = f", num_labels={len(report.data.label_counts)}" if report.recipe.task == "classify" else ""
+    base, kind = json.dumps(one_line(report.card.name, 200)), "AutoModelForCausalLM"
+    if report.card.kind == "encoder":
+        kind = "AutoModel"
     if report.recipe.method.name == "full":
         code = f'from transformers import {kind}\n\nmodel = {kind}.from_pretrained("path/to/this/folder")'
     else:
         code = (
             f"from peft import PeftModel\nfrom transformers import {kind}\n\n"
-            f"base = {kind}.from_pretrained({base}{extra})  # a folder or hub id that holds this base\n"
+            f"base = {kind}.from_pretrained({base})  # a folder or hub id that holds this base\n"
             'model = PeftModel.from_pretrained(base, "path/to/this/folder")'
         )
+    head = ""
+    if report.recipe.task == "classify":
+        head = (
+            "\n\nA classification head, where there is one, lies beside it: `head.safetensors` scores the pooled last "
+            "hidden state (`tunesmith.json` names the pooling and the labels)."
+        )
     chat = f"tunesmith chat {_shell_word(report.run_id)}"
-    return f"## How to load\n\n```python\n{code}\n```\n\nWith Tunesmith:\n\n```\n{chat}\n```"
+    return f"## How to load\n\n```python\n{code}\n```{head}\n\nWith Tunesmith:\n\n```\n{chat}\n```"
 
 
 def _shell_word(text: str) -> str:

@@ -1,0 +1,18 @@
+"""Two loaded models that no test changes: a small Llama and a small BERT."""
+
+import pytest
+from tests import small
+
+from tunesmith.models import load as loading
+from tunesmith.models.model import Model
+
+
+@pytest.fixture(scope="session")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    folder = small.llama(tmp_path_factory.mktemp("generate") / "llama", max_position_embeddings=128)
+    return loading.load(str(folder))
+
+
+@pytest.fixture(scope="session")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    return loading.load(str(small.bert(tmp_path_factory.mktemp("generate") / "bert")))

@@ -1,0 +1,109 @@
+"""The sampler: the tokens of transformers' own generate, independence of the batch, stops, agreement with training."""
+
+import random
+from typing import Any
+
+import pytest
+import torch
+
+from tunesmith.core.batch import TokenRow
+from tunesmith.data.batches import collate
+from tunesmith.generate import sampler
+from tunesmith.generate.sampler import Sampling, sample
+from tunesmith.models.model import Model
+
+NEVER = (8191,)
+
+
+def prompts(lengths: list[int], seed: int = 0) -> list[list[int]]:
+    rng = random.Random(seed)
+    return [[1, *(rng.randrange(5, 8000) for _ in range(n - 1))] for n in lengths]
+
+
+def reference(model: Model, prompt: list[int], new: int, stop: tuple[int, ...]) -> list[int]:
+    """What transformers' generate writes, up to the first stop."""
+    ids = torch.tensor([prompt])
+    settings: dict[str, Any] = {"do_sample": False, "max_new_tokens": new, "eos_token_id": list(stop)}
+    out = model.network.generate(ids, attention_mask=torch.ones_like(ids), use_cache=True, pad_token_id=0, **settings)
+    written = out[0, len(prompt) :].tolist()
+    ends = [i for i, t in enumerate(written) if t in stop]
+    return written[: ends[0]] if ends else written
+
+
+def test_greedy_answers_are_those_of_transformers_token_for_token(llama: Model) -> None:
+    asked = prompts([3, 40, 3, 17, 1, 28, 9])
+    found = sample(llama, asked, Sampling(24, NEVER))
+    assert found == [reference(llama, p, 24, NEVER) for p in asked]
+    assert len({tuple(a) for a in found}) == len(asked)  # the model tells the prompts apart
+
+
+def test_stop_ids_end_a_row_and_leave_the_others_running(llama: Model) -> None:
+    """Each stop is a token that some row would write, at different places; ended rows leave batch and cache."""
+    asked = prompts([5, 30, 12, 7, 21], seed=3)
+    free = sample(llama, asked, Sampling(16, NEVER))
+    stops = (free[0][2], free[1][9], free[2][0], free[3][15])
+    found = sample(llama, asked, Sampling(16, stops))
+    for answer, whole, prompt in zip(found, free, asked, strict=True):
+        first = next((i for i, t in enumerate(whole) if t in stops), 16)
+        assert answer == whole[:first] == reference(llama, prompt, 16, stops)
+    assert found[2] == []
+    assert len(found[0]) <= 2
+
+
+def test_one_new_token_and_no_prompts(llama: Model) -> None:
+    assert [len(a) for a in sample(llama, prompts([4, 9]), Sampling(1, NEVER))] == [1, 1]
+    assert sample(llama, [], Sampling(4, NEVER)) == []
+
+
+def test_groups_within_the_budget_change_no_answer(llama: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = prompts([3, 40, 3, 17, 28, 9], seed=5)
+    together = sample(llama, asked, Sampling(12, NEVER))
+    monkeypatch.setattr(sampler, "BATCH_TOKENS", 60)
+    assert sample(llama, asked, Sampling(12, NEVER)) == together
+    assert [list(g) for g in sampler._groups([20, 20, 20, 40, 70])] == [[0, 1, 2], [3], [4]]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.7, 1.5])
+def test_a_row_does_not_depend_on_its_neighbours(llama: Model, temperature: float) -> None:
+    """Row n draws from stream n, so the same prompt at the same place gets the same answer in any company."""
+    asked = prompts([6, 25, 14, 3], seed=8)
+    sampling = Sampling(12, NEVER, temperature, seed=11)
+    together = sample(llama, asked, sampling)
+    assert sample(llama, asked[:1], sampling) == together[:1]
+    others = prompts([30, 2, 14, 60], seed=9)
+    assert sample(llama, [*others[:2], asked[2], others[3]], sampling)[2] == together[2]
+
+
+def test_sampling_follows_its_seed_and_its_row(llama: Model) -> None:
+    asked = [prompts([6])[0]] * 4
+    once = sample(llama, asked, Sampling(8, NEVER, 1.0, seed=1))
+    assert sample(llama, asked, Sampling(8, NEVER, 1.0, seed=1)) == once
+    assert sample(llama, asked, Sampling(8, NEVER, 1.0, seed=2)) != once
+    assert len({tuple(a) for a in once}) > 1  # equal prompts, each with a stream of its own
+
+
+def test_draws_follow_the_models_shares(llama: Model) -> None:
+    """The first tokens of 3,000 draws, against softmax(logits / temperature): chi-square over the likeliest ones."""
+    prompt, count, temperature = prompts([6], seed=2)[0], 3000, 0.8
+    drawn = torch.tensor([a[0] for a in sample(llama, [prompt] * count, Sampling(1, NEVER, temperature))])
+    with torch.no_grad():
+        share_V = (llama.network(input_ids=torch.tensor([prompt])).logits[0, -1] / temperature).softmax(-1)
+    top = share_V.topk(5).indices
+    observed = torch.stack([(drawn == t).sum() for t in top]).double()
+    expected = share_V[top].double() * count
+    assert bool((expected > 15).all())
+    assert float(((observed - expected) ** 2 / expected).sum()) < 22  # 5 cells and the rest: p < 0.001 beyond
+
+
+def test_what_is_sampled_greedily_is_the_argmax_of_what_is_trained(llama: Model) -> None:
+    """Train and inference agree: ``token_logp`` of each written token is the row's maximum, to 1e-4."""
+    asked = prompts([6, 25, 14, 3], seed=4)
+    written = sample(llama, asked, Sampling(10, NEVER))
+    rows = [TokenRow((*p, *a), (0.0,) * len(p) + (1.0,) * len(a)) for p, a in zip(asked, written, strict=True)]
+    batch = collate(rows, 0)
+    with torch.no_grad():
+        logp_BT = llama.token_logp(batch)
+        best_BT = llama.network(input_ids=batch.ids_BT).logits.log_softmax(-1).max(-1).values
+    chosen = batch.weight_BT > 0
+    assert int(chosen.sum()) == 40
+    assert torch.allclose(logp_BT[chosen], best_BT[chosen], atol=1e-4, rtol=0)

@@ -1,0 +1,103 @@
+"""What any method must do: begin as the base, train what it says, leave the rest, come back from disk, repeat itself."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+import small
+from tunesmith.core import parts
+from tunesmith.core.recipe import MethodRecipe
+from tunesmith.models import load as loading
+from tunesmith.models.adapters._method import Method
+from tunesmith.models.model import Model, adapters_off
+from tunesmith.objectives.sft import PART as SFT
+
+METHODS = parts.names("models.adapters")
+BATCH = small.split(small.rows(4), 4)[0]
+
+
+def find(name: str) -> Method:
+    return parts.find("models.adapters", name)  # type: ignore[no-any-return]
+
+
+def attached(folder: Path, name: str, *, seed: int = 0) -> Model:
+    model = loading.load(str(folder))
+    find(name).attach(model, MethodRecipe(name=name), seed)
+    return model
+
+
+def one_step(model: Model) -> None:
+    """A plain gradient step; whatever has a gradient moves."""
+    model.train()
+    (SFT.loss(model.token_logp(BATCH), BATCH) / SFT.weight(BATCH)).backward()  # type: ignore[no-untyped-call]
+    with torch.no_grad():
+        for _, parameter in model.trainable():
+            assert parameter.grad is not None
+            parameter -= 0.1 * parameter.grad
+            parameter.grad = None
+    model.train(False)
+
+
+def frozen(model: Model) -> dict[str, Tensor]:
+    return {n: p.detach().clone() for n, p in model.network.named_parameters() if not p.requires_grad}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_it_is_called_by_its_file(name: str) -> None:
+    assert find(name).name == name
+
+
+@pytest.mark.parametrize("folder", ["llama", "gemma2", "bert"])
+@pytest.mark.parametrize("name", METHODS)
+def test_it_begins_as_the_base_bit_for_bit(name: str, folder: str, request: pytest.FixtureRequest) -> None:
+    base: Path = request.getfixturevalue(folder)
+    model = attached(base, name)
+    assert model.trainable()
+    assert torch.equal(small.states(model), small.states(loading.load(str(base))))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_training_moves_what_is_trainable_and_nothing_else(name: str, llama: Path) -> None:
+    model = attached(llama, name)
+    before, still, states = small.weights(model), frozen(model), small.states(model)
+    for _ in range(2):  # LoRA's A waits for B
+        one_step(model)
+    assert not [n for n, p in model.trainable() if torch.equal(p, before[n])]
+    assert all(torch.equal(p, still[n]) for n, p in model.network.named_parameters() if n in still)
+    assert not torch.equal(small.states(model), states)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_an_adapter_switched_off_is_the_base(name: str, llama: Path) -> None:
+    model = attached(llama, name)
+    small.stir(model)
+    base = small.states(loading.load(str(llama)))
+    with adapters_off(model):
+        assert torch.equal(small.states(model), base) is find(name).is_adapter
+    assert not torch.equal(small.states(model), base)
+
+
+@pytest.mark.parametrize("folder", ["llama", "untied", "gemma2", "bert"])
+@pytest.mark.parametrize("name", METHODS)
+def test_saved_and_loaded_is_equal(name: str, folder: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    base: Path = request.getfixturevalue(folder)
+    model = small.stir(attached(base, name))
+    find(name).save(model, tmp_path)
+    back = loading.load(str(base))
+    find(name).load(back, tmp_path)
+    assert torch.equal(small.states(back), small.states(model))
+    assert not list(tmp_path.glob("*.bin")) + list(tmp_path.glob("*.pt"))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_its_own_seed_alone_draws_the_start(name: str, llama: Path) -> None:
+    starts = []
+    for noise in (1, 2):
+        torch.manual_seed(noise)
+        starts.append(small.weights(attached(llama, name, seed=3)))
+    assert all(torch.equal(starts[0][n], starts[1][n]) for n in starts[0])
+    if find(name).is_adapter:
+        other = small.weights(attached(llama, name, seed=4))
+        assert any(not torch.equal(starts[0][n], other[n]) for n in other)
