@@ -42,9 +42,9 @@ pipeline_tag: text-generation
 
 # tunesmith-base
 
-The small base that ships with Tunesmith, so that everything works with no download: a Llama of {parameters:,} parameters
-(4 layers, width 384, tied embeddings), context 1,024, byte-level BPE of 8,192 entries, ChatML template. It writes
-English-like text and follows simple instructions badly; it is a thing to fine-tune, not to talk to.
+The small base that ships with Tunesmith, so that everything works with no download: a Llama of {parameters:,}
+parameters (4 layers, width 384, tied embeddings), context 1,024, byte-level BPE of 8,192 entries, ChatML template. It
+writes English-like text and follows simple instructions badly; it is a thing to fine-tune, not to talk to.
 
 Licence: Apache-2.0 for the weights. Trained on public-domain books and on instruction sets under MIT, Apache-2.0 and
 CC-BY-4.0 (MedQuAD, Ben Abacha and Demner-Fushman, 2019; attribution is due where you pass the weights on).
@@ -52,8 +52,8 @@ CC-BY-4.0 (MedQuAD, Ben Abacha and Demner-Fushman, 2019; attribution is due wher
 ## Training
 
 {tokens:,} tokens in {steps:,} steps, {minutes:.0f} minutes on {device} (two cores, shared with other work), by
-`scripts/prepare_base_corpus.py` and `scripts/pretrain_base.py`: Tunesmith's own loop, the sft objective with every token
-trained, Muon for the matrices and AdamW for the rest, rows of 256, then 512, then 1,024 tokens.
+`scripts/prepare_base_corpus.py` and `scripts/pretrain_base.py`: Tunesmith's own loop, the sft objective with every
+token trained, Muon for the matrices and AdamW for the rest, rows of 256, then 512, then 1,024 tokens.
 
 | source | documents | tokens at hand |
 |---|---|---|

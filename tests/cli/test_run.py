@@ -8,7 +8,7 @@ import pytest
 import typer
 from typer.testing import Result
 
-from conftest import a_run
+from sample_run import a_run
 from tunesmith.cli import demo
 from tunesmith.cli.run import finish
 from tunesmith.core import recipe_file

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import Result
 
-from conftest import a_run
+from sample_run import a_run
 
 Cli = Callable[..., Result]
 

@@ -1,4 +1,4 @@
-"""Two loaded models that no test changes: a small Llama and a small BERT."""
+"""Loaded models that no test changes: a small Llama, a Gemma 2 with a soft-capped head, and a BERT."""
 
 import pytest
 from tests import small
@@ -11,6 +11,11 @@ from tunesmith.models.model import Model
 def llama(tmp_path_factory: pytest.TempPathFactory) -> Model:
     folder = small.llama(tmp_path_factory.mktemp("generate") / "llama", max_position_embeddings=128)
     return loading.load(str(folder))
+
+
+@pytest.fixture(scope="session")
+def gemma2(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    return loading.load(str(small.gemma2(tmp_path_factory.mktemp("generate") / "gemma2")))
 
 
 @pytest.fixture(scope="session")

@@ -74,15 +74,14 @@ def test_labels_that_do_not_fit_the_context_are_scored_as_pairs(llama: Model) ->
     assert local.label_logp([ASKED], labels)[0] == pytest.approx(pairs, abs=1e-3)
 
 
-def test_labels_agree_where_the_head_bends_the_logits(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_labels_agree_where_the_head_bends_the_logits(gemma2: Model) -> None:
     """A soft-capped head: cached labels, pairs and the network's own logits give one number."""
-    model = loading.load(str(small.gemma2(tmp_path_factory.mktemp("gemma") / "base")))
-    local = LocalModel(model)
+    local = LocalModel(gemma2)
     row = local.label_logp([ASKED], ["yes", "no way"])[0]
     assert row == pytest.approx([x.logp for x in local.likelihood([ASKED] * 2, ["yes", "no way"])], abs=1e-3)
     shown = local.renderer.prompt_ids(ASKED)
-    ids = [*shown, *model.tokenizer("yes").input_ids, model.tokenizer.eos_token_id]
-    assert row[0] == pytest.approx(by_hand(model, ids, len(shown)), abs=1e-3)
+    ids = [*shown, *gemma2.tokenizer("yes").input_ids, gemma2.tokenizer.eos_token_id]
+    assert row[0] == pytest.approx(by_hand(gemma2, ids, len(shown)), abs=1e-3)
 
 
 def test_completions_are_counted_and_say_how_they_ended(llama: Model) -> None:

@@ -2,8 +2,8 @@ import math
 from xml.etree import ElementTree
 
 import pytest
-import sample
 
+import sample_report as sample
 from tunesmith.core.report import Confusion, Estimate
 from tunesmith.present import charts
 from tunesmith.present.svg import ticks

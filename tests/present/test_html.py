@@ -5,8 +5,8 @@ from html.parser import HTMLParser
 from xml.etree import ElementTree
 
 import pytest
-import sample
 
+import sample_report as sample
 from tunesmith.core.report import DataReport, Decision, Report
 from tunesmith.present.html import render_html
 from tunesmith.present.words import count, score

@@ -1,10 +1,10 @@
 import math
 
 import pytest
-import sample
 import yaml
 from huggingface_hub import ModelCard
 
+import sample_report as sample
 from tunesmith.core.recipe import DataRecipe, MethodRecipe
 from tunesmith.core.report import Estimate
 from tunesmith.present.model_card import model_card

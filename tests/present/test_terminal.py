@@ -1,9 +1,9 @@
 import io
 
 import pytest
-import sample
 from rich.console import Console, RenderableType
 
+import sample_report as sample
 from tunesmith.core.run import Run
 from tunesmith.present import terminal
 from tunesmith.present.words import score

@@ -28,7 +28,7 @@ from tunesmith.flows.prepare import Prepared, prepare
 from tunesmith.flows.watch import Silent, Watcher
 from tunesmith.models import artefact
 from tunesmith.models import load as loading
-from tunesmith.models.model import Model
+from tunesmith.models.model import Model, adapters_off
 from tunesmith.present.html import render_html
 from tunesmith.present.model_card import model_card
 from tunesmith.records.folder import RunFolder
@@ -62,8 +62,10 @@ def finetune(
         write_inputs(folder, prepared)
         clock.stage("Load", f"{prepared.card.name}, {prepared.card.parameters / 1e6:.1f}M parameters")
         model = loading.load(recipe.model, precision=prepared.plan.precision)
+        training.attach(model, prepared)
         clock.stage("Baselines", f"{len(prepared.test)} locked test rows")
-        bars = judging.baselines(model, prepared)
+        with adapters_off(model):
+            bars = judging.baselines(model, prepared)
         clock.stage("Train", f"{recipe.method.name}, {prepared.plan.steps} steps")
         trained = training.train(
             model, prepared, watch, lambda point: folder.append_metric(point.model_dump(mode="json"))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from tunesmith.core import parts
+from tunesmith.core.errors import RecipeError
 from tunesmith.core.example import Example
 from tunesmith.core.report import CurvePoint, Estimate, Fit, Prediction, Report, SystemResult
 from tunesmith.evaluate.baselines._context import BaselineContext
@@ -32,7 +33,10 @@ class Baselines:
 
 
 def baselines(model: Model, prepared: Prepared) -> Baselines:
-    """Every asked baseline on the locked test, with the untouched base. Raises PartError, RecipeError."""
+    """Every asked baseline on the locked test, with the untouched base.
+
+    Raises RecipeError when none can run, or when none has the primary metric: better now than after training.
+    """
     local = LocalModel(model)
     decoder = model.card.kind == "decoder"
     context = BaselineContext(
@@ -50,6 +54,12 @@ def baselines(model: Model, prepared: Prepared) -> Baselines:
     results, predictions, notes = run_baselines(
         prepared.recipe.evaluate.baselines, context, prepared.metrics, references(prepared.test), prepared.plan.seed
     )
+    primary = prepared.metrics[0]
+    if not any(primary in r.metrics for r in results):
+        raise RecipeError(
+            f"evaluate.baselines: none of {', '.join(r.name for r in results)} has {primary}, so there is nothing "
+            "to beat. Add zero_shot, or choose another primary metric."
+        )
     return Baselines(tuple(results), predictions, notes)
 
 

@@ -25,10 +25,12 @@ from tunesmith.evaluate.systems import find_baseline
 from tunesmith.models import load as loading
 from tunesmith.plan.resolve import resolve
 
+DEV_ROWS = 1000  # looked at during training; more would cost time and tell nothing new
+
 
 @dataclass(frozen=True)
 class Prepared:
-    """What the later steps need. ``train`` and ``dev`` are the examples behind ``train_rows`` and ``dev_rows``."""
+    """What the later steps need. ``dev_rows`` are at most ``DEV_ROWS`` rows of dev, drawn by the seed."""
 
     recipe: Recipe
     card: ModelCard
@@ -78,10 +80,11 @@ def check_data(recipe: Recipe, objective: str) -> Checked:
     card, _config, tokenizer = loading.card_of(recipe.model)
     if card.kind == "encoder" and objective != "classify":
         raise RecipeError(
-            f"task is generate and {card.name} is an encoder, which cannot write. Use task: classify, or a decoder."
+            f"model: {card.name} is an encoder, which cannot write; expected task: classify with objective: classify. "
+            "Set these, or use a decoder."
         )
-    sized = _sized(dataset, Renderer(tokenizer), recipe, objective)
     limit = _limit(recipe, card)
+    sized = _sized(dataset, Renderer(tokenizer), recipe, objective, limit)
     data = inspect.inspect(
         sized.dataset,
         task=recipe.task,
@@ -100,8 +103,11 @@ def prepare(recipe: Recipe) -> Prepared:
     checked = check_data(recipe, objective)
     inspect.stop_on_blocking(checked.data)
     card, renderer = checked.card, Renderer(checked.tokenizer)
-    dev, test = _own_file(recipe, "dev"), _own_file(recipe, "test")
+    dev, test = _own_file(recipe, "dev", checked, objective), _own_file(recipe, "test", checked, objective)
+    bad_rows = tuple(b for d in (checked.dataset, dev, test) if d is not None for b in d.bad_rows)
     splits = split.lock(checked.dataset, recipe.data, task=recipe.task, seed=recipe.train.seed, dev=dev, test=test)
+    if not splits.test:
+        raise RecipeError("data.split.test is 0, so nothing could be proven. Give it a share, or name data.test.")
     labels = _labels(splits) if recipe.task == "classify" else ()
     plan, train_rows, dev_rows, cut = _rows(recipe, card, renderer, splits, labels if objective == "classify" else ())
     metrics = recipe.evaluate.metrics or default_metrics(recipe.task, [e.answer for e in splits.train])
@@ -111,7 +117,7 @@ def prepare(recipe: Recipe) -> Prepared:
         card=card,
         tokenizer=checked.tokenizer,
         objective=objective,
-        data=checked.data,
+        data=checked.data.model_copy(update={"quarantined": len(bad_rows)}),
         splits=splits,
         test=_sample(splits.test, recipe.evaluate.limit, recipe.train.seed),
         labels=labels,
@@ -120,7 +126,7 @@ def prepare(recipe: Recipe) -> Prepared:
         plan=plan,
         metrics=tuple(metrics),
         max_new_tokens=_answer_limit(recipe, card, renderer, splits),
-        bad_rows=checked.dataset.bad_rows,
+        bad_rows=bad_rows,
         warnings=warnings,
     )
 
@@ -129,7 +135,8 @@ def check_parts(recipe: Recipe) -> str:
     """The name of the objective; raises when a named part does not exist or does not go with the task."""
     parts.find("models.adapters", recipe.method.name)
     for metric in recipe.evaluate.metrics:
-        find_metric(metric)
+        if find_metric(metric).needs == "likelihood" and recipe.task == "classify":
+            raise RecipeError(f"evaluate.metrics: {metric} scores written text and task is classify. Leave it out.")
     for baseline in recipe.evaluate.baselines if recipe.evaluate.baselines != "auto" else ():
         find_baseline(baseline)
     default = "classify" if recipe.task == "classify" else "sft"
@@ -140,9 +147,17 @@ def check_parts(recipe: Recipe) -> str:
     return objective
 
 
-def _own_file(recipe: Recipe, role: Literal["dev", "test"]) -> Dataset | None:
+def _own_file(recipe: Recipe, role: Literal["dev", "test"], checked: Checked, objective: str) -> Dataset | None:
+    """A dev or test file of its own, inspected as the training file is. A test row may be longer than the model takes:
+    it is asked all the same, and counts as it comes out."""
     path = getattr(recipe.data, role)
-    return None if path is None else read.read(Path(path), recipe.data, recipe.task, role)
+    if path is None:
+        return None
+    dataset = read.read(Path(path), recipe.data, recipe.task, role)
+    limit = checked.limit if role == "dev" else None
+    dataset = _sized(dataset, Renderer(checked.tokenizer), recipe, objective, limit).dataset
+    inspect.stop_on_blocking(inspect.inspect(dataset, task=recipe.task, allow=recipe.data.allow))
+    return dataset
 
 
 def _limit(recipe: Recipe, card: ModelCard) -> int:
@@ -157,13 +172,17 @@ def to_train(example: Example) -> Example:
     return example.model_copy(update={"messages": (*example.messages, turn), "label": None})
 
 
-def _sized(dataset: Dataset, renderer: Renderer, recipe: Recipe, objective: str) -> _Sized:
-    """Render every row once, unbounded: its length, and whether anything would be trained."""
+def _sized(dataset: Dataset, renderer: Renderer, recipe: Recipe, objective: str, limit: int | None) -> _Sized:
+    """Render every row once: its whole length, and whether anything of it would be trained within ``limit`` tokens."""
+    bounded = Renderer(renderer.tokenizer, max_length=limit)
     lengths, good, bad = [], [], list(dataset.bad_rows)
     answers: list[int] = []
     for example in dataset.examples:
         try:
-            rows = renderer.rows(example, 0).rows if objective == "classify" else renderer.rows(to_train(example)).rows
+            turn, label = (example, 0) if objective == "classify" else (to_train(example), -1)
+            rows = renderer.rows(turn, label).rows
+            if limit is not None and any(len(r.ids) > limit for r in rows):
+                bounded.rows(turn, label)  # raises where nothing of an answer is left within the limit
         except DataError as error:
             if example.answer.strip():
                 bad.append(BadRow(place=example.place, reason=str(error), raw=example.input_text[:2000]))
@@ -213,7 +232,8 @@ def _rows(
             found += done.rows
         return found
 
-    train_rows, dev_rows = render(splits.train), render(splits.dev)
+    train_rows = render(splits.train)
+    dev_rows = render(_sample(splits.dev, DEV_ROWS, recipe.train.seed))
     plan = resolve(
         recipe,
         card,

@@ -1,7 +1,9 @@
 """From a loaded base to trained weights: attach the method, run the loop, prove what it left.
 
-Notable: after training, the base is asked again with the adapter off and must give the very same states as before:
-frozen weights stayed frozen, and the base that baselines were measured on is the one that is tuned.
+Notable: the method is attached before the baselines are measured, so that a rank or a layer that does not fit is
+refused at once; the baselines then run with the adapter off. After training, the base is asked again with the adapter
+off and must give the very same states as before: frozen weights stayed frozen, and the base that baselines were
+measured on is the one that is tuned.
 """
 
 from collections.abc import Callable
@@ -16,9 +18,12 @@ from tunesmith.core.report import CurvePoint
 from tunesmith.data.batches import Steps, in_order
 from tunesmith.flows.prepare import Prepared
 from tunesmith.flows.watch import Watcher
-from tunesmith.models.model import Model, adapters_off
+from tunesmith.models.head_start import class_means
+from tunesmith.models.model import Model, adapters_off, pooled
 from tunesmith.objectives._objective import Objective
 from tunesmith.train.loop import DevResult, Hooks, Progress, fit
+
+HEAD_ROWS = 10_000  # rows that set the head's start
 
 
 @dataclass(frozen=True)
@@ -27,17 +32,25 @@ class Trained:
     trainable: int
 
 
+def attach(model: Model, prepared: Prepared) -> None:
+    """Put the method onto ``model``; its answers stay the base's while adapters are off. Raises RecipeError."""
+    recipe = prepared.recipe
+    seed = seeds.stream(prepared.plan.seed, "adapter")
+    parts.find("models.adapters", recipe.method.name).attach(model, recipe.method, seed)
+
+
 def train(model: Model, prepared: Prepared, watch: Watcher, log: Callable[[CurvePoint], None]) -> Trained:
-    """Tune ``model`` in place by the prepared plan. Raises Diverged, ModelError."""
+    """Tune ``model``, to which the method is attached, in place by the plan. Raises Diverged, ModelError."""
     recipe, plan = prepared.recipe, prepared.plan
     method = parts.find("models.adapters", recipe.method.name)
     objective: Objective = parts.find("objectives", prepared.objective)
     if not any(r.trained for r in prepared.train_rows) and objective.needs == "token_logp":
         raise DataError("No token of any training row would be trained. Look at tunesmith check --show-mask.")
-    before = probe(model)
-    if prepared.uses_head:
-        model.add_head(prepared.labels, seed=seeds.stream(plan.seed, "head"))
-    method.attach(model, recipe.method, seeds.stream(plan.seed, "adapter"))
+    with adapters_off(model):
+        before = probe(model)
+        if prepared.uses_head:
+            model.add_head(prepared.labels, seed=seeds.stream(plan.seed, "head"))
+            start_head(model, prepared)
     torch.manual_seed(seeds.stream(plan.seed, "dropout"))
     pad = model.tokenizer.pad_token_id or 0
     steps = Steps(
@@ -61,6 +74,23 @@ def train(model: Model, prepared: Prepared, watch: Watcher, log: Callable[[Curve
                     "With the adapter off the base no longer gives its old states: frozen weights have moved."
                 )
     return Trained(progress, sum(p.numel() for _, p in model.trainable()))
+
+
+@torch.no_grad()
+def start_head(model: Model, prepared: Prepared) -> None:
+    """Set the head to the nearest class mean of the untouched base's features, on at most ``HEAD_ROWS`` rows."""
+    assert model.head is not None  # the caller has just added it
+    features, labels = [], []
+    pad = model.tokenizer.pad_token_id or 0
+    for batch in in_order(prepared.train_rows[:HEAD_ROWS], budget=2 * prepared.plan.micro_tokens, pad_id=pad):
+        moved = batch.to(model.device)
+        with model.autocast():
+            hidden_BTD = model.hidden(moved.ids_BT, moved.length_B)
+        features.append(pooled(hidden_BTD, moved.length_B, model.head.pool))
+        labels.append(moved.label_B)
+    weight_CD, bias_C = class_means(torch.cat(features), torch.cat(labels), len(model.labels))
+    model.head.score.weight.copy_(weight_CD)
+    model.head.score.bias.copy_(bias_C)
 
 
 @torch.no_grad()

@@ -37,7 +37,7 @@ class LocalModel:
         ids = [self.renderer.prompt_ids(p) for p in prompts]
         fits = [i for i, p in enumerate(ids) if len(p) + max_new_tokens <= self.context]
         sampling = Sampling(max_new_tokens, self.renderer.stop_ids(), self.temperature, self.seed)
-        answers = sample(self.model, [ids[i] for i in fits], sampling)
+        answers = sample(self.model, [ids[i] for i in fits], sampling, fits)
         out = [Completion(text="", prompt_tokens=len(p), new_tokens=0, finish="context") for p in ids]
         for i, answer in zip(fits, answers, strict=True):
             text = self.model.tokenizer.decode(answer, skip_special_tokens=True)
@@ -82,15 +82,14 @@ class LocalModel:
         cache = DynamicCache(config=model.network.config)
         tails = [TokenRow(row.ids[len(shared) - 1 :], row.weight[len(shared) - 1 :]) for row in rows]
         batch = collate(tails, pad_id=0).to(device)
-        head = model.network.get_output_embeddings()
         with model.autocast():
             if len(shared) > 1:
                 model.backbone(
                     input_ids=torch.tensor([shared[:-1]], device=device), past_key_values=cache, use_cache=True
                 )
                 cache.batch_repeat_interleave(len(labels))
-            states_BTD = model.backbone(input_ids=batch.ids_BT, past_key_values=cache, use_cache=True).last_hidden_state
-            logp_BTV = head(states_BTD).float().log_softmax(-1)
+            logits_BTV = model.network(input_ids=batch.ids_BT, past_key_values=cache, use_cache=True).logits
+            logp_BTV = logits_BTV.float().log_softmax(-1)
         logp_BT = logp_BTV.gather(-1, batch.target_BT[..., None])[..., 0]
         return [float(x) for x in (logp_BT * (batch.weight_BT > 0)).double().sum(-1)]
 

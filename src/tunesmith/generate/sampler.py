@@ -29,13 +29,20 @@ class Sampling:
 
 
 @torch.no_grad()
-def sample(model: Model, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[list[int]]:
-    """New token ids for each prompt, in order, without the stop token. Each prompt must leave room in the context."""
+def sample(
+    model: Model, prompts: Sequence[Sequence[int]], sampling: Sampling, numbers: Sequence[int] = ()
+) -> list[list[int]]:
+    """New token ids for each prompt, in order, without the stop token. Each prompt must leave room in the context.
+
+    ``numbers`` names the stream that each row draws from; its place when not given.
+    """
+    numbers = numbers or range(len(prompts))
     answers: list[list[int]] = [[] for _ in prompts]
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     for group in _groups([len(prompts[i]) + sampling.max_new_tokens for i in order]):
         rows = [order[i] for i in group]
-        for index, ids in zip(rows, _decode(model, [prompts[i] for i in rows], rows, sampling), strict=True):
+        drawn = _decode(model, [prompts[i] for i in rows], [numbers[i] for i in rows], sampling)
+        for index, ids in zip(rows, drawn, strict=True):
             answers[index] = ids
     return answers
 
@@ -51,7 +58,7 @@ def _groups(sizes: list[int]) -> Iterator[list[int]]:
         yield group
 
 
-def _decode(model: Model, prompts: list[Sequence[int]], rows: list[int], sampling: Sampling) -> list[list[int]]:
+def _decode(model: Model, prompts: list[Sequence[int]], numbers: list[int], sampling: Sampling) -> list[list[int]]:
     from transformers import DynamicCache
 
     width = max(len(p) for p in prompts)
@@ -59,21 +66,22 @@ def _decode(model: Model, prompts: list[Sequence[int]], rows: list[int], samplin
     ids_BT = torch.tensor([[0] * (width - len(p)) + list(p) for p in prompts], device=device)
     mask_BT = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
     position_BT = (mask_BT.cumsum(-1) - 1).clamp(min=0)
-    generators = [torch.Generator().manual_seed(seeds.stream(sampling.seed, f"row/{r}")) for r in rows]
+    generators = [torch.Generator().manual_seed(seeds.stream(sampling.seed, f"row/{n}")) for n in numbers]
     cache = DynamicCache(config=model.network.config)
     answers: list[list[int]] = [[] for _ in prompts]
     alive = list(range(len(prompts)))
     padded = bool((mask_BT == 0).any())
     for step in range(sampling.max_new_tokens):
         with model.autocast():
-            hidden_BTD = model.backbone(
+            out = model.network(  # the whole network: some bend or scale the logits behind their head
                 input_ids=ids_BT,
                 attention_mask=mask_BT if padded else None,
                 position_ids=position_BT,
                 past_key_values=cache,
                 use_cache=True,
-            ).last_hidden_state
-            logits_BV = model.network.get_output_embeddings()(hidden_BTD[:, -1]).float()
+                logits_to_keep=1,
+            )
+            logits_BV = out.logits[:, -1].float()
         chosen = _choose(logits_BV, sampling.temperature, [generators[i] for i in alive])
         keep = []
         for place, (i, token) in enumerate(zip(alive, chosen, strict=True)):

@@ -198,8 +198,8 @@ def card_of(reference: str) -> tuple[ModelCard, Any, Any]:
         ) from error
     if not tokenizer.is_fast:
         raise ModelError(
-            f"model: the tokenizer of {where} ({type(tokenizer).__name__}) gives no offsets, by which trained tokens are "
-            "found. Fetch its tokenizer.json."
+            f"model: the tokenizer of {where} ({type(tokenizer).__name__}) gives no offsets, by which trained tokens "
+            "are found. Fetch its tokenizer.json."
         )
     text = config.get_text_config()
     headers = [_header(p) for p in _weight_files(where)]

@@ -19,15 +19,13 @@ EVALUATIONS = 10
 SET = "set in the recipe"
 
 
-def learning_rate(recipe: Recipe, card: ModelCard) -> tuple[float, str]:
+def learning_rate(card: ModelCard, method: str) -> tuple[float, str]:
     """(peak rate, reason)."""
-    if recipe.train.learning_rate != "auto":
-        return recipe.train.learning_rate, SET
     full = 1e-3 * (1e7 / max(card.parameters, 1)) ** 0.63
     if card.kind == "encoder":
         full *= 0.5
     size = f"{card.parameters / 1e6:.1f}M parameters ({card.kind})"
-    if recipe.method.name == "full":
+    if method == "full":
         return _round(min(full, 1e-3)), f"rule of thumb for full fine-tuning of {size}, at most 1e-3"
     return _round(min(10 * full, 5e-3)), f"10 x the full fine-tuning rate for {size}, at most 5e-3"
 
@@ -47,7 +45,9 @@ def resolve(
     """The plan for training rows of these token ``lengths``; ``per_epoch(batch_tokens, max_length)`` counts steps of
     one pass."""
     train = recipe.train
-    rate, why_rate = learning_rate(recipe, card)
+    rate, why_rate = learning_rate(card, recipe.method.name)
+    if train.learning_rate != "auto":
+        rate, why_rate = train.learning_rate, SET
     max_length, why_length = _max_length(recipe, card, lengths)
     batch, why_batch = _batch_tokens(recipe, lengths)
     precision, why_precision = _precision(recipe, fast_bfloat16)

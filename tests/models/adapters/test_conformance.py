@@ -1,4 +1,4 @@
-"""What any method must do: begin as the base, train what it says, leave the rest, come back from disk, repeat itself."""
+"""What any method must do: begin as the base, train what it says, leave the rest, come back, repeat itself."""
 
 from pathlib import Path
 

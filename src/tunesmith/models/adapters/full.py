@@ -40,10 +40,9 @@ def load(model: Model, folder: Path) -> None:
     own = model.network.state_dict()
     filled = {own[name].data_ptr() for name in state if name in own}  # a tied tensor is filled under its other name
     odd = sorted([*unexpected, *(name for name in missing if own[name].data_ptr() not in filled)])
-    if odd or not state:
+    if odd:
         raise ModelError(
-            f"{folder}: the weights do not match {model.card.name}: {len(odd)} names differ"
-            f"{f', such as {odd[0]}' if odd else '; there is no model.safetensors'}."
+            f"{folder}: the weights do not match {model.card.name}: {len(odd)} names differ, such as {odd[0]}."
         )
 
 

@@ -1,0 +1,112 @@
+"""Tiny data sets and models for whole runs, and a recipe that joins them."""
+
+import json
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests import small
+
+from tunesmith.core.recipe import Recipe
+
+MakeRecipe = Callable[..., Recipe]
+
+TOPICS = {
+    "card": "my new bank card has been lost somewhere in the post",
+    "fee": "a strange fee was charged on my account abroad",
+    "login": "the app refuses my password since the last update",
+}
+WORDS = [
+    "garden",
+    "winter",
+    "paper",
+    "simple",
+    "yellow",
+    "engine",
+    "quiet",
+    "letter",
+    "mountain",
+    "coffee",
+    "window",
+    "number",
+    "travel",
+    "doctor",
+    "music",
+    "silver",
+    "market",
+    "answer",
+    "bridge",
+    "summer",
+    "kitchen",
+    "copper",
+    "village",
+    "picture",
+    "morning",
+    "history",
+    "station",
+    "weather",
+    "animal",
+    "ticket",
+]
+
+
+def write_jsonl(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def labelled(count: int, seed: int = 0) -> list[dict[str, Any]]:
+    """Texts with one of three labels; the words around the topic keep rows from being near-duplicates."""
+    rng = random.Random(seed)
+    names = list(TOPICS)
+    return [
+        {"text": f"{' '.join(rng.sample(WORDS, 12))}, {TOPICS[names[i % 3]]} {i}", "label": names[i % 3], "who": i // 2}
+        for i in range(count)
+    ]
+
+
+def asked(count: int, seed: int = 0) -> list[dict[str, Any]]:
+    """Questions with a small JSON answer."""
+    rows = labelled(count, seed)
+    return [
+        {"prompt": r["text"], "completion": json.dumps({"topic": r["label"], "urgent": r["label"] == "fee"})}
+        for r in rows
+    ]
+
+
+def plain(count: int, seed: int = 0) -> list[dict[str, Any]]:
+    rng = random.Random(seed)
+    return [{"text": " ".join(rng.choices(WORDS, k=30)) + f" {i}."} for i in range(count)]
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the models ``llama`` and ``bert`` and the files ``asked``, ``labelled`` and ``plain``."""
+    folder = tmp_path_factory.mktemp("store")
+    small.llama(folder / "llama", max_position_embeddings=256)
+    small.bert(folder / "bert")
+    write_jsonl(folder / "asked.jsonl", asked(90))
+    write_jsonl(folder / "labelled.jsonl", labelled(90))
+    write_jsonl(folder / "plain.jsonl", plain(60))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def make_recipe(store: Path) -> MakeRecipe:
+    """``make_recipe("asked", train={...})``: a small recipe with groups of keys replaced."""
+
+    def make(data: str = "asked", model: str = "llama", **groups: Any) -> Recipe:
+        path = Path(data) if "/" in data else store / f"{data}.jsonl"
+        raw: dict[str, Any] = {
+            "model": str(store / model),
+            "task": "classify" if data == "labelled" else "generate",
+            "data": {"train": str(path)} | groups.pop("data", {}),
+            "method": groups.pop("method", {"name": "lora", "rank": 4}),
+            "train": {"epochs": 2, "batch_tokens": 1024, "precision": "float32"} | groups.pop("train", {}),
+            **groups,
+        }
+        return Recipe.parse(raw)
+
+    return make

@@ -1,0 +1,154 @@
+"""Every ``auto`` becomes a number with a reason; what is set wins; no torch is imported."""
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from tunesmith.core.card import ModelCard
+from tunesmith.core.plan import Plan
+from tunesmith.core.recipe import Recipe
+from tunesmith.plan import resolve as module
+from tunesmith.plan.resolve import resolve
+
+LENGTHS = tuple(range(10, 210))  # 200 rows, 21,900 tokens
+
+
+def card(**changes: Any) -> ModelCard:
+    fields: dict[str, Any] = {
+        "name": "base",
+        "path": "/base",
+        "kind": "decoder",
+        "architecture": "LlamaForCausalLM",
+        "parameters": 10_000_000,
+        "layers": 4,
+        "width": 384,
+        "vocabulary": 8192,
+        "context": 1024,
+        "fingerprint": "f",
+        "tokenizer_hash": "t",
+        "template_hash": "h",
+    }
+    return ModelCard(**{**fields, **changes})
+
+
+def plan(
+    lengths: Sequence[int] = LENGTHS,
+    *,
+    of: ModelCard | None = None,
+    fast: bool = False,
+    passes: int = 40,
+    **recipe: Any,
+) -> Plan:
+    parsed = Recipe.parse({"data": {"train": "rows.jsonl"}, **recipe})
+    return resolve(parsed, of or card(), lengths, lambda _batch, _longest: passes, fast_bfloat16=fast)
+
+
+def test_every_number_that_was_auto_has_a_reason() -> None:
+    made = plan()
+    derived = ("learning_rate", "max_length", "batch_tokens", "micro_tokens", "steps", "warmup_steps", "eval_every")
+    for name in (*derived, "precision"):
+        assert len(made.reasons[name]) > 10, name
+        assert made.reasons[name] != "set in the recipe", name
+    assert set(made.reasons) <= set(Plan.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("learning_rate", 3e-4), ("batch_tokens", 700), ("max_length", 64), ("precision", "bfloat16")],
+)
+def test_what_is_set_wins_and_says_so(name: str, value: object) -> None:
+    made = plan(train={name: value})
+    assert getattr(made, name) == value
+    assert "set in the recipe" in made.reasons[name]
+    assert getattr(plan(), name) != value
+
+
+def test_plain_settings_pass_through() -> None:
+    train = {"weight_decay": 0.1, "clip_norm": 0.7, "patience": 9, "seed": 5, "epochs": 2}
+    made = plan(train=train, budget={"time": "2m"})
+    assert {name: getattr(made, name) for name in train} == train
+    assert made.seconds == 120.0
+    assert "budget.time" in made.reasons["seconds"]
+    assert plan().seconds is None
+
+
+def test_steps_by_hand() -> None:
+    made = plan(passes=40, train={"epochs": 2.5, "warmup": 0.1})
+    assert (made.steps, made.warmup_steps, made.eval_every) == (100, 10, 10)
+    assert "2.5 epochs of 40 steps" in made.reasons["steps"]
+    assert plan(passes=40, train={"warmup": 0}).warmup_steps == 0
+    assert plan(passes=40, train={"epochs": 0.001}).steps == 1
+    assert plan(passes=3, train={"epochs": 100}).eval_every == 3  # at least once an epoch
+    assert plan(passes=1, train={"epochs": 1}).eval_every == 1
+
+
+def test_the_batch_follows_the_data_within_bounds() -> None:
+    assert plan().batch_tokens == module.SMALLEST_BATCH
+    assert plan([100] * 600).batch_tokens == 60_000 // 60
+    assert plan([100] * 100_000).batch_tokens == module.LARGEST_BATCH
+    assert plan([]).batch_tokens == module.SMALLEST_BATCH
+
+
+def test_a_micro_batch_holds_the_longest_row_and_at_most_the_batch() -> None:
+    assert plan().micro_tokens == 512
+    assert plan([100] * 100_000).micro_tokens == module.MICRO_TOKENS
+    assert plan([30_000], of=card(context=32_768)).micro_tokens == 30_000
+
+
+def test_max_length_is_bounded_by_rows_and_context() -> None:
+    assert plan().max_length == 209
+    assert plan(of=card(context=128)).max_length == 128
+    assert plan(of=card(context=128), train={"max_length": 500}).max_length == 128
+    assert "128" in plan(of=card(context=128)).reasons["max_length"]
+
+
+def test_steps_are_counted_for_the_batch_and_length_that_are_planned() -> None:
+    asked = []
+
+    def per_epoch(batch: int, longest: int) -> int:
+        asked.append((batch, longest))
+        return 7
+
+    recipe = Recipe.parse({"data": {"train": "x"}, "train": {"batch_tokens": 900, "max_length": 99, "epochs": 1}})
+    made = resolve(recipe, card(), LENGTHS, per_epoch, fast_bfloat16=False)
+    assert asked == [(900, 99)]
+    assert made.steps == 7
+
+
+def test_precision_follows_the_machine() -> None:
+    assert plan(fast=True).precision == "bfloat16"
+    assert plan(fast=False).precision == "float32"
+    assert plan(fast=True, train={"precision": "float32"}).precision == "float32"
+    assert "has no bf16" in plan(fast=False).reasons["precision"]
+
+
+def rate(parameters: float, method: str, kind: str = "decoder") -> float:
+    return plan(of=card(parameters=int(parameters), kind=kind), method={"name": method}).learning_rate
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_the_rate_falls_with_the_size_of_the_model(method: str) -> None:
+    rates = [rate(size, method) for size in (1e6, 1e7, 1e8, 1e9, 8e9, 7e10)]
+    assert rates == sorted(rates, reverse=True)
+    assert rates[0] <= (1e-3 if method == "full" else 5e-3)
+    assert 1e-6 < rates[-1] < rates[1]
+
+
+def test_the_anchors_of_the_rate_curve() -> None:
+    assert rate(1e7, "full") == 1e-3
+    assert rate(8e9, "full") == pytest.approx(1.5e-5, rel=0.05)
+    assert rate(8e9, "lora") == pytest.approx(1.5e-4, rel=0.05)
+    assert rate(2.27e7, "full", "encoder") == pytest.approx(rate(2.27e7, "full") / 2, rel=0.05)
+
+
+def test_a_plan_comes_back_from_json() -> None:
+    made = plan(budget={"time": 5})
+    assert Plan.model_validate_json(made.model_dump_json()) == made
+
+
+def test_no_torch_is_imported() -> None:
+    code = "import sys, tunesmith.plan.resolve; sys.exit(bool({'torch', 'transformers', 'numpy'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
