@@ -38,18 +38,8 @@ SHARED = ROOT.parent / "shared"
 RESULTS = ROOT / "benchmarks" / "results"
 SMOKE = ("evaluate.limit=20", "train.epochs=0.2")
 COLUMNS = (
-    "task",
-    "verdict",
-    "metric",
-    "tuned",
-    "best baseline",
-    "gain",
-    "test rows",
-    "train rows",
-    "training",
-    "total",
+    "task, verdict, metric, tuned, best baseline, gain, test rows, train rows, training, total, tokens/s, peak memory"
 )
-COLUMNS += ("tokens/s", "peak memory")
 Entry = dict[str, Any]
 
 
@@ -192,6 +182,8 @@ def _of_report(report: Report) -> Entry:
         "primary": report.primary,
         "verdict": report.verdict.model_dump(mode="json"),
         "systems": [system.model_dump(mode="json") for system in report.systems],
+        "rows_read": report.data.rows,
+        "quarantined": report.data.quarantined,
         "split_sizes": report.split_sizes,
         "split_how": report.split_how,
         "findings": [f"{f.check} ({f.severity}): {f.message}" for f in findings],
@@ -262,8 +254,8 @@ def markdown(entries: Sequence[Entry], command: str, *, smoke: bool) -> str:
         "start of Python to the report; peak memory is the resident memory of that process. Tokens a second are real "
         "tokens, without padding. WORK is the folder given with `--runs`.",
         "",
-        f"| {' | '.join(COLUMNS)} |",
-        f"|{'---|' * len(COLUMNS)}",
+        f"| {COLUMNS.replace(', ', ' | ')} |",
+        f"|{'---|' * len(COLUMNS.split(', '))}",
         *(_summary(entry) for entry in done),
         "",
     ]
@@ -322,7 +314,8 @@ def _section(entry: Entry) -> list[str]:
     facts += [
         f"Model: {entry['model']}, method {entry['method']}, {count(fit['trainable_parameters'])} weights trained; "
         f"the best of {fit['steps']} steps was {fit['best_step']} ({fit['stopped']})",
-        f"Rows: {', '.join(f'{name} {n:,}' for name, n in sizes.items())}; {entry['split_how']}",
+        f"Rows: {entry['rows_read']:,} of the training file read, {entry['quarantined']:,} set aside as unreadable; "
+        f"{', '.join(f'{name} {n:,}' for name, n in sizes.items())}; {entry['split_how']}",
         f"Rows that gave way because they (nearly) repeat held-out rows: {entry['moved']:,}",
         *entry["facts"],
         *(f"Data check {text}" for text in entry["findings"]),

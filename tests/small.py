@@ -5,12 +5,13 @@ flat start and a wrong mask, shift or scale shows in the numbers.
 Legend: B sequences, T tokens.
 """
 
+import dataclasses
 import json
 import math
 import random
 import shutil
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from tunesmith.models.model import Model
 ASSETS = Path(loading.__file__).parents[1] / "assets" / "base"
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 VOCABULARY = 8192
+LABELS = ("a", "b", "c")
 SHAPE: dict[str, Any] = {
     "vocab_size": VOCABULARY,
     "hidden_size": 32,
@@ -173,6 +175,28 @@ def attach(model: Model, name: str, *, seed: int = 0, **changes: Any) -> Model:
     options = changes if name == "full" else {"rank": 4, **changes}
     parts.find("models.adapters", name).attach(model, MethodRecipe(name=name, **options), seed)
     return model
+
+
+def decoder(folder: Path, method: str = "full", **options: Any) -> Model:
+    """The model in ``folder`` with ``method`` attached."""
+    return attach(loading.load(str(folder)), method, **options)
+
+
+def encoder(folder: Path, method: str = "full", **options: Any) -> Model:
+    """The same with a head over ``LABELS``; a decoder will do as well."""
+    model = loading.load(str(folder))
+    model.add_head(LABELS, seed=0)
+    return attach(model, method, **options)
+
+
+def listed(*steps: list[Batch]) -> Callable[[int], Iterator[list[Batch]]]:
+    """A source that gives the same steps each epoch."""
+    return lambda _epoch: iter(list(steps))
+
+
+def spoiled(batch: Batch, value: float = math.nan) -> Batch:
+    """The batch with its weights times ``value``: nothing to learn at 0, a broken loss where it is not finite."""
+    return dataclasses.replace(batch, weight_BT=batch.weight_BT * value)
 
 
 def stir(model: Model, *, seed: int = 0, size: float = 0.05) -> Model:

@@ -71,7 +71,12 @@ def asked(count: int, seed: int = 0) -> list[dict[str, Any]]:
     """Questions with a small JSON answer."""
     rows = labelled(count, seed)
     return [
-        {"prompt": r["text"], "completion": json.dumps({"topic": r["label"], "urgent": r["label"] == "fee"})}
+        {
+            "prompt": r["text"],
+            "completion": json.dumps({"topic": r["label"], "urgent": r["label"] == "fee"}),
+            "other": f"see {r['label']}",
+            "who": r["who"],
+        }
         for r in rows
     ]
 
@@ -90,6 +95,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_jsonl(folder / "asked.jsonl", asked(90))
     write_jsonl(folder / "labelled.jsonl", labelled(90))
     write_jsonl(folder / "plain.jsonl", plain(60))
+    write_jsonl(folder / "held.jsonl", asked(24, seed=9))
     return folder
 
 
@@ -97,11 +103,11 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make_recipe(store: Path) -> MakeRecipe:
     """``make_recipe("asked", train={...})``: a small recipe with groups of keys replaced."""
 
-    def make(data: str = "asked", model: str = "llama", **groups: Any) -> Recipe:
-        path = Path(data) if "/" in data else store / f"{data}.jsonl"
+    def make(rows: str = "asked", model: str = "llama", **groups: Any) -> Recipe:
+        path = Path(rows) if "/" in rows else store / f"{rows}.jsonl"
         raw: dict[str, Any] = {
             "model": str(store / model),
-            "task": "classify" if data == "labelled" else "generate",
+            "task": "classify" if rows == "labelled" else "generate",
             "data": {"train": str(path)} | groups.pop("data", {}),
             "method": groups.pop("method", {"name": "lora", "rank": 4}),
             "train": {"epochs": 2, "batch_tokens": 1024, "precision": "float32"} | groups.pop("train", {}),

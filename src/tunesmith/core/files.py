@@ -2,7 +2,7 @@
 
 Notable: a folder is published by writing it beside its place, syncing each file, writing ``MANIFEST.json`` with sizes
 and sha256, syncing the folder, one rename, syncing the parent. A reader verifies before it believes. Delete = rename
-away, then delete. After kill -9 at any point the old artefact or the new one is there, never a mixture.
+away, then delete. After kill -9 at any point and a ``sweep`` the old artefact or the new one is there, never a mixture.
 """
 
 import contextlib
@@ -134,8 +134,26 @@ def verify(folder: Path) -> None:
 
 
 def sweep(folder: Path) -> int:
-    """Remove what interrupted writes left in ``folder``; return how many there were. Call it under the run's lock."""
-    stale = list(folder.glob(f"{TEMPORARY}*")) if folder.is_dir() else []
+    """Clear what interrupted writes left in ``folder``; return how many there were. Call it under the run's lock.
+
+    A whole folder whose place is empty (the writer died between its two renames) is put there, the newest first.
+    """
+    stale = sorted(folder.glob(f"{TEMPORARY}*"), key=_sealed, reverse=True) if folder.is_dir() else []
     for path in stale:
-        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        name = path.name.removeprefix(TEMPORARY).rpartition("-")[0]
+        if name and _sealed(path) and not (folder / name).exists():
+            path.rename(folder / name)
+        elif path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
     return len(stale)
+
+
+def _sealed(folder: Path) -> int:
+    """When a folder that verifies was sealed, in nanoseconds; 0 for anything else."""
+    try:
+        verify(folder)
+        return (folder / MANIFEST).stat().st_mtime_ns
+    except (DataError, OSError):
+        return 0

@@ -22,7 +22,7 @@ from tunesmith.flows.training import Trained
 from tunesmith.generate.local import LocalModel
 from tunesmith.models.model import Model
 
-SAMPLE = 200  # rows of train and of dev that are answered to tell learning from memorising
+SAMPLE = 100  # rows of train and of dev that are answered to tell learning from memorising
 
 
 @dataclass(frozen=True)

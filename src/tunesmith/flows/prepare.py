@@ -192,10 +192,9 @@ def _sized(dataset: Dataset, renderer: Renderer, recipe: Recipe, objective: str,
         lengths.append(sum(len(r.ids) for r in rows))
         answers.append(sum(r.trained for r in rows))
     fresh = bad[len(dataset.bad_rows) :]
-    if fresh and recipe.data.on_bad_row == "stop":
-        raise DataError(
-            "\n".join([b.reason for b in fresh[:5]] + [f"{len(fresh)} such rows. Or set data.on_bad_row: quarantine."])
-        )
+    if fresh and (recipe.data.on_bad_row == "stop" or not good):
+        way_out = "Or set data.on_bad_row: quarantine." if good else "No row is left to train on."
+        raise DataError("\n".join([*(b.reason for b in fresh[:5]), f"{len(fresh)} such rows. {way_out}"]))
     return _Sized(
         dataset.model_copy(update={"examples": tuple(good), "bad_rows": tuple(bad)}),
         tuple(lengths),

@@ -7,11 +7,12 @@ Legend: B sequences, T tokens, C classes, D width, V vocabulary, N trained posit
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from tunesmith.core.batch import Batch
 from tunesmith.core.card import ModelCard
@@ -19,6 +20,7 @@ from tunesmith.core.errors import ModelError
 from tunesmith.models.linear_logp import linear_logp
 
 Precision = Literal["float32", "bfloat16"]
+SHORT_ROW = 192
 PROBE_SIZE = 1000.0  # largest logit of the probe; soft-caps stand at 15 to 50
 
 
@@ -93,6 +95,10 @@ class Model:
 
     def hidden(self, ids_BT: Tensor, length_B: Tensor) -> Tensor:
         """Last hidden states [B, T, D] of right-padded rows."""
+        with attention_for(ids_BT):
+            return self._states(ids_BT, length_B)
+
+    def _states(self, ids_BT: Tensor, length_B: Tensor) -> Tensor:
         if self.card.kind == "decoder":  # causal and right-padded: no real token sees a pad, so no mask is needed
             states: Tensor = self.backbone(input_ids=ids_BT, use_cache=False).last_hidden_state
             return states
@@ -145,6 +151,14 @@ class Model:
             hook.remove()
         self.network.train(training)
         return bool(torch.allclose(own, ours, atol=1e-4 * PROBE_SIZE, rtol=1e-3))
+
+
+def attention_for(ids_BT: Tensor) -> AbstractContextManager[None]:
+    """Batched products for short rows on a CPU, where the backward pass of its flash attention takes several times as
+    long; PyTorch's own choice otherwise."""
+    if ids_BT.device.type == "cpu" and ids_BT.shape[1] <= SHORT_ROW:
+        return sdpa_kernel(SDPBackend.MATH)
+    return nullcontext()
 
 
 @contextmanager

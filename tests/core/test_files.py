@@ -1,0 +1,151 @@
+"""Whole or not at all: atomic files, published folders, verification, and what kill -9 leaves behind.
+
+Notable: the kill tests run a real process and stop it with SIGKILL at every system call of a publication in turn.
+"""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tunesmith.core import files
+from tunesmith.core.errors import DataError, DiskError
+
+
+def fill(folder: Path, text: str) -> None:
+    with files.publish(folder) as temporary:
+        (temporary / "a.txt").write_text(text)
+        (temporary / "below").mkdir()
+        (temporary / "below" / "b.txt").write_text(text * 100)
+
+
+def content(folder: Path) -> dict[str, str]:
+    return {p.relative_to(folder).as_posix(): p.read_text() for p in folder.rglob("*.txt")}
+
+
+def test_a_file_is_replaced_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "er" / "x.txt"
+    files.write_text(path, "one")
+    files.write_text(path, "two é\ud800")
+    assert path.read_bytes() == "two é".encode() + b"\xed\xa0\x80"
+    assert [p.name for p in path.parent.iterdir()] == ["x.txt"]
+
+
+def test_a_published_folder_has_a_manifest_of_every_file_and_verifies(tmp_path: Path) -> None:
+    fill(tmp_path / "out", "one")
+    manifest = json.loads((tmp_path / "out" / files.MANIFEST).read_text())["files"]
+    assert set(manifest) == {"a.txt", "below/b.txt"}
+    assert manifest["a.txt"] == {"bytes": 3, "sha256": files.sha256(tmp_path / "out" / "a.txt")}
+    files.verify(tmp_path / "out")
+    fill(tmp_path / "out", "two")
+    files.verify(tmp_path / "out")
+    assert content(tmp_path / "out") == {"a.txt": "two", "below/b.txt": "two" * 100}
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_a_body_that_raises_publishes_nothing_and_keeps_the_old(tmp_path: Path, error: type[BaseException]) -> None:
+    fill(tmp_path / "out", "old")
+    with pytest.raises(error), files.publish(tmp_path / "out") as temporary:
+        (temporary / "a.txt").write_text("new")
+        raise error
+    with pytest.raises(error), files.publish(tmp_path / "fresh"):
+        raise error
+    assert content(tmp_path / "out")["a.txt"] == "old"
+    files.verify(tmp_path / "out")
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+Damage = Callable[[Path], object]
+
+
+@pytest.mark.parametrize(("damage", "said"), [
+    (lambda f: (f / "a.txt").unlink(), "a.txt is named in MANIFEST.json and missing"),
+    (lambda f: (f / "a.txt").write_text("onf"), "a.txt is damaged: found sha256"),
+    (lambda f: (f / "below" / "b.txt").write_text("one"), "b.txt is damaged: found 3 bytes, expected 300 bytes"),
+    (lambda f: (f / files.MANIFEST).unlink(), "has no MANIFEST.json: it was not published whole"),
+    (lambda f: (f / files.MANIFEST).write_text("{"), "MANIFEST.json is damaged"),
+    (lambda f: (f / files.MANIFEST).write_text("[]"), "MANIFEST.json is damaged"),
+])  # fmt: skip
+def test_verify_names_the_first_fault_and_the_way_out(tmp_path: Path, damage: Damage, said: str) -> None:
+    fill(tmp_path / "out", "one")
+    damage(tmp_path / "out")
+    with pytest.raises(DataError, match=said.replace(".", r"\.")) as caught:
+        files.verify(tmp_path / "out")
+    assert "Use an older " in str(caught.value)
+
+
+def test_a_place_that_cannot_be_written_is_a_disk_error_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for write in (lambda p: files.write_text(p, "x"), lambda p: fill(p, "x")):
+        with pytest.raises(DiskError, match=r"^Cannot write .*file/out: (Not a directory|File exists)\. Free space or"):
+            write(tmp_path / "file" / "out")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_full_disk_is_a_disk_error_and_the_old_file_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x.txt"
+    files.write_text(path, "old")
+    monkeypatch.setattr(files, "_temporary", lambda final: Path("/dev/full"))
+    monkeypatch.setattr(Path, "unlink", lambda *_, **__: None)
+    with pytest.raises(DiskError, match=r"No space left on device"):
+        files.write_text(path, "new")
+    assert path.read_text() == "old"
+
+
+def test_sweep_removes_what_interrupted_writes_left_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / ".tmp-out-12ab").mkdir()
+    (tmp_path / ".tmp-out-12ab" / "a.txt").write_text("half")
+    (tmp_path / ".tmp-x.json-9f").write_text("half")
+    fill(tmp_path / "out", "one")
+    fill(tmp_path / ".tmp-out-77", "whole, and its place is taken")
+    (tmp_path / ".tmp-").write_text("")
+    assert files.sweep(tmp_path) == 4
+    assert content(tmp_path / "out")["a.txt"] == "one"
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+    assert files.sweep(tmp_path / "gone") == 0
+
+
+KILLED = """
+import os, sys, signal
+from pathlib import Path
+from tunesmith.core import files
+count, limit = 0, int(sys.argv[2])
+def counted(event, _arguments):
+    global count
+    if event in ("open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "shutil.rmtree"):
+        count += 1
+        if count == limit:
+            os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(counted)
+with files.publish(Path(sys.argv[1])) as temporary:
+    (temporary / "a.txt").write_text("new")
+    (temporary / "b.txt").write_text("new")
+print(count)
+"""
+
+
+def test_kill_9_at_every_step_leaves_the_old_folder_or_the_new_one(tmp_path: Path) -> None:
+    seen: set[str] = set()
+    at = 1
+    while True:
+        out = tmp_path / f"at{at}" / "out"
+        with files.publish(out) as temporary:
+            (temporary / "a.txt").write_text("old")
+        done = subprocess.run([sys.executable, "-c", KILLED, str(out), str(at)], capture_output=True, check=False)
+        files.sweep(out.parent)  # as the next holder of the run's lock does
+        files.verify(out)
+        found = content(out)
+        assert found in ({"a.txt": "old"}, {"a.txt": "new", "b.txt": "new"}), at
+        assert [p.name for p in out.parent.iterdir()] == ["out"], at
+        seen.add(found["a.txt"])
+        if done.returncode == 0:
+            break
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        at += 1
+    assert seen == {"old", "new"}
+    assert at > 10

@@ -1,0 +1,156 @@
+"""Every field of the recipe acts: the table names each one, a change of it, and where the change must show.
+
+Notable: nothing is trained here. A field that shows in none of these places would be an option read by nothing.
+"""
+
+import json
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests import small
+from tests.flows.conftest import MakeRecipe, asked, write_jsonl
+
+from tunesmith.core import recipe_file
+from tunesmith.core.errors import TunesmithError
+from tunesmith.core.recipe import Recipe
+from tunesmith.core.sentences import leaves
+from tunesmith.flows import judging, training
+from tunesmith.flows.prepare import Prepared, prepare
+from tunesmith.models import load as loading
+
+See = Callable[[Recipe], Any]
+
+
+@cache
+def _prepared(text: str) -> Prepared:
+    return prepare(Recipe.model_validate_json(text))
+
+
+def prepared(recipe: Recipe) -> Prepared:
+    return _prepared(recipe.model_dump_json())
+
+
+def plan(name: str) -> See:
+    return lambda recipe: getattr(prepared(recipe).plan, name)
+
+
+def splits(recipe: Recipe) -> Any:
+    found = prepared(recipe).splits
+    return [[e.id for e in rows] for rows in (found.train, found.dev, found.test)]
+
+
+def outcome(recipe: Recipe) -> Any:
+    """Findings and quarantined rows, or the sentence that stopped."""
+    try:
+        found = prepared(recipe)
+    except TunesmithError as error:
+        return str(error)
+    return [f.severity for f in found.data.findings], len(found.bad_rows)
+
+
+def adapter(recipe: Recipe) -> Any:
+    """The layers that LoRA wraps, with scale, rank and dropout."""
+    model = loading.load(recipe.model)
+    training.attach(model, prepared(recipe))
+    return {n: (m.scale, tuple(m.lora_A.shape), str(m.dropout)) for n, m in model.adapted.items()}
+
+
+def bars(recipe: Recipe) -> Any:
+    """What each baseline was shown and wrote."""
+    found = judging.baselines(loading.load(recipe.model), prepared(recipe))
+    return {name: [(p.prompt_tokens, p.new_tokens) for p in answers] for name, answers in found.predictions.items()}
+
+
+def rule(recipe: Recipe) -> str:
+    ready = prepared(recipe)
+    model = loading.load(recipe.model)
+    found = judging.baselines(model, ready)
+    result, predictions = judging.tuned(model, ready)
+    answers = found.predictions | {"tuned": predictions}
+    verdict = judging.judge(
+        result,
+        found.results,
+        answers,
+        judging.references(ready.test),
+        metric=ready.metrics[0],
+        min_gain=recipe.evaluate.min_gain,
+        seed=0,
+    )
+    return verdict.rule
+
+
+FEW = ("evaluate.limit=3", "evaluate.baselines=[few_shot]", "evaluate.max_new_tokens=4")
+LABELS = ("labelled", "task=classify")
+
+# field: (the new value, where it shows, what the recipe is before)
+ACTS: dict[str, tuple[Any, See, tuple[str, ...]]] = {
+    "model": ("OTHER", lambda r: prepared(r).card.fingerprint, ()),
+    "task": ("classify", lambda r: (prepared(r).labels, prepared(r).objective), ("labelled", "task=generate")),
+    "objective": ("sft", lambda r: (prepared(r).objective, prepared(r).train_rows[0].label), LABELS),
+    "data.train": ("HELD", splits, ()),
+    "data.dev": ("HELD", splits, ()),
+    "data.test": ("HELD", splits, ()),
+    "data.format": ("plain_text", lambda r: prepared(r).data.format, ("labelled", "task=generate")),
+    "data.columns": ({"completion": "other"}, lambda r: prepared(r).splits.train[0].answer, ()),
+    "data.split.dev": (0.3, splits, ()),
+    "data.split.test": (0.3, splits, ()),
+    "data.split.group_by": ("who", splits, ()),
+    "data.on_bad_row": ("quarantine", outcome, ("broken",)),
+    "data.allow": (["empty"], outcome, ("hollow",)),
+    "data.limit": (20, lambda r: len(prepared(r).train_rows), ()),
+    "method.name": ("full", plan("learning_rate"), ("method.rank=16",)),
+    "method.rank": (2, adapter, ()),
+    "method.alpha": (3.0, adapter, ()),
+    "method.dropout": (0.25, adapter, ()),
+    "method.target_modules": (["q_proj"], adapter, ()),
+    "train.epochs": (5, plan("steps"), ()),
+    "train.learning_rate": (0.007, plan("learning_rate"), ()),
+    "train.batch_tokens": (600, lambda r: (plan("batch_tokens")(r), plan("steps")(r)), ()),
+    "train.warmup": (0.5, plan("warmup_steps"), ()),
+    "train.weight_decay": (0.1, plan("weight_decay"), ()),
+    "train.clip_norm": (0.3, plan("clip_norm"), ()),
+    "train.patience": (9, plan("patience"), ()),
+    "train.max_length": (60, lambda r: (plan("max_length")(r), max(len(x.ids) for x in prepared(r).train_rows)), ()),
+    "train.precision": ("bfloat16", plan("precision"), ()),
+    "train.seed": (1, lambda r: (splits(r), plan("seed")(r)), ()),
+    "evaluate.metrics": (["chrf"], lambda r: prepared(r).metrics, ()),
+    "evaluate.baselines": (["majority", "zero_shot"], lambda r: sorted(bars(r)), FEW),
+    "evaluate.shots": (1, bars, FEW),
+    "evaluate.max_new_tokens": (9, bars, FEW),
+    "evaluate.prompt": ("Say yes.", bars, FEW),
+    "evaluate.min_gain": (0.2, rule, (*FEW[::2], "evaluate.baselines=[majority]")),
+    "evaluate.limit": (4, lambda r: len(prepared(r).test), ()),
+    "budget.time": ("30m", plan("seconds"), ()),
+}
+
+
+@pytest.fixture(scope="module")
+def folder(store: Path) -> Path:
+    rows = asked(60)
+    write_jsonl(store / "hollow.jsonl", [*rows, {**rows[0], "prompt": "And this one?", "completion": " "}])
+    with write_jsonl(store / "broken.jsonl", rows).open("a") as stream:
+        stream.write('{"prompt": "no end\n')
+    return store
+
+
+def test_the_table_holds_every_field() -> None:
+    assert sorted(ACTS) == sorted(".".join(path) for path, _ in leaves(Recipe))
+
+
+@pytest.mark.parametrize("field", ACTS)
+def test_each_field_acts(
+    make_recipe: MakeRecipe, folder: Path, tmp_path_factory: pytest.TempPathFactory, field: str
+) -> None:
+    value, see, before = ACTS[field]
+    data = before[0] if before and "=" not in before[0] else "asked"
+    base = recipe_file.override(make_recipe(data), [s for s in before if "=" in s])
+    if value == "OTHER":
+        value = str(small.llama(tmp_path_factory.mktemp("other") / "llama", seed=1, max_position_embeddings=256))
+    if value == "HELD":
+        value = str(folder / "held.jsonl")
+    changed = recipe_file.override(base, [f"{field}={value if isinstance(value, str) else json.dumps(value)}"])
+    assert changed != base
+    assert see(changed) != see(base)

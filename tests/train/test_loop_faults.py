@@ -1,0 +1,148 @@
+"""What the loop refuses or survives: weights that take no part, numbers that break, sources that are empty."""
+
+import dataclasses
+import math
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import small
+from tunesmith.core import parts
+from tunesmith.core.errors import Diverged, ModelError
+from tunesmith.models import load as loading
+from tunesmith.objectives.classify import PART as CLASSIFY
+from tunesmith.objectives.sft import PART as SFT
+from tunesmith.train.loop import Hooks, fit
+from tunesmith.train.optimiser import NamedParameters, adamw
+
+# --- What moves and what does not -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", parts.names("models.adapters"))
+@pytest.mark.parametrize("kind", ["decoder", "encoder", "decoder with a head"])
+def test_all_that_is_trainable_moves_and_the_rest_is_the_same_bits(
+    kind: str, method: str, untied: Path, bert: Path
+) -> None:
+    model = (
+        small.decoder(untied, method)
+        if kind == "decoder"
+        else small.encoder(bert if kind == "encoder" else untied, method)
+    )
+    before = small.weights(model)
+    still = {n: p.detach().clone() for n, p in model.network.named_parameters() if not p.requires_grad}
+    source = small.Passes(small.rows(8, classes=3), step=8, micro=4)
+    fit(model, SFT if kind == "decoder" else CLASSIFY, source, small.plan(steps=4))
+    assert not [n for n, p in model.trainable() if torch.equal(p, before[n])]
+    assert all(torch.equal(p, still[n]) for n, p in model.network.named_parameters() if n in still)
+    assert bool(still) is not (kind == "decoder" and method == "full")
+
+
+def test_a_trainable_weight_without_a_gradient_stops_the_run(untied: Path) -> None:
+    model = small.encoder(untied, "lora")
+    model.network.lm_head.weight.requires_grad_(True)  # below the classification head it takes no part
+    with pytest.raises(ModelError, match=r"No gradient reached lm_head\.weight \(1 such weights\)"):
+        fit(model, CLASSIFY, small.Passes(small.rows(4, classes=3), step=4, micro=4), small.plan())
+
+
+def test_a_weight_that_never_moves_stops_the_run(llama: Path) -> None:
+    model = small.decoder(llama)
+    last = model.trainable()[-1][0]
+
+    def forgetful(parameters: NamedParameters, **options: Any) -> list[torch.optim.Optimizer]:
+        return adamw(parameters[:-1], **options)
+
+    with pytest.raises(ModelError) as caught:
+        fit(model, SFT, small.Passes(small.rows(4), step=4, micro=4), small.plan(), Hooks(make_optimisers=forgetful))
+    assert f"{last} has not moved" in str(caught.value)
+
+
+def test_a_long_warm_up_of_tiny_steps_is_no_fault(llama: Path) -> None:
+    """The first steps are below the last bit of a norm's weights; they move before the warm-up ends."""
+    model = small.decoder(llama)
+    norm = model.network.model.norm.weight
+    still = []
+    hooks = Hooks(on_step=lambda point, *_: still.append(bool((norm == 1).all())))
+    plan = small.plan(steps=40, warmup_steps=30, learning_rate=1e-7)
+    fit(model, SFT, small.Passes(small.rows(2), step=2, micro=2), plan, hooks)
+    assert still[2] and not still[29]
+
+
+def test_nothing_to_train_is_refused(llama: Path) -> None:
+    model = loading.load(str(llama))
+    model.network.requires_grad_(False)
+    with pytest.raises(ModelError, match=r"Nothing to train.*target_modules"):
+        fit(model, SFT, small.Passes(small.rows(2), step=2, micro=2), small.plan())
+
+
+def test_a_step_of_prompts_alone_is_refused(llama: Path) -> None:
+    silent = [small.spoiled(b, 0.0) for b in small.split(small.rows(2), 1)]
+    with pytest.raises(ModelError, match=r"no trained token.*--show-mask"):
+        fit(small.decoder(llama), SFT, small.listed(silent), small.plan())
+
+
+def test_an_empty_source_is_refused(llama: Path) -> None:
+    with pytest.raises(ModelError, match="source of batches is empty"):
+        fit(small.decoder(llama), SFT, small.listed(), small.plan())
+
+
+def test_the_model_is_left_in_evaluation_mode_and_counts_are_right(bert: Path) -> None:
+    model, held = small.encoder(bert), small.rows(6, classes=3)
+    progress = fit(model, CLASSIFY, small.Passes(held, step=3, micro=2), small.plan(steps=4))
+    assert not any(m.training for m in model.modules())
+    assert progress.step == 4 and progress.skipped == 0
+    assert progress.tokens == 2 * sum(len(r.ids) for r in held)
+    assert [p.step for p in progress.curve] == [1, 2, 3, 4]
+    assert progress.stopped == "all steps done"
+
+
+# --- Numbers that break ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("method", parts.names("models.adapters"))
+def test_a_step_with_a_broken_loss_is_not_taken(method: str, value: float, llama: Path) -> None:
+    model, good = small.decoder(llama, method), small.split(small.rows(4), 2)
+    after: list[dict[str, Tensor]] = [small.weights(model)]
+    notes: list[str] = []
+    hooks = Hooks(on_step=lambda *_: after.append(small.weights(model)), on_note=notes.append)
+    steps = small.listed(good, [good[0], small.spoiled(good[1], value)], good, good, good, good)
+    progress = fit(model, SFT, steps, small.plan(steps=6, warmup_steps=0), hooks)
+    changed = [any(not torch.equal(a[n], b[n]) for n in a) for a, b in pairwise(after)]
+    assert changed == [True, False, True, True, True, True]
+    assert [p.loss is None for p in progress.curve] == [False, True, False, False, False, False]
+    assert progress.skipped == 1
+    assert notes == ["Step 2: loss or gradient was not finite; the step was not taken."]
+    assert all(torch.isfinite(t).all() for t in after[-1].values())
+
+
+def test_a_finite_loss_with_a_broken_gradient_is_not_taken(llama: Path) -> None:
+    """sqrt has an infinite slope at zero."""
+    model = small.decoder(llama)
+    before = small.weights(model)
+    steep = dataclasses.replace(SFT, loss=lambda logp, batch: SFT.loss(logp, batch) + (0.0 * logp.sum()).sqrt())
+    progress = fit(model, steep, small.Passes(small.rows(2), step=2, micro=2), small.plan(steps=2))
+    assert progress.skipped == 2
+    assert all(torch.equal(p, before[n]) for n, p in model.trainable())
+
+
+def test_three_broken_steps_in_a_row_end_the_run(llama: Path) -> None:
+    model, good = small.decoder(llama), small.split(small.rows(4), 4)
+    bad = [small.spoiled(good[0])]
+    before = small.weights(model)
+    with pytest.raises(Diverged) as caught:
+        fit(model, SFT, small.listed(bad), small.plan(steps=50))
+    sentence = str(caught.value)
+    assert all(w in sentence for w in ("3 steps in a row", "step 3", "row 0, row 1", "Lower train.learning_rate"))
+    assert caught.value.exit_code == 5
+    assert all(torch.equal(p, before[n]) for n, p in model.trainable())
+
+
+def test_broken_steps_that_are_not_in_a_row_do_not_end_the_run(llama: Path) -> None:
+    good = small.split(small.rows(4), 4)
+    bad = [small.spoiled(good[0])]
+    progress = fit(small.decoder(llama), SFT, small.listed(bad, bad, good), small.plan(steps=9))
+    assert progress.skipped == 6
