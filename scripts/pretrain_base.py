@@ -59,7 +59,8 @@ token trained, Muon for the matrices and AdamW for the rest, rows of 256, then 5
 |---|---|---|
 {rows}
 
-Windows were drawn at random, so not every token at hand was seen, and some were seen twice.
+Windows were drawn at random, so not every token at hand was seen, and some were seen twice. The training rows of these
+sets (never their test rows) were part of it: keep that in mind when you tune on them.
 
 ## Measured
 
@@ -249,6 +250,7 @@ def model_card(facts: dict[str, Any]) -> str:
     rows = "\n".join(
         f"| {name} | {source['documents']:,} | {source['tokens']:,} |"
         for name, source in facts["corpus"]["sources"].items()
+        if not name.endswith("_valid")
     )
     return CARD.format(rows=rows, minutes=facts["seconds"] / 60, **{k: v for k, v in facts.items() if k != "corpus"})
 
