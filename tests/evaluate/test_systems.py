@@ -40,7 +40,7 @@ def test_an_encoder_leaves_prompted_ones_out_with_the_reason(make_context: MakeC
 def test_wrong_names_and_empty_lists_stop_before_anything_runs(make_context: MakeContext) -> None:
     context = make_context()
     references = [row.answer for row in context.test]
-    with pytest.raises(PartError, match=r'No baselines called "zero_shots". Did you mean "zero_shot"'):
+    with pytest.raises(PartError, match=r'No baseline called "zero_shots". Did you mean "zero_shot"'):
         run_baselines(("majority", "zero_shots"), context, ["exact_match"], references, seed=0)
     with pytest.raises(PartError, match="exact_mach"):
         run_baselines("auto", context, ["exact_mach"], references, seed=0)

@@ -67,8 +67,11 @@ def references(examples: Sequence[Example]) -> list[str]:
     return [e.answer for e in examples]
 
 
-def answer(model: Model, prepared: Prepared, examples: Sequence[Example]) -> tuple[Prediction, ...]:
-    """The tuned system's answers: by its head, by the likelihood of the labels, or by writing."""
+def answer(
+    model: Model, prepared: Prepared, examples: Sequence[Example], metrics: Sequence[str]
+) -> tuple[Prediction, ...]:
+    """The tuned system's answers: by its head, by the likelihood of the labels, or by writing; with the likelihood of
+    the references where one of ``metrics`` needs it."""
     local = LocalModel(model)
     if model.head is not None:
         texts = [e.input_text for e in examples]
@@ -91,7 +94,7 @@ def answer(model: Model, prepared: Prepared, examples: Sequence[Example]) -> tup
         Prediction(id=e.id, answer=c.text, prompt_tokens=c.prompt_tokens, new_tokens=c.new_tokens, finish=c.finish)
         for e, c in zip(examples, written, strict=False)
     ] or [Prediction(id=e.id, answer="") for e in examples]
-    if any(find_metric(m).needs == "likelihood" for m in prepared.metrics):
+    if any(find_metric(m).needs == "likelihood" for m in metrics):
         targets = [e.text if e.text is not None else e.answer for e in examples]
         likelihoods = local.likelihood(prompts, targets)
         found = [
@@ -104,7 +107,7 @@ def answer(model: Model, prepared: Prepared, examples: Sequence[Example]) -> tup
 def tuned(model: Model, prepared: Prepared) -> tuple[SystemResult, tuple[Prediction, ...]]:
     """The tuned system on the locked test."""
     started = time.monotonic()
-    predictions = answer(model, prepared, prepared.test)
+    predictions = answer(model, prepared, prepared.test, prepared.metrics)
     seconds = time.monotonic() - started
     known = known_answers(prepared.splits.train, prepared.recipe.task, prepared.labels)
     result = system_result(
@@ -127,7 +130,7 @@ def fit_report(model: Model, prepared: Prepared, trained: Trained) -> Fit:
         rows = examples[:: max(1, len(examples) // SAMPLE)][:SAMPLE]
         if not rows:
             return None
-        found = score(answer(model, prepared, rows), references(rows), [primary], seed=prepared.plan.seed)
+        found = score(answer(model, prepared, rows, [primary]), references(rows), [primary], seed=prepared.plan.seed)
         return found.get(primary)
 
     train_score, dev_score = sampled(prepared.splits.train), sampled(prepared.splits.dev)

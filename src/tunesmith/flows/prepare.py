@@ -60,7 +60,7 @@ class _Sized:
     dataset: Dataset
     lengths: tuple[int, ...]
     answers: tuple[int, ...]
-    trained_share: float
+    trained_share: float | None
 
 
 @dataclass(frozen=True)
@@ -199,7 +199,7 @@ def _sized(dataset: Dataset, renderer: Renderer, recipe: Recipe, objective: str,
         dataset.model_copy(update={"examples": tuple(good), "bad_rows": tuple(bad)}),
         tuple(lengths),
         tuple(answers),
-        sum(answers) / max(sum(lengths), 1),
+        None if objective == "classify" else sum(answers) / max(sum(lengths), 1),
     )
 
 
