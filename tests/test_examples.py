@@ -39,7 +39,7 @@ def test_it_parses_and_names_parts_that_exist(path: Path) -> None:
 def test_it_says_what_it_is_about_and_where_its_data_lie(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert text.startswith("# ") and "relative to this file" in " ".join(text.replace("\n#", "").split())
-    inside = (ROOT.parent / "shared" / "data", TICKETS)
+    inside = ((ROOT.parent / "shared" / "data").resolve(), TICKETS.resolve())
     data = recipe_file.load(path).data
     for file in filter(None, (data.train, data.dev, data.test)):
         assert any(Path(file).resolve().is_relative_to(folder) for folder in inside), file

@@ -68,7 +68,7 @@ def references(examples: Sequence[Example]) -> list[str]:
 
 
 def answer(
-    model: Model, prepared: Prepared, examples: Sequence[Example], metrics: Sequence[str]
+    model: Model, prepared: Prepared, examples: Sequence[Example], metrics: Sequence[str] = ()
 ) -> tuple[Prediction, ...]:
     """The tuned system's answers: by its head, by the likelihood of the labels, or by writing; with the likelihood of
     the references where one of ``metrics`` needs it."""
