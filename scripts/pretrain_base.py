@@ -23,7 +23,9 @@ from tunesmith.core import files
 from tunesmith.core.batch import Batch
 from tunesmith.core.card import ModelCard
 from tunesmith.core.plan import Plan
+from tunesmith.core.recipe import MethodRecipe
 from tunesmith.core.report import CurvePoint
+from tunesmith.models.adapters import full
 from tunesmith.models.model import Model
 from tunesmith.objectives.sft import PART as SFT
 from tunesmith.train.loop import DevResult, Hooks, Progress, fit
@@ -144,7 +146,7 @@ def bits_per_byte(model: Model, folder: Path, name: str, limit: int | None = Non
     if limit:
         starts = starts[:: max(1, len(starts) // limit)]
     total, count = 0.0, 0
-    with torch.no_grad(), model.autocast():
+    with torch.no_grad():
         for first in range(0, len(starts), 8):
             part = batch(np.stack([ids[s : s + CONTEXT + 1] for s in starts[first : first + 8]]))
             fresh = part.weight_BT.clone()
@@ -200,6 +202,7 @@ def main() -> None:
         template_hash="",
     )
     model = Model(net, tokenizer, card, precision="bfloat16")
+    full.attach(model, MethodRecipe(name="full"), args.seed)
     corpus = Corpus(args.corpus, args)
     plan = Plan(
         learning_rate=args.learning_rate, epochs=1, steps=10**9, warmup_steps=2 * 10**7, batch_tokens=args.batch_tokens,

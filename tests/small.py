@@ -205,6 +205,7 @@ def stir(model: Model, *, seed: int = 0, size: float = 0.05) -> Model:
     with torch.no_grad():
         for _, parameter in model.trainable():
             parameter += size * torch.randn(parameter.shape, generator=generator)
+    model.refresh()
     return model
 
 
@@ -212,9 +213,8 @@ def states(model: Model, held: Sequence[TokenRow] | None = None) -> Tensor:
     """Hidden states of the real tokens, one below the other."""
     batch = collate(held or rows(4), 0)
     model.train(False)
-    with torch.no_grad(), model.autocast():
-        hidden_BTD = model.hidden(batch.ids_BT, batch.length_B)
-    return torch.cat([h[:n] for h, n in zip(hidden_BTD, batch.length_B.tolist(), strict=True)])
+    with torch.no_grad():
+        return model.hidden(batch.ids_BT, batch.length_B)
 
 
 def gradient_norm(model: Model) -> float:

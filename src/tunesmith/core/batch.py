@@ -1,7 +1,7 @@
 """What the loop eats: token rows and padded batches.
 
-Notable: rows are right-padded, so a causal model needs no mask at all (a pad stands after every real token) and an
-encoder's mask follows from ``length_B``. Targets are already shifted: ``target_BT[b, t]`` is the token after
+Notable: rows are right-padded to be one tensor; ``length_B`` says what of it is real, and the model leaves the pads out.
+Targets are already shifted: ``target_BT[b, t]`` is the token after
 ``ids_BT[b, t]``.
 Legend: B sequences, T tokens.
 """

@@ -6,7 +6,7 @@ from tunesmith.core.noun import Noun
 
 
 class Plan(Noun):
-    """What the loop does. ``batch_tokens`` counts padded tokens an optimiser step; ``micro_tokens`` those in memory at
+    """What the loop does. ``batch_tokens`` counts real tokens an optimiser step; ``micro_tokens`` those in memory at
     once."""
 
     learning_rate: float

@@ -1,7 +1,8 @@
-"""Token rows to optimiser steps: length-grouped, right-padded, a fixed token budget.
+"""Token rows to optimiser steps: length-grouped, a fixed budget of real tokens.
 
 Notable: rows are shuffled, sorted by length within a window of a few steps, cut into steps, and the steps shuffled
-again: little padding, random order. The order depends on (seed, epoch) alone.
+again: rows of like length share their attention products, in random order. Pads only square the tensors up; the
+network never sees them (``models.packing``), so they cost no budget. The order depends on (seed, epoch) alone.
 Legend: B sequences, T tokens.
 """
 
@@ -39,16 +40,16 @@ def collate(rows: Sequence[TokenRow], pad_id: int) -> Batch:
 
 
 def cut(rows: Sequence[TokenRow], budget: int) -> list[list[TokenRow]]:
-    """Consecutive groups whose padded size stays within ``budget`` tokens (a longer row stands alone)."""
+    """Consecutive groups of at most ``budget`` tokens (a longer row stands alone)."""
     groups: list[list[TokenRow]] = []
-    width = 0
+    held = 0
     for row in rows:
-        width = max(width, len(row.ids))
-        if groups and groups[-1] and width * (len(groups[-1]) + 1) <= budget:
+        held += len(row.ids)
+        if groups and held <= budget:
             groups[-1].append(row)
         else:
             groups.append([row])
-            width = len(row.ids)
+            held = len(row.ids)
     return groups
 
 

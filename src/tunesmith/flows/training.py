@@ -84,9 +84,8 @@ def start_head(model: Model, prepared: Prepared) -> None:
     pad = model.tokenizer.pad_token_id or 0
     for batch in in_order(prepared.train_rows[:HEAD_ROWS], budget=2 * prepared.plan.micro_tokens, pad_id=pad):
         moved = batch.to(model.device)
-        with model.autocast():
-            hidden_BTD = model.hidden(moved.ids_BT, moved.length_B)
-        features.append(pooled(hidden_BTD, moved.length_B, model.head.pool))
+        hidden_ND = model.hidden(moved.ids_BT, moved.length_B)
+        features.append(pooled(hidden_ND, moved.length_B, model.head.pool))
         labels.append(moved.label_B)
     weight_CD, bias_C = class_means(torch.cat(features), torch.cat(labels), len(model.labels))
     model.head.score.weight.copy_(weight_CD)
@@ -98,8 +97,7 @@ def probe(model: Model) -> Tensor:
     """Hidden states of a fixed row: the fingerprint of what the base computes."""
     ids_BT = torch.arange(5, 29, device=model.device)[None] % model.card.vocabulary
     model.train(False)
-    with model.autocast():
-        return model.hidden(ids_BT, torch.tensor([24], device=model.device)).clone()
+    return model.hidden(ids_BT, torch.tensor([24], device=model.device)).clone()
 
 
 @torch.no_grad()
@@ -108,8 +106,7 @@ def dev_result(model: Model, objective: Objective, prepared: Prepared, pad: int)
     loss = weight = wrong = 0.0
     for batch in in_order(prepared.dev_rows, budget=2 * prepared.plan.micro_tokens, pad_id=pad):
         moved = batch.to(model.device)
-        with model.autocast():
-            logp = getattr(model, objective.needs)(moved)
+        logp = getattr(model, objective.needs)(moved)
         loss += float(objective.loss(logp, moved))
         weight += float(objective.weight(moved))
         if objective.needs == "class_logp":

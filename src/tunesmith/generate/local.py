@@ -59,8 +59,7 @@ class LocalModel:
         found = {i: Likelihood(logp=0.0, tokens=0) for i in empty}
         with torch.no_grad():
             for batch in in_order(rows, budget=EVAL_TOKENS, pad_id=0):
-                with self.model.autocast():
-                    logp_BT = self.model.token_logp(batch.to(self.model.device)).cpu()
+                logp_BT = self.model.token_logp(batch.to(self.model.device)).cpu()
                 for name, logp_T, weight_T in zip(batch.example_ids, logp_BT, batch.weight_BT, strict=True):
                     found[int(name)] = Likelihood(logp=float(logp_T.double().sum()), tokens=int((weight_T > 0).sum()))
         return [found[i] for i in range(len(prompts))]
@@ -82,14 +81,11 @@ class LocalModel:
         cache = DynamicCache(config=model.network.config)
         tails = [TokenRow(row.ids[len(shared) - 1 :], row.weight[len(shared) - 1 :]) for row in rows]
         batch = collate(tails, pad_id=0).to(device)
-        with model.autocast():
-            if len(shared) > 1:
-                model.backbone(
-                    input_ids=torch.tensor([shared[:-1]], device=device), past_key_values=cache, use_cache=True
-                )
-                cache.batch_repeat_interleave(len(labels))
-            logits_BTV = model.network(input_ids=batch.ids_BT, past_key_values=cache, use_cache=True).logits
-            logp_BTV = logits_BTV.float().log_softmax(-1)
+        if len(shared) > 1:
+            model.backbone(input_ids=torch.tensor([shared[:-1]], device=device), past_key_values=cache, use_cache=True)
+            cache.batch_repeat_interleave(len(labels))
+        logits_BTV = model.network(input_ids=batch.ids_BT, past_key_values=cache, use_cache=True).logits
+        logp_BTV = logits_BTV.float().log_softmax(-1)
         logp_BT = logp_BTV.gather(-1, batch.target_BT[..., None])[..., 0]
         return [float(x) for x in (logp_BT * (batch.weight_BT > 0)).double().sum(-1)]
 
@@ -119,9 +115,8 @@ class LocalModel:
         found: dict[int, list[float]] = {}
         for batch in in_order(self._encoded(texts), budget=EVAL_TOKENS, pad_id=self.model.tokenizer.pad_token_id or 0):
             moved = batch.to(self.model.device)
-            with self.model.autocast():
-                hidden_BTD = self.model.hidden(moved.ids_BT, moved.length_B)
-            vectors_BD = torch.nn.functional.normalize(pooled(hidden_BTD, moved.length_B, "mean"), dim=-1)
+            hidden_ND = self.model.hidden(moved.ids_BT, moved.length_B)
+            vectors_BD = torch.nn.functional.normalize(pooled(hidden_ND, moved.length_B, "mean"), dim=-1)
             found |= {int(n): v for n, v in zip(batch.example_ids, vectors_BD.tolist(), strict=True)}
         return [found[i] for i in range(len(texts))]
 
@@ -131,8 +126,7 @@ class LocalModel:
         named = [TokenRow(r.ids, r.weight, r.label, str(i)) for i, r in enumerate(rows)]
         found: dict[int, list[float]] = {}
         for batch in in_order(named, budget=EVAL_TOKENS, pad_id=self.model.tokenizer.pad_token_id or 0):
-            with self.model.autocast():
-                logp_BC = self.model.class_logp(batch.to(self.model.device))
+            logp_BC = self.model.class_logp(batch.to(self.model.device))
             found |= {int(n): v for n, v in zip(batch.example_ids, logp_BC.float().tolist(), strict=True)}
         return [found[i] for i in range(len(rows))]
 

@@ -72,16 +72,15 @@ def _decode(model: Model, prompts: list[Sequence[int]], numbers: list[int], samp
     alive = list(range(len(prompts)))
     padded = bool((mask_BT == 0).any())
     for step in range(sampling.max_new_tokens):
-        with model.autocast():
-            out = model.network(  # the whole network: some bend or scale the logits behind their head
-                input_ids=ids_BT,
-                attention_mask=mask_BT if padded else None,
-                position_ids=position_BT,
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
-            logits_BV = out.logits[:, -1].float()
+        out = model.network(  # the whole network: some bend or scale the logits behind their head
+            input_ids=ids_BT,
+            attention_mask=mask_BT if padded else None,
+            position_ids=position_BT,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        logits_BV = out.logits[:, -1].float()
         chosen = _choose(logits_BV, sampling.temperature, [generators[i] for i in alive])
         keep = []
         for place, (i, token) in enumerate(zip(alive, chosen, strict=True)):

@@ -1,18 +1,22 @@
 """Log-probabilities of chosen tokens straight from hidden states, in chunks: full-vocabulary logits never exist at
 once.
 
-Notable: the forward pass keeps one number a position (the log-normaliser); the backward pass makes each chunk of
-logits again. Memory is one chunk, whatever the vocabulary. Equal to ``log_softmax(h @ W.T).gather(target)`` within
-float error, both ways (``tests/models/test_linear_logp.py``).
+Notable: while a chunk of logits is there, the forward pass also makes the gradient of each log-probability with
+respect to its hidden state (one row a position); the backward pass scales it. So a frozen head costs two products, not
+three, for every objective. Only a trained head makes its logits a second time, for its own gradient. Memory is one
+chunk, whatever the vocabulary. Equal to ``log_softmax(h @ W.T).gather(target)`` within float error, both ways
+(``tests/models/test_linear_logp.py``).
 Legend: N positions, D width, V vocabulary.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
-CHUNK_ELEMENTS = 1 << 22  # 16 MB of float32 logits: stays in the last-level cache of a small CPU
+CHUNK_ELEMENTS = 1 << 24  # of logits in the network's type: 32 MB in bf16, enough rows for a fast product
+WIDE_ELEMENTS = 1 << 20  # of these at a time in float32: 4 MB stay in the cache of a small CPU
 
 
 def _wide(logits_nV: Tensor) -> Tensor:
@@ -23,47 +27,64 @@ def _wide(logits_nV: Tensor) -> Tensor:
 class _LinearLogp(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden_ND: Tensor, weight_VD: Tensor, target_N: Tensor) -> Tensor:
-        rows = max(1, CHUNK_ELEMENTS // weight_VD.shape[0])
-        logp, normaliser = [], []
-        for h_nD, target_n in zip(torch.split(hidden_ND, rows), torch.split(target_N, rows), strict=True):
-            logits_nV = _wide(h_nD @ weight_VD.T)
-            lse_n = logits_nV.logsumexp(-1)
-            logp.append(logits_nV.gather(1, target_n[:, None])[:, 0] - lse_n)
-            normaliser.append(lse_n)
-        ctx.save_for_backward(hidden_ND, weight_VD, target_N, torch.cat(normaliser))
-        return torch.cat(logp)
+        wanted, trained_head, _ = ctx.needs_input_grad
+        logp_N = hidden_ND.new_empty(len(hidden_ND), dtype=_wide(hidden_ND[:0]).dtype)
+        unit_ND = torch.empty_like(hidden_ND) if wanted else None
+        for part, logits_nV in _logits(hidden_ND, weight_VD):
+            logp_N[part] = _logp(logits_nV, target_N[part], to_gradient=wanted)
+            if unit_ND is not None:
+                torch.mm(logits_nV, weight_VD, out=unit_ND[part])
+        ctx.save_for_backward(unit_ND, *((hidden_ND, weight_VD, target_N) if trained_head else ()))
+        return logp_N
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         (grad_N,) = grads
-        hidden_ND, weight_VD, target_N, normaliser_N = ctx.saved_tensors
-        grad_hidden_ND = torch.empty_like(hidden_ND)
-        grad_weight_VD = torch.zeros_like(_wide(weight_VD)) if ctx.needs_input_grad[1] else None
-        rows = max(1, CHUNK_ELEMENTS // weight_VD.shape[0])
-        for start in range(0, len(target_N), rows):
-            part = slice(start, start + rows)
-            logits_nV = _wide(hidden_ND[part] @ weight_VD.T)
-            share_nV = logits_nV.sub_(normaliser_N[part, None]).exp_().mul_(-grad_N[part, None])
-            share_nV.scatter_add_(1, target_N[part, None], grad_N[part, None].to(share_nV.dtype))
-            share_nV = share_nV.to(hidden_ND.dtype)
-            grad_hidden_ND[part] = share_nV @ weight_VD
-            if grad_weight_VD is not None:
-                grad_weight_VD += _wide(share_nV.T @ hidden_ND[part])
-        return grad_hidden_ND, None if grad_weight_VD is None else grad_weight_VD.to(weight_VD.dtype), None
+        unit_ND, *rest = ctx.saved_tensors
+        grad_hidden_ND = None if unit_ND is None else (unit_ND * grad_N[:, None]).to(unit_ND.dtype)
+        return grad_hidden_ND, _grad_weight(grad_N, *rest) if rest else None, None
+
+
+def _logits(hidden_ND: Tensor, weight_VD: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Chunks of logits [n, V] with their place, all in one piece of memory: fresh pages cost as much as a pass."""
+    rows = max(1, CHUNK_ELEMENTS // len(weight_VD))
+    memory_nV = hidden_ND.new_empty(min(rows, len(hidden_ND)), len(weight_VD))
+    for start in range(0, len(hidden_ND), rows):
+        part = slice(start, min(start + rows, len(hidden_ND)))
+        yield part, torch.mm(hidden_ND[part], weight_VD.T, out=memory_nV[: part.stop - part.start])
+
+
+def _logp(logits_nV: Tensor, target_n: Tensor, *, to_gradient: bool) -> Tensor:
+    """Log-probability of each target, in float32 or wider. ``to_gradient`` overwrites the logits with its gradient with
+    respect to them: one-hot less softmax."""
+    rows = max(1, WIDE_ELEMENTS // logits_nV.shape[1])
+    found = []
+    for narrow, target in zip(torch.split(logits_nV, rows), torch.split(target_n[:, None], rows), strict=True):
+        wide = torch.empty_like(narrow, dtype=_wide(narrow[:0]).dtype).copy_(narrow)
+        top, chosen = wide.amax(1, keepdim=True), wide.gather(1, target)
+        total = wide.sub_(top).exp_().sum(1, keepdim=True)
+        found.append(chosen - top - total.log())
+        if to_gradient:
+            wide.mul_(-1 / total).scatter_add_(1, target, torch.ones_like(total))
+            narrow.copy_(wide)
+    return torch.cat(found)[:, 0]
+
+
+def _grad_weight(grad_N: Tensor, hidden_ND: Tensor, weight_VD: Tensor, target_N: Tensor) -> Tensor:
+    total_VD = torch.zeros_like(weight_VD, dtype=_wide(weight_VD[:0]).dtype)
+    for part, logits_nV in _logits(hidden_ND, weight_VD):
+        _logp(logits_nV, target_N[part], to_gradient=True)
+        total_VD += logits_nV.T @ (hidden_ND[part] * grad_N[part, None]).to(hidden_ND.dtype)
+    return total_VD.to(weight_VD.dtype)
 
 
 def linear_logp(hidden_ND: Tensor, weight_VD: Tensor, target_N: Tensor) -> Tensor:
     """Log-probability (float32 or wider, [N]) of ``target_N`` under ``softmax(hidden_ND @ weight_VD.T)``.
 
-    Matrix products run in the autocast type when autocast is on, in ``hidden_ND``'s type otherwise.
+    Matrix products run in ``hidden_ND``'s type.
 
     >>> linear_logp(torch.zeros(1, 2), torch.ones(4, 2), torch.tensor([3])).exp()
     tensor([0.2500])
     """
-    if hidden_ND.shape[0] == 0:
-        return _wide(hidden_ND.sum(-1))
-    device = hidden_ND.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_ND.dtype
-    with torch.autocast(device, enabled=False):
-        logp_N: Tensor = _LinearLogp.apply(hidden_ND.to(dtype), weight_VD.to(dtype), target_N)  # type: ignore[no-untyped-call]
+    logp_N: Tensor = _LinearLogp.apply(hidden_ND, weight_VD.to(hidden_ND.dtype), target_N)  # type: ignore[no-untyped-call]
     return logp_N

@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 
 from tunesmith.core.card import ModelCard
 from tunesmith.core.errors import ModelError
+from tunesmith.models.allocator import keep_freed_memory
 from tunesmith.models.model import Model, Precision
 
 ENCODERS = (
@@ -260,6 +261,7 @@ def load(reference: str, *, precision: Precision = "float32", device: str | None
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    keep_freed_memory()
     card, config, tokenizer = card_of(reference)
     family = AutoModelForCausalLM if card.kind == "decoder" else AutoModel
     try:

@@ -1,27 +1,30 @@
 """A loaded model: network, tokenizer, card, and, for classes, a head. It turns batches into log-probabilities.
 
-Notable: token log-probabilities come from hidden states at the trained positions alone (``linear_logp``); a probe at
-construction proves that this equals the network's own logits, and networks where it does not (logit soft-caps, scaled
-heads) take their own path.
-Legend: B sequences, T tokens, C classes, D width, V vocabulary, N trained positions.
+Notable: no pad reaches the network (``packing``), and token log-probabilities come from hidden states at the trained
+positions alone (``linear_logp``). Probes at construction prove that both equal the network's own answers; networks
+where they do not (attention of their own, logit soft-caps, scaled heads) take the plain path. In bf16 the network's
+weights are bf16, and ``masters`` holds the float32 copies of those that are trained.
+Legend: B sequences, T tokens, C classes, D width, V vocabulary, N real tokens of all rows.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from tunesmith.core.batch import Batch
 from tunesmith.core.card import ModelCard
 from tunesmith.core.errors import ModelError
+from tunesmith.models import packing
 from tunesmith.models.linear_logp import linear_logp
+from tunesmith.models.masters import Masters
 
 Precision = Literal["float32", "bfloat16"]
-SHORT_ROW = 192
 PROBE_SIZE = 1000.0  # largest logit of the probe; soft-caps stand at 15 to 50
+PROBE_ROWS = (7, 3, 12)
+FIRST_POSITION_AFTER_PAD = ("roberta", "xlm-roberta", "camembert", "mpnet")  # the first position is pad_token_id + 1
 
 
 class ClassifierHead(nn.Module):
@@ -34,17 +37,17 @@ class ClassifierHead(nn.Module):
         nn.init.normal_(self.score.weight, std=0.02, generator=generator)
         nn.init.zeros_(self.score.bias)
 
-    def forward(self, hidden_BTD: Tensor, length_B: Tensor) -> Tensor:
-        logits: Tensor = self.score(pooled(hidden_BTD, length_B, self.pool).to(self.score.weight.dtype))
+    def forward(self, hidden_ND: Tensor, length_B: Tensor) -> Tensor:
+        logits: Tensor = self.score(pooled(hidden_ND, length_B, self.pool).to(self.score.weight.dtype))
         return logits
 
 
-def pooled(hidden_BTD: Tensor, length_B: Tensor, pool: Literal["mean", "last"]) -> Tensor:
-    """One vector a row [B, D], in float32."""
+def pooled(hidden_ND: Tensor, length_B: Tensor, pool: Literal["mean", "last"]) -> Tensor:
+    """One vector a row [B, D], in float32, of the states of all rows' real tokens one after the other."""
     if pool == "last":
-        return hidden_BTD[torch.arange(len(length_B)), length_B - 1].float()
-    real_BT = torch.arange(hidden_BTD.shape[1], device=length_B.device)[None, :] < length_B[:, None]
-    return (hidden_BTD.float() * real_BT[..., None]).sum(1) / length_B[:, None].float()
+        return hidden_ND[length_B.cumsum(0) - 1].float()
+    means: Tensor = torch.segment_reduce(hidden_ND.float(), "mean", lengths=length_B)
+    return means
 
 
 class Model:
@@ -59,7 +62,14 @@ class Model:
         self.labels: tuple[str, ...] = ()
         self.adapted: dict[str, Any] = {}
         self.adapter_config: dict[str, Any] = {}
-        self._head_is_linear = card.kind == "decoder" and self._probe()
+        self.masters = Masters({})
+        if precision == "bfloat16":  # buffers, such as the frequencies of positions, stay what they are
+            for parameter in network.parameters():
+                parameter.data = parameter.data.bfloat16()
+        after_pad = network.config.model_type in FIRST_POSITION_AFTER_PAD
+        self._first_position = network.config.pad_token_id + 1 if after_pad else 0
+        self._head_is_linear = card.kind == "decoder" and self._probe_head()
+        self.packs = packing.install(network, self._probe_packing)
 
     @property
     def device(self) -> str:
@@ -86,51 +96,75 @@ class Model:
             module.train(mode)
 
     def trainable(self) -> list[tuple[str, nn.Parameter]]:
+        """What the optimiser moves: float32 masters where the network holds bf16 copies of them."""
         own = [(n, p) for n, p in self.network.named_parameters() if p.requires_grad]
+        own = [(n, self.masters.of.get(n, p)) for n, p in own]
         return own + ([] if self.head is None else [(f"head.{n}", p) for n, p in self.head.named_parameters()])
 
-    def autocast(self) -> AbstractContextManager[object]:
-        device = torch.device(self.device).type
-        return torch.autocast(device, torch.bfloat16, enabled=self.precision == "bfloat16")
+    def refresh(self) -> None:
+        """After a step: the network takes over what its masters are now."""
+        self.masters.copy_down()
 
     def hidden(self, ids_BT: Tensor, length_B: Tensor) -> Tensor:
-        """Last hidden states [B, T, D] of right-padded rows."""
-        with attention_for(ids_BT):
-            return self._states(ids_BT, length_B)
+        """Last hidden states [N, D] of the real tokens of right-padded rows, one row after the other."""
+        packed = packing.pack(ids_BT, length_B)
+        return self._packed(packed, self.backbone) if self.packs else self._padded(packed, ids_BT, self.backbone)
 
-    def _states(self, ids_BT: Tensor, length_B: Tensor) -> Tensor:
-        if self.card.kind == "decoder":  # causal and right-padded: no real token sees a pad, so no mask is needed
-            states: Tensor = self.backbone(input_ids=ids_BT, use_cache=False).last_hidden_state
-            return states
-        mask_BT = None
-        if int(length_B.min()) < ids_BT.shape[1]:
-            mask_BT = (torch.arange(ids_BT.shape[1], device=ids_BT.device)[None, :] < length_B[:, None]).long()
-        encoded: Tensor = self.backbone(input_ids=ids_BT, attention_mask=mask_BT).last_hidden_state
-        return encoded
+    def _packed(self, packed: packing.Packed, network: Any) -> Tensor:
+        arguments = packed.arguments()
+        arguments["position_ids"] = arguments["position_ids"] + self._first_position
+        with packing.packed_masks():
+            return _states(network(**arguments, use_cache=False))[0]
+
+    def _padded(self, packed: packing.Packed, ids_BT: Tensor, network: Any) -> Tensor:
+        mask_BT = None if self.card.kind == "decoder" else packed.real_BT.long()  # causal rows do not see their pads
+        options = {"use_cache": False} if self.card.kind == "decoder" else {}
+        states_BTD = _states(network(input_ids=ids_BT, attention_mask=mask_BT, **options))
+        return states_BTD.flatten(0, 1)[packed.place_N]
 
     def token_logp(self, batch: Batch) -> Tensor:
         """Log-probability [B, T] of each target whose weight is not zero; zero elsewhere."""
-        chosen_BT = batch.weight_BT != 0
-        hidden_BTD = self.hidden(batch.ids_BT, batch.length_B)
+        packed = packing.pack(batch.ids_BT, batch.length_B)
+        chosen_N = batch.weight_BT.flatten()[packed.place_N] != 0
+        place_n = packed.place_N[chosen_N]
+        target_n = batch.target_BT.flatten()[place_n]
+        network = self.backbone if self._head_is_linear else self.network
+        states_ND = self._packed(packed, network) if self.packs else self._padded(packed, batch.ids_BT, network)
         if self._head_is_linear:
-            logp_N = linear_logp(
-                hidden_BTD[chosen_BT], self.network.get_output_embeddings().weight, batch.target_BT[chosen_BT]
-            )
+            logp_n = linear_logp(states_ND[chosen_N], self.network.get_output_embeddings().weight, target_n)
         else:
-            logits_BTV = self.network(input_ids=batch.ids_BT, use_cache=False).logits
-            logp_N = logits_BTV[chosen_BT].float().log_softmax(-1).gather(1, batch.target_BT[chosen_BT][:, None])[:, 0]
-        return torch.zeros_like(batch.weight_BT).masked_scatter(chosen_BT, logp_N)
+            logp_n = states_ND[chosen_N].float().log_softmax(-1).gather(1, target_n[:, None])[:, 0]
+        logp_BT = torch.zeros_like(batch.weight_BT).flatten().index_put((place_n,), logp_n)
+        return logp_BT.view_as(batch.weight_BT)
 
     def class_logp(self, batch: Batch) -> Tensor:
         """Log-probability [B, C] of each class."""
         if self.head is None:
             raise ModelError("This model has no classification head; objective classify needs task: classify.")
-        hidden_BTD = self.hidden(batch.ids_BT, batch.length_B)
-        with torch.autocast(hidden_BTD.device.type, enabled=False):
-            logits_BC: Tensor = self.head(hidden_BTD, batch.length_B)
+        logits_BC: Tensor = self.head(self.hidden(batch.ids_BT, batch.length_B), batch.length_B)
         return logits_BC.log_softmax(-1)
 
-    def _probe(self) -> bool:
+    @torch.no_grad()
+    def packs_exactly(self, ids_BT: Tensor, length_B: Tensor) -> bool:
+        """Whether packed rows give the states of the same rows alone, within the rounding of the network's type."""
+        with _evaluating(self.network):
+            together = self._packed(packing.pack(ids_BT, length_B), self.backbone)
+            options = {"use_cache": False} if self.card.kind == "decoder" else {}
+            alone = torch.cat(
+                [
+                    _states(self.backbone(input_ids=row[None, :n], **options))[0]
+                    for row, n in zip(ids_BT, length_B.tolist(), strict=True)
+                ]
+            )
+        bound = (2e-2 if alone.dtype == torch.bfloat16 else 1e-4) * float(alone.abs().max())
+        error = (together.float() - alone.float()).abs()
+        return bool(error.max() <= 4 * bound) and bool(error.mean() <= bound / 4)
+
+    def _probe_packing(self) -> bool:
+        ids_BT = torch.arange(5, 41, device=self.device).view(3, 12) % self.card.vocabulary  # no special token
+        return self.packs_exactly(ids_BT, torch.tensor(PROBE_ROWS, device=self.device))
+
+    def _probe_head(self) -> bool:
         """Whether ``hidden @ head.T`` equals the network's own logits on a few tokens.
 
         The head's output is scaled up to ``PROBE_SIZE`` for the occasion: a soft-cap hardly bends the small logits of
@@ -140,25 +174,30 @@ class Model:
         if not isinstance(output, nn.Linear) or output.bias is not None:
             return False
         ids_BT = torch.arange(1, 9, device=self.device)[None] % self.card.vocabulary
-        training = self.network.training
-        self.network.eval()
-        with torch.no_grad():
+        with torch.no_grad(), _evaluating(self.network):
             hidden_BTD = self.backbone(input_ids=ids_BT, use_cache=False).last_hidden_state
             scale = PROBE_SIZE / max(float(output(hidden_BTD).abs().max()), 1e-9)
             hook = output.register_forward_hook(lambda _module, _inputs, logits_BTV: logits_BTV * scale)
             own = self.network(input_ids=ids_BT, use_cache=False).logits.float()
             ours = output(hidden_BTD).float()
             hook.remove()
-        self.network.train(training)
         return bool(torch.allclose(own, ours, atol=1e-4 * PROBE_SIZE, rtol=1e-3))
 
 
-def attention_for(ids_BT: Tensor) -> AbstractContextManager[None]:
-    """Batched products for short rows on a CPU, where the backward pass of its flash attention takes several times as
-    long; PyTorch's own choice otherwise."""
-    if ids_BT.device.type == "cpu" and ids_BT.shape[1] <= SHORT_ROW:
-        return sdpa_kernel(SDPBackend.MATH)
-    return nullcontext()
+def _states(out: Any) -> Tensor:
+    """A backbone's last hidden states, or the logits of a whole network."""
+    found: Tensor = out.logits if hasattr(out, "logits") else out.last_hidden_state
+    return found
+
+
+@contextmanager
+def _evaluating(network: nn.Module) -> Iterator[None]:
+    training = network.training
+    network.eval()
+    try:
+        yield
+    finally:
+        network.train(training)
 
 
 @contextmanager

@@ -8,7 +8,6 @@ the run as diverged; the best weights on dev are put back at the end.
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -32,10 +31,10 @@ class Trainable(Protocol):
     """What the loop asks of a model."""
 
     def trainable(self) -> NamedParameters: ...
-    def autocast(self) -> AbstractContextManager[object]: ...
     def token_logp(self, batch: Batch) -> Tensor: ...
     def class_logp(self, batch: Batch) -> Tensor: ...
     def train(self, mode: bool = True) -> None: ...
+    def refresh(self) -> None: ...
     @property
     def device(self) -> str: ...
 
@@ -128,6 +127,7 @@ def fit(model: Trainable, objective: Objective, steps: Steps, plan: Plan, hooks:
     if hooks.evaluate and (state.curve and state.curve[-1].dev_loss is None):
         state.curve[-1] = _evaluate(model, hooks, plan, state, keeper, state.curve[-1])
     keeper.restore()
+    model.refresh()
     model.train(False)
     state.seconds = time.monotonic() - started
     return state
@@ -168,9 +168,7 @@ def _step(
     total = torch.zeros((), dtype=torch.float64)
     for batch in micro_batches:
         moved = batch.to(model.device)
-        with model.autocast():
-            logp = getattr(model, objective.needs)(moved)
-        loss = objective.loss(logp, moved) / weight
+        loss = objective.loss(getattr(model, objective.needs)(moved), moved) / weight
         loss.backward()  # type: ignore[no-untyped-call]
         total += loss.detach().double().cpu()
         state.tokens += int(batch.length_B.sum())
@@ -187,6 +185,7 @@ def _step(
         state.skipped_in_a_row = 0
         for one in made:
             one.step()
+        model.refresh()
     for one in made:
         one.zero_grad(set_to_none=True)
     if not finite:

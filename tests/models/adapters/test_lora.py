@@ -24,7 +24,7 @@ SHORT = ["q_proj", "v_proj", "down_proj"]
 
 def layer(**changes: Any) -> LoraLinear:
     torch.manual_seed(0)
-    options: dict[str, Any] = {"rank": 3, "alpha": 12.0, "dropout": 0.0, "narrow": False}
+    options: dict[str, Any] = {"rank": 3, "alpha": 12.0, "dropout": 0.0}
     return LoraLinear(nn.Linear(6, 5), generator=torch.Generator().manual_seed(0), **{**options, **changes})
 
 

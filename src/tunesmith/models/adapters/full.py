@@ -8,13 +8,13 @@ from safetensors.torch import load_file
 from tunesmith.core.errors import ModelError
 from tunesmith.core.recipe import MethodRecipe
 from tunesmith.models.adapters._method import Method
+from tunesmith.models.masters import Masters
 from tunesmith.models.model import Model
 
 
 def attach(model: Model, _recipe: MethodRecipe, _seed: int) -> None:
-    """All weights in float32 (the master weights), trainable; what takes no part (an encoder's pooler, the output
-    matrix below a classification head) stays frozen."""
-    model.network.float()
+    """All weights trainable, bf16 ones by float32 masters; what takes no part (an encoder's pooler, the output matrix
+    below a classification head) stays frozen."""
     model.network.requires_grad_(True)
     pooler = getattr(model.network, "pooler", None)
     if pooler is not None:
@@ -23,6 +23,8 @@ def attach(model: Model, _recipe: MethodRecipe, _seed: int) -> None:
     tied = output is not None and output.weight is model.network.get_input_embeddings().weight
     if model.head is not None and output is not None and not tied:
         output.requires_grad_(False)
+    narrow = {n: p for n, p in model.network.named_parameters() if p.requires_grad and p.dtype != torch.float32}
+    model.masters = Masters(narrow)
 
 
 def save(model: Model, folder: Path) -> None:
@@ -35,7 +37,6 @@ def load(model: Model, folder: Path) -> None:
     state: dict[str, torch.Tensor] = {}
     for path in sorted(folder.glob("model*.safetensors")):
         state |= load_file(path)
-    model.network.float()
     missing, unexpected = model.network.load_state_dict(state, strict=False)
     own = model.network.state_dict()
     filled = {own[name].data_ptr() for name in state if name in own}  # a tied tensor is filled under its other name

@@ -1,8 +1,10 @@
 """LoRA (Hu et al., 2021): a frozen linear layer plus ``alpha / rank * B A``, in PEFT's file format.
 
-Notable: B starts at zero, so the adapted model begins as the base; the base is kept in bf16 when products run in
-bf16, the update in float32; ``enabled = False`` is the base itself, so that comparing with it needs no second copy.
-``all-linear`` is every linear layer but the output head ("LoRA Without Regret": all layers).
+Notable: one autograd function a layer (``lora_linear``), which keeps nothing but its input and the rank-sized product
+with A; it takes a stack of adapters as well, each row of a batch naming its own. B starts at zero, so the adapted
+model begins as the base; A and B are float32 and are cast to the base's type in each pass; ``enabled = False`` is the
+base itself, so that comparing with it needs no second copy. ``all-linear`` is every linear layer but the output head
+("LoRA Without Regret": all layers).
 """
 
 import json
@@ -17,6 +19,7 @@ from torch import Tensor, nn
 from tunesmith.core.errors import ModelError, RecipeError, did_you_mean
 from tunesmith.core.recipe import MethodRecipe
 from tunesmith.models.adapters._method import Method
+from tunesmith.models.lora_linear import lora_linear, lora_update
 from tunesmith.models.model import Model
 
 PREFIX = "base_model.model."
@@ -32,17 +35,11 @@ INITIAL = (None, True, False, "gaussian", "orthogonal", "eva")  # the other init
 class LoraLinear(nn.Module):
     """``base(x) + scale * dropout(x) A^T B^T``; ``base`` is frozen."""
 
-    def __init__(
-        self, base: nn.Linear, *, rank: int, alpha: float, dropout: float, narrow: bool, generator: torch.Generator
-    ) -> None:
+    def __init__(self, base: nn.Linear, *, rank: int, alpha: float, dropout: float, generator: torch.Generator) -> None:
         super().__init__()
         self.base = base.requires_grad_(False)
-        if (
-            narrow
-        ):  # what autocast would make of the weight in every pass, made once: the base's answers stay the same bits
-            self.base.weight.data = self.base.weight.data.bfloat16()
         self.scale = alpha / rank
-        self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
+        self.dropout = dropout
         self.enabled = True
         a = torch.empty(rank, base.in_features)
         nn.init.kaiming_uniform_(a, a=5**0.5, generator=generator)
@@ -51,14 +48,14 @@ class LoraLinear(nn.Module):
         self.lora_B = nn.Parameter(torch.zeros(base.out_features, rank, device=device))
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.base(x)
         if not self.enabled:
+            out: Tensor = self.base(x)
             return out
-        low = nn.functional.linear(self.dropout(x).to(self._dtype(x)), self.lora_A)
-        return out + (nn.functional.linear(low, self.lora_B) * self.scale).to(out.dtype)
-
-    def _dtype(self, x: Tensor) -> torch.dtype:
-        return x.dtype if torch.is_autocast_enabled(x.device.type) else self.lora_A.dtype
+        base = self.base
+        if self.dropout and self.training:  # the update sees another input than the base
+            thinned = nn.functional.dropout(x, self.dropout)
+            return base(x) + lora_update(thinned, self.lora_A, self.lora_B, self.scale)  # type: ignore[no-any-return]
+        return lora_linear(x, base.weight, base.bias, self.lora_A, self.lora_B, self.scale)
 
 
 def _linear(model: Model) -> dict[str, nn.Linear]:
@@ -117,7 +114,6 @@ def _wrap(model: Model, names: list[str], *, rank: int, alpha: float, dropout: f
             rank=rank,
             alpha=alpha,
             dropout=dropout,
-            narrow=model.precision == "bfloat16",
             generator=generator,
         )
         parent, _, leaf = name.rpartition(".")

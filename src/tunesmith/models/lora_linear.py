@@ -1,0 +1,81 @@
+"""A frozen linear layer and its low-rank update as one autograd function, for one adapter or a stack of them.
+
+Notable: autograd would keep the layer's input, both products and a scaled copy; this keeps the input (which the layer
+before holds anyway) and ``x A^T``, rank numbers a token. With a stack, ``sizes`` says how many consecutive tokens
+belong to each adapter: the base product is shared, and each adapter's tokens meet their own A and B.
+Legend: N tokens, I inputs, O outputs, R rank, K adapters.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class _LoraLinear(torch.autograd.Function):
+    """One adapter: y = x W^T + bias + scale (x A^T) B^T."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x_NI: Tensor, weight_OI: Tensor, bias_O: Tensor | None, a_RI: Tensor, b_OR: Tensor, scale: float
+    ) -> Tensor:
+        low_NR = x_NI @ a_RI.to(x_NI.dtype).T
+        ctx.save_for_backward(x_NI, weight_OI, a_RI, b_OR, low_NR)
+        ctx.scale = scale
+        y_NO = torch.nn.functional.linear(x_NI, weight_OI, bias_O)
+        return y_NO.addmm_(low_NR, b_OR.to(x_NI.dtype).T, alpha=scale)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, None, None, Tensor, Tensor, None]:
+        (grad_NO,) = grads
+        x_NI, weight_OI, a_RI, b_OR, low_NR = ctx.saved_tensors
+        grad_low_NR = (grad_NO @ b_OR.to(grad_NO.dtype)).mul_(ctx.scale)
+        grad_b_OR = ctx.scale * (grad_NO.T @ low_NR).to(b_OR.dtype)
+        grad_a_RI = (grad_low_NR.T @ x_NI).to(a_RI.dtype)
+        grad_x_NI = None
+        if ctx.needs_input_grad[0]:
+            grad_x_NI = (grad_NO @ weight_OI).addmm_(grad_low_NR, a_RI.to(grad_NO.dtype))
+        return grad_x_NI, None, None, grad_a_RI, grad_b_OR, None
+
+
+def lora_linear(
+    x: Tensor, weight_OI: Tensor, bias_O: Tensor | None, a_RI: Tensor, b_OR: Tensor, scale: float
+) -> Tensor:
+    """``x W^T + bias + scale x A^T B^T`` for ``x`` shaped [..., I]; W and the bias are frozen.
+
+    >>> x, w, a, b = torch.ones(1, 2), torch.eye(2), torch.ones(1, 2), torch.tensor([[1.0], [0.0]])
+    >>> lora_linear(x, w, None, a, b, 0.5)
+    tensor([[2., 1.]])
+    """
+    flat: Tensor = _LoraLinear.apply(x.flatten(0, -2), weight_OI, bias_O, a_RI, b_OR, scale)  # type: ignore[no-untyped-call]
+    return flat.view(*x.shape[:-1], -1)
+
+
+def lora_update(x: Tensor, a_RI: Tensor, b_OR: Tensor, scale: float) -> Tensor:
+    """``scale x A^T B^T`` alone."""
+    return (x @ a_RI.to(x.dtype).T) @ b_OR.to(x.dtype).T * scale
+
+
+def stacked_lora_linear(
+    x_NI: Tensor,
+    weight_OI: Tensor,
+    bias_O: Tensor | None,
+    a_KRI: Tensor,
+    b_KOR: Tensor,
+    scale: float,
+    sizes: Sequence[int],
+) -> Tensor:
+    """K adapters on one base: ``sizes[k]`` consecutive tokens of ``x_NI`` belong to adapter k.
+
+    >>> a, b = torch.ones(2, 1, 1), torch.tensor([[[1.0]], [[3.0]]])
+    >>> stacked_lora_linear(torch.ones(3, 1), torch.ones(1, 1), None, a, b, 1.0, [1, 2])[:, 0]
+    tensor([2., 4., 4.])
+    """
+    base_NO = torch.nn.functional.linear(x_NI, weight_OI, bias_O)
+    updates = [
+        lora_update(x, a, b, scale)
+        for x, a, b in zip(torch.split(x_NI, list(sizes)), a_KRI, b_KOR, strict=True)
+        if len(x)
+    ]
+    return base_NO + torch.cat(updates)

@@ -1,0 +1,84 @@
+"""The fused LoRA layer against plain operations: values, gradients, what it keeps, stacks of adapters."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tunesmith.models.lora_linear import lora_linear, stacked_lora_linear
+
+N, INPUTS, OUTPUTS, RANK = 9, 6, 5, 3
+
+
+def inputs(dtype: torch.dtype = torch.float64, bias: bool = True) -> list[Tensor]:
+    """x, W, bias, A, B."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(N, INPUTS), (OUTPUTS, INPUTS), (OUTPUTS,), (RANK, INPUTS), (OUTPUTS, RANK)]
+    made = [torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype) for shape in shapes]
+    for place in (0, 3, 4):
+        made[place].requires_grad_()
+    return made if bias else [*made[:2], torch.zeros(OUTPUTS, dtype=dtype), *made[3:]]
+
+
+def plain(x: Tensor, w: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scale: float) -> Tensor:
+    return nn.functional.linear(x, w, bias) + scale * (x @ a.T @ b.T)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_values_and_gradients_equal_plain_operations(bias: bool) -> None:
+    x, w, c, a, b = inputs(bias=bias)
+    weight = torch.randn(N, OUTPUTS, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    found, expected = lora_linear(x, w, c if bias else None, a, b, 0.7), plain(x, w, c, a, b, 0.7)
+    torch.testing.assert_close(found, expected)
+    for ours, theirs in zip(
+        torch.autograd.grad((found * weight).sum(), (x, a, b)),
+        torch.autograd.grad((expected * weight).sum(), (x, a, b)),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_gradients_equal_finite_differences() -> None:
+    x, w, c, a, b = inputs()
+    assert torch.autograd.gradcheck(lambda x, a, b: lora_linear(x, w, c, a, b, 0.7), (x, a, b))
+
+
+def test_nothing_of_the_size_of_the_output_is_kept() -> None:
+    x, w, c, a, b = inputs(torch.float32)
+    kept: list[Tensor] = []
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept.append(tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        lora_linear(x, w, c, a, b, 0.7)
+    own = {t.data_ptr() for t in (x, w, a, b)}
+    assert [tuple(t.shape) for t in kept if t.data_ptr() not in own] == [(N, RANK)]
+
+
+def test_narrow_states_keep_float32_gradients_for_the_update() -> None:
+    x, w, c, a, b = inputs(torch.float32)
+    out = lora_linear(x.bfloat16(), w.bfloat16(), c.bfloat16(), a, b, 0.7)
+    assert out.dtype == torch.bfloat16
+    torch.testing.assert_close(out.float(), plain(x, w, c, a, b, 0.7), rtol=0.05, atol=0.1)
+    out.sum().backward()
+    assert a.grad is not None and a.grad.dtype == torch.float32
+    assert b.grad is not None and b.grad.dtype == torch.float32
+
+
+@pytest.mark.parametrize("sizes", [[2, 3, 4], [0, 9, 0], [9, 0, 0], [4, 0, 5]])
+def test_a_mixed_batch_equals_each_adapter_run_alone(sizes: list[int]) -> None:
+    x, w, c, _, _ = inputs()
+    generator = torch.Generator().manual_seed(2)
+    a_KRI = torch.randn(3, RANK, INPUTS, generator=generator, dtype=torch.float64, requires_grad=True)
+    b_KOR = torch.randn(3, OUTPUTS, RANK, generator=generator, dtype=torch.float64, requires_grad=True)
+    mixed = stacked_lora_linear(x, w, c, a_KRI, b_KOR, 0.7, sizes)
+    parts = [lora_linear(part, w, c, a_KRI[k], b_KOR[k], 0.7) for k, part in enumerate(x.split(sizes)) if len(part)]
+    torch.testing.assert_close(mixed, torch.cat(parts))
+    weight = torch.arange(float(N), dtype=torch.float64)[:, None]
+    for ours, theirs in zip(
+        torch.autograd.grad((mixed * weight).sum(), (x, a_KRI, b_KOR)),
+        torch.autograd.grad((torch.cat(parts) * weight).sum(), (x, a_KRI, b_KOR)),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, theirs)

@@ -1,0 +1,165 @@
+"""Rows packed into one: the same states as each row alone, on each attention path, and no way from row to row."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
+
+import small
+from tunesmith.core.batch import Batch, TokenRow
+from tunesmith.data.batches import collate
+from tunesmith.models import load as loading
+from tunesmith.models import packing
+from tunesmith.models.model import Model
+
+ROWS = [TokenRow((4, *r.ids[1:]), r.weight) for r in small.rows(7, longest=40)]  # 1 is a pad to RoBERTa
+
+
+def mistral(folder: Path) -> Path:
+    """Attention within a window of 6 tokens."""
+    torch.manual_seed(0)
+    shape = {**small.SHAPE, "num_key_value_heads": 2, "head_dim": 8, "sliding_window": 6}
+    return small.save(MistralForCausalLM(MistralConfig(**shape)), folder)
+
+
+def roberta(folder: Path) -> Path:
+    return small.roberta(folder)
+
+
+BASES = {"llama": small.llama, "mistral": mistral, "bert": small.bert, "roberta": roberta}
+
+
+@pytest.fixture(params=sorted(BASES))
+def model(request: pytest.FixtureRequest, tmp_path: Path) -> Model:
+    return loading.load(str(BASES[request.param](tmp_path / "base")))
+
+
+@pytest.fixture(params=["products", "sdpa"])
+def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Which attention is used: batched products, or PyTorch's own."""
+    monkeypatch.setattr(packing, "SHORT_ROW", {torch.float32: 10**6 if request.param == "products" else 0})
+    return str(request.param)
+
+
+def alone(model: Model, row: TokenRow) -> Tensor:
+    """States of one row by transformers' own call: no pack, no pad, no attention of ours."""
+    own = model.network.config._attn_implementation
+    model.network.set_attn_implementation("eager")
+    states: Tensor = model.backbone(input_ids=torch.tensor([row.ids])).last_hidden_state[0]
+    model.network.set_attn_implementation(own)
+    return states
+
+
+@pytest.mark.usefixtures("path")
+def test_packed_states_equal_each_row_alone(model: Model) -> None:
+    assert model.packs
+    batch = collate(ROWS, 0)
+    expected = torch.cat([alone(model, row) for row in ROWS])
+    found = model.hidden(batch.ids_BT, batch.length_B)
+    assert found.shape == expected.shape
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.usefixtures("path")
+def test_packed_gradients_equal_the_sum_of_each_row_alone(model: Model) -> None:
+    small.attach(model, "full")
+    batch = collate(ROWS, 0)
+    weight_ND = torch.randn(int(batch.length_B.sum()), model.card.width, generator=torch.Generator().manual_seed(0))
+
+    def gradients(states: Tensor) -> dict[str, Tensor]:
+        (states * weight_ND).sum().backward()
+        found = {n: p.grad.clone() for n, p in model.trainable() if p.grad is not None}
+        model.network.zero_grad()
+        return found
+
+    expected = gradients(torch.cat([alone(model, row) for row in ROWS]))
+    found = gradients(model.hidden(batch.ids_BT, batch.length_B))
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert float((found[name] - value).abs().max()) <= 1e-4 * max(1.0, float(value.abs().max())), name
+
+
+@pytest.mark.usefixtures("path")
+def test_a_changed_row_leaves_the_others_as_they_are_bit_for_bit(model: Model) -> None:
+    batch = collate(ROWS, 0)
+    before = model.hidden(batch.ids_BT, batch.length_B).split(batch.length_B.tolist())
+    changed = batch.ids_BT.clone()
+    changed[3, : int(batch.length_B[3])] = 9
+    after = model.hidden(changed, batch.length_B).split(batch.length_B.tolist())
+    for n, (old, new) in enumerate(zip(before, after, strict=True)):
+        assert torch.equal(old, new) == (n != 3)
+
+
+@pytest.mark.usefixtures("path")
+def test_what_stands_in_the_pads_never_matters(model: Model) -> None:
+    batch = collate(ROWS, 0)
+    other = collate(ROWS, 77)
+    assert not torch.equal(batch.ids_BT, other.ids_BT)
+    assert torch.equal(model.hidden(batch.ids_BT, batch.length_B), model.hidden(other.ids_BT, other.length_B))
+
+
+@pytest.mark.usefixtures("path")
+def test_the_window_of_a_sliding_model_is_kept(tmp_path: Path) -> None:
+    model = loading.load(str(mistral(tmp_path / "base")))
+    row = next(r for r in ROWS if len(r.ids) > 20)
+    far = TokenRow((1, 55, *row.ids[2:]), row.weight)
+    near, moved = (model.hidden(collate([r], 0).ids_BT, torch.tensor([len(r.ids)])) for r in (row, far))
+    reach = 1 + 2 * (6 - 1)  # two layers, each looking five tokens back
+    assert not torch.equal(near[reach], moved[reach])
+    assert torch.equal(near[reach + 1 :], moved[reach + 1 :])
+
+
+def test_no_pad_reaches_the_linear_layers(model: Model) -> None:
+    batch = collate(ROWS, 0)
+    seen = []
+    linear = next(m for m in model.backbone.modules() if isinstance(m, torch.nn.Linear))
+    linear.register_forward_hook(lambda _m, inputs, _o: seen.append(inputs[0].shape))
+    model.hidden(batch.ids_BT, batch.length_B)
+    assert seen == [(1, sum(len(r.ids) for r in ROWS), model.card.width)]
+
+
+def test_a_family_with_scores_of_its_own_runs_padded_with_the_same_result(tmp_path: Path) -> None:
+    model = loading.load(str(small.gemma2(tmp_path / "base")))
+    assert not model.packs
+    assert model.network.config._attn_implementation != packing.NAME
+    batch = collate(ROWS, 0)
+    expected = torch.cat([alone(model, row) for row in ROWS])
+    torch.testing.assert_close(model.hidden(batch.ids_BT, batch.length_B), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_network_that_mixes_its_rows_is_found_by_the_probe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def leaking(query: Tensor, key: Tensor, value: Tensor, *_: object, **__: object) -> Tensor:
+        return query + value.mean()
+
+    monkeypatch.setattr(packing, "_attend", leaking)
+    assert not loading.load(str(small.llama(tmp_path / "base"))).packs
+
+
+def test_the_name_of_our_attention_is_not_saved(tmp_path: Path) -> None:
+    model = loading.load(str(small.llama(tmp_path / "base")))
+    model.network.save_pretrained(tmp_path / "saved")
+    assert packing.NAME not in (tmp_path / "saved" / "config.json").read_text()
+
+
+@pytest.mark.parametrize("size", [3, 200, 700])
+def test_bf16_attention_stays_near_float32_on_short_and_long_rows(size: int) -> None:
+    """Errors of one bf16 rounding (2^-9) of values around 1, on both sides of the switch between the paths."""
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(2, heads, size, 16) for heads in (4, 2, 2))
+    exact = torch.nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=True)
+    narrow = [x.bfloat16() for x in (query, key, value)]
+    found = packing._attend(*narrow, None, causal=True, scaling=None, dropout=0.0)
+    assert found.dtype == torch.bfloat16
+    assert float((found.float() - exact).abs().max()) < 0.03
+
+
+def test_a_frozen_llama_packs_in_bf16_too(tmp_path: Path) -> None:
+    config = LlamaConfig(**{**small.SHAPE, "num_key_value_heads": 2, "num_hidden_layers": 4})
+    torch.manual_seed(0)
+    model = loading.load(str(small.save(LlamaForCausalLM(config), tmp_path / "base")), precision="bfloat16")
+    assert model.packs
+    batch: Batch = collate(ROWS, 0)
+    assert model.hidden(batch.ids_BT, batch.length_B).dtype == torch.bfloat16
+    assert model.packs_exactly(batch.ids_BT, batch.length_B)
