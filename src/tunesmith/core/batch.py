@@ -1,8 +1,7 @@
 """What the loop eats: token rows and padded batches.
 
-Notable: rows are right-padded to be one tensor; ``length_B`` says what of it is real, and the model leaves the pads out.
-Targets are already shifted: ``target_BT[b, t]`` is the token after
-``ids_BT[b, t]``.
+Notable: rows are right-padded to be one tensor; ``length_B`` says what of it is real, and the model leaves the pads
+out. Targets are already shifted: ``target_BT[b, t]`` is the token after ``ids_BT[b, t]``.
 Legend: B sequences, T tokens.
 """
 
