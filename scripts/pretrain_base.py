@@ -207,7 +207,7 @@ def main() -> None:
     plan = Plan(
         learning_rate=args.learning_rate, epochs=1, steps=10**9, warmup_steps=2 * 10**7, batch_tokens=args.batch_tokens,
         micro_tokens=args.micro_tokens, eval_every=args.eval_every, patience=10**9, weight_decay=0.01, clip_norm=1.0,
-        precision="bfloat16", max_length=CONTEXT, seconds=args.minutes * 60, seed=args.seed, reasons={},
+        precision="bfloat16", memory="fast", max_length=CONTEXT, seconds=args.minutes * 60, seed=args.seed, reasons={},
     )  # fmt: skip
 
     def evaluate() -> DevResult:

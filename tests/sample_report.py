@@ -150,7 +150,8 @@ def verdict(decision: Decision = "SHIP") -> Verdict:
 def plan() -> Plan:
     return Plan(
         learning_rate=2e-4, epochs=3, steps=300, warmup_steps=15, batch_tokens=4096, micro_tokens=2048, eval_every=20,
-        patience=4, weight_decay=0.0, clip_norm=1.0, precision="float32", max_length=256, seconds=95.0, seed=0,
+        patience=4, weight_decay=0.0, clip_norm=1.0, precision="float32", memory="fast", max_length=256,
+        seconds=95.0, seed=0,
         reasons={
             "learning_rate": "LoRA on a 9.8M model: ten times the rate of full fine-tuning.",
             "max_length": "the 99.8th percentile of the rows is 241 tokens.",

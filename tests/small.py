@@ -162,6 +162,7 @@ def plan(**changes: Any) -> Plan:
         "weight_decay": 0.0,
         "clip_norm": 1.0,
         "precision": "float32",
+        "memory": "fast",
         "max_length": 64,
         "seconds": None,
         "seed": 0,

@@ -4,7 +4,7 @@ import pytest
 
 from tunesmith.core.errors import RecipeError
 from tunesmith.core.noun import Noun
-from tunesmith.core.recipe import Recipe, seconds
+from tunesmith.core.recipe import Recipe, seconds, size
 from tunesmith.core.sentences import leaves
 
 DATA = {"data": {"train": "a.jsonl"}}
@@ -15,9 +15,9 @@ data.train data.dev data.test data.format data.columns data.split.dev data.split
 data.on_bad_row data.allow data.limit
 method.name method.rank method.alpha method.dropout method.target_modules
 train.epochs train.learning_rate train.batch_tokens train.warmup train.weight_decay train.clip_norm train.patience
-train.max_length train.precision train.seed
+train.max_length train.precision train.memory train.seed
 evaluate.metrics evaluate.baselines evaluate.shots evaluate.max_new_tokens evaluate.prompt evaluate.min_gain
-evaluate.limit budget.time
+evaluate.limit budget.memory budget.time
 """.split()  # noqa: SIM905
 
 
@@ -77,6 +77,13 @@ BAD = [
     ({"budget": {"time": "30x"}}, "budget.time is '30x'; expected a time such as 30m, 2h,"),
     ({"budget": {"time": "0m"}}, "budget.time is 0.0; expected a number above 0"),
     ({"budget": {"time": -1}}, "budget.time is -1; expected a number above 0"),
+    ({"budget": {"memory": "8GX"}}, "budget.memory is '8GX'; expected a size such as 8GB, 512MiB"),
+    ({"budget": {"memory": "0GB"}}, "budget.memory is 0; expected a whole number above 0"),
+    (
+        {"budget": {"memory": "8GB"}, "train": {"memory": "fast"}},
+        "budget.memory has no effect beside train.memory.",
+    ),
+    ({"train": {"memory": "least"}}, "train.memory least has nothing more to give with an adapter."),
     ({"method": {"name": "full", "rank": 4}}, "method.rank has no effect with method.name: full."),
     ({"data": {"train": "a", "dev": "b", "split": {"dev": 0.3}}}, "data.split.dev has no effect beside data.dev"),
     (
@@ -128,6 +135,21 @@ def test_a_full_recipe_with_the_default_dials_of_lora_is_accepted() -> None:
 def test_times(text: str, value: float) -> None:
     assert seconds(text) == value
     assert Recipe.parse({**DATA, "budget": {"time": text}}).budget.time == value
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("8GB", 8 * 10**9), ("8 GiB", 8 * 2**30), ("512MiB", 2**29), ("1.5k", 1500), ("2t", 2 * 10**12), ("700", 700)],
+)
+def test_sizes(text: str, value: int) -> None:
+    assert size(text) == value
+    assert Recipe.parse({**DATA, "budget": {"memory": text}}).budget.memory == value
+
+
+@pytest.mark.parametrize("text", ["", "GB", "-1GB", "1e9", "8XB", "8G B B", "٣GB"])
+def test_what_is_no_size(text: str) -> None:
+    with pytest.raises(ValueError, match="expected a size such as"):
+        size(text)
 
 
 @pytest.mark.parametrize("text", ["", "m", "30", "h30", "30m2h", "-3m", "1e3s", "٣m"])

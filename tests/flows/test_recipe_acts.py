@@ -115,6 +115,7 @@ ACTS: dict[str, tuple[Any, See, tuple[str, ...]]] = {
     "train.patience": (9, plan("patience"), ()),
     "train.max_length": (60, lambda r: (plan("max_length")(r), max(len(x.ids) for x in prepared(r).train_rows)), ()),
     "train.precision": ("bfloat16", plan("precision"), ()),
+    "train.memory": ("checkpoint", plan("memory"), ()),
     "train.seed": (1, lambda r: (splits(r), plan("seed")(r)), ()),
     "evaluate.metrics": (["chrf"], lambda r: prepared(r).metrics, ()),
     "evaluate.baselines": (["majority", "zero_shot"], lambda r: sorted(bars(r)), FEW),
@@ -123,6 +124,7 @@ ACTS: dict[str, tuple[Any, See, tuple[str, ...]]] = {
     "evaluate.prompt": ("Say yes.", bars, FEW),
     "evaluate.min_gain": (0.2, rule, (*FEW[::2], "evaluate.baselines=[majority]")),
     "evaluate.limit": (4, lambda r: len(prepared(r).test), ()),
+    "budget.memory": ("600MB", plan("memory"), ()),
     "budget.time": ("30m", plan("seconds"), ()),
 }
 

@@ -60,7 +60,27 @@ def test_groups_within_the_budget_change_no_answer(llama: Model, monkeypatch: py
     together = sample(llama, asked, Sampling(12, NEVER))
     monkeypatch.setattr(sampler, "BATCH_TOKENS", 60)
     assert sample(llama, asked, Sampling(12, NEVER)) == together
-    assert [list(g) for g in sampler._groups([20, 20, 20, 40, 70])] == [[0, 1, 2], [3], [4]]
+    assert [list(g) for g in sampler._groups([20, 20, 20, 40, 70], 60)] == [[0, 1, 2], [3], [4]]
+
+
+def test_what_all_prompts_begin_with_is_computed_once_and_changes_no_answer(
+    llama: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (start,) = prompts([30], seed=6)
+    asked = [start + tail for tail in prompts([3, 17, 1, 9], seed=7)] + [[*start, 7]]
+    computed: list[int] = []
+    own = llama.network.forward
+
+    def counted(*args: Any, **options: Any) -> Any:
+        computed.append(options["input_ids"].numel())
+        return own(*args, **options)
+
+    monkeypatch.setattr(llama.network, "forward", counted)
+    found = sample(llama, asked, Sampling(12, NEVER))
+    assert computed[:2] == [len(start), 5 * 17]
+    assert found == [reference(llama, p, 12, NEVER) for p in asked]
+    twins = sample(llama, [asked[0], asked[0]], Sampling(12, NEVER))  # one token of each is its own all the same
+    assert twins == [found[0], found[0]]
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.7, 1.5])

@@ -1,5 +1,7 @@
 """A loaded model against the network's own logits, row by row and in padded batches."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from tunesmith.core.errors import ModelError
 from tunesmith.data.batches import collate
 from tunesmith.models import load as loading
 from tunesmith.models.model import Model, adapters_off, pooled
+from tunesmith.objectives.sft import PART as SFT
 
 ROWS = small.rows(5)
 
@@ -149,3 +152,42 @@ def test_adapters_come_back_after_an_error(llama: Path) -> None:
     with pytest.raises(KeyError), adapters_off(model):
         raise KeyError
     assert torch.equal(small.states(model), tuned)
+
+
+@contextmanager
+def counted_saves() -> Iterator[list[int]]:
+    """The sizes of the tensors that autograd keeps for the backward pass."""
+    kept: list[int] = []
+
+    def save(tensor: Tensor) -> Tensor:
+        kept.append(tensor.numel())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
+        yield kept
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.parametrize("every", [1, 2])
+def test_recomputed_activations_give_the_same_gradients(llama: Path, method: str, every: int) -> None:
+    batch = collate(small.rows(5), 0)
+    found = []
+    for recompute in (False, True):
+        model = small.stir(small.decoder(llama, method))
+        if recompute:
+            model.recompute(every)
+        model.train(True)
+        with counted_saves() as kept:
+            loss = SFT.loss(model.token_logp(batch), batch)
+        loss.backward()
+        found.append((sum(kept), {n: p.grad for n, p in model.trainable()}))
+    assert found[1][0] < (0.8 if every == 1 else 0.95) * found[0][0]  # fewer are kept; weights count too
+    for name, gradient in found[0][1].items():
+        assert torch.equal(gradient, found[1][1][name]), name
+
+
+def test_a_network_that_cannot_recompute_is_refused(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = small.decoder(llama)
+    monkeypatch.setattr(type(model.network), "supports_gradient_checkpointing", False)
+    with pytest.raises(ModelError, match=r"LlamaForCausalLM cannot recompute.*train\.memory: fast"):
+        model.recompute(1)

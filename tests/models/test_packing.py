@@ -1,6 +1,7 @@
 """Rows packed into one: the same states as each row alone, on each attention path, and no way from row to row."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -135,6 +136,22 @@ def test_a_network_that_mixes_its_rows_is_found_by_the_probe(tmp_path: Path, mon
 
     monkeypatch.setattr(packing, "_attend", leaking)
     assert not loading.load(str(small.llama(tmp_path / "base"))).packs
+
+
+def test_a_first_batch_that_mixes_its_rows_sends_the_run_to_the_padded_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, batch = loading.load(str(small.llama(tmp_path / "base"))), collate(ROWS, 0)
+    assert model.check_packing(batch) and model.packs
+    own = packing._attend
+
+    def leaking(query: Tensor, key: Tensor, value: Tensor, *rest: Any, **options: Any) -> Tensor:
+        return own(query, key, value, *rest, **options) + (value.mean() if query.shape[2] > 12 else 0)
+
+    monkeypatch.setattr(packing, "_attend", leaking)  # long rows only: the probe at load does not see it
+    assert not model.check_packing(batch) and not model.packs
+    expected = torch.cat([alone(model, row) for row in ROWS])
+    torch.testing.assert_close(model.hidden(batch.ids_BT, batch.length_B), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_the_name_of_our_attention_is_not_saved(tmp_path: Path) -> None:

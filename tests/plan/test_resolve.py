@@ -3,12 +3,12 @@
 import subprocess
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
 from tunesmith.core.card import ModelCard
-from tunesmith.core.plan import Plan
+from tunesmith.core.plan import Machine, Plan
 from tunesmith.core.recipe import Recipe
 from tunesmith.plan import resolve as module
 from tunesmith.plan.resolve import resolve
@@ -39,11 +39,16 @@ def plan(
     *,
     of: ModelCard | None = None,
     fast: bool = False,
+    device: Literal["cpu", "cuda"] = "cpu",
+    memory: int | None = 16 << 30,
     passes: int = 40,
+    dev_tokens: int = 1000,
     **recipe: Any,
 ) -> Plan:
     parsed = Recipe.parse({"data": {"train": "rows.jsonl"}, **recipe})
-    return resolve(parsed, of or card(), lengths, lambda _batch, _longest: passes, fast_bfloat16=fast)
+    per_epoch = lambda _batch, _longest: passes  # noqa: E731
+    where = Machine(device, memory, fast)
+    return resolve(parsed, of or card(), lengths, per_epoch, dev_tokens=dev_tokens, machine=where)
 
 
 def test_every_number_that_was_auto_has_a_reason() -> None:
@@ -85,6 +90,14 @@ def test_steps_by_hand() -> None:
     assert plan(passes=1, train={"epochs": 1}).eval_every == 1
 
 
+def test_looks_at_dev_cost_a_tenth_of_the_training_at_most() -> None:
+    """2.5 passes over 21,900 tokens against a dev set of 4,000, each of which costs a third of a trained token."""
+    made = plan(passes=40, dev_tokens=4000, train={"epochs": 2.5})
+    assert made.eval_every == 25  # 4 looks in 100 steps: 4 x 4,000 / 3 is a tenth of 54,750
+    assert "4 looks" in made.reasons["eval_every"]
+    assert plan(passes=40, dev_tokens=10**9, train={"epochs": 2.5}).eval_every == 40  # never less than once an epoch
+
+
 def test_the_batch_follows_the_data_within_bounds() -> None:
     assert plan().batch_tokens == module.SMALLEST_BATCH
     assert plan([100] * 600).batch_tokens == 60_000 // 60
@@ -94,7 +107,7 @@ def test_the_batch_follows_the_data_within_bounds() -> None:
 
 def test_a_micro_batch_holds_the_longest_row_and_at_most_the_batch() -> None:
     assert plan().micro_tokens == 512
-    assert plan([100] * 100_000).micro_tokens == module.MICRO_TOKENS
+    assert plan([100] * 100_000).micro_tokens == module.MICRO_TOKENS["cpu"]
     assert plan([30_000], of=card(context=32_768)).micro_tokens == 30_000
 
 
@@ -113,7 +126,7 @@ def test_steps_are_counted_for_the_batch_and_length_that_are_planned() -> None:
         return 7
 
     recipe = Recipe.parse({"data": {"train": "x"}, "train": {"batch_tokens": 900, "max_length": 99, "epochs": 1}})
-    made = resolve(recipe, card(), LENGTHS, per_epoch, fast_bfloat16=False)
+    made = resolve(recipe, card(), LENGTHS, per_epoch, dev_tokens=2000, machine=Machine("cpu", None, False))
     assert asked == [(900, 99)]
     assert made.steps == 7
 
@@ -152,3 +165,22 @@ def test_a_plan_comes_back_from_json() -> None:
 def test_no_torch_is_imported() -> None:
     code = "import sys, tunesmith.plan.resolve; sys.exit(bool({'torch', 'transformers', 'numpy'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+
+
+def test_memory_gives_way_level_by_level() -> None:
+    """A 1.1B base trained whole: weights, gradients and moments alone take 17.6 GB."""
+    large = card(parameters=1_100_000_000, layers=22, width=2048, vocabulary=32_000)
+    full: dict[str, Any] = {"method": {"name": "full"}, "train": {"max_length": 2048, "batch_tokens": 2048}}
+    levels = [plan(of=large, memory=m << 30, **full).memory for m in (80, 26, 23, 20)]
+    assert levels == ["fast", "selective", "checkpoint", "least"]
+    assert plan(of=large, memory=80 << 30, budget={"memory": "20GiB"}, **full).memory == "least"
+    assert plan(of=large, memory=1 << 30).memory == "checkpoint"  # the last there is for an adapter
+    assert "not known" in plan(memory=None).reasons["memory"]
+
+
+def test_least_takes_its_step_in_one_micro_batch() -> None:
+    rows = [100] * 10_000
+    whole = plan(rows, method={"name": "full"}, train={"memory": "least"})
+    assert whole.micro_tokens == whole.batch_tokens == 16_384
+    assert plan(rows).micro_tokens == 2048
+    assert plan(rows, device="cuda").micro_tokens == 16_384

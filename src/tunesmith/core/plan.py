@@ -1,8 +1,18 @@
-"""A plan: every ``auto`` of a recipe resolved to a number, each with its reason."""
+"""A plan: every ``auto`` of a recipe resolved to a number, each with its reason; and the machine it is made for."""
 
+from dataclasses import dataclass
 from typing import Literal
 
 from tunesmith.core.noun import Noun
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Where a run takes place. ``memory`` is that of the processor or of the GPU in bytes, None where unknown."""
+
+    device: Literal["cpu", "cuda"]
+    memory: int | None
+    fast_bfloat16: bool
 
 
 class Plan(Noun):
@@ -20,6 +30,7 @@ class Plan(Noun):
     weight_decay: float
     clip_norm: float
     precision: Literal["float32", "bfloat16"]
+    memory: Literal["fast", "selective", "checkpoint", "least"]
     max_length: int
     seconds: float | None
     seed: int

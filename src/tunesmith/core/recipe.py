@@ -21,6 +21,23 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 _TIME = re.compile(r"(?:([0-9]+(?:\.[0-9]+)?)h)?(?:([0-9]+(?:\.[0-9]+)?)m)?(?:([0-9]+(?:\.[0-9]+)?)s)?")
 
 
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)([kmgt]i?)?b?")
+
+
+def size(text: str) -> int:
+    """Bytes in a size such as 8GB. Raises ValueError.
+
+    >>> size("8GB"), size("512 MiB"), size("1024")
+    (8000000000, 536870912, 1024)
+    """
+    found = _SIZE.fullmatch(text.replace(" ", "").lower())
+    if found is None:
+        raise ValueError("expected a size such as 8GB, 512MiB or a number of bytes")
+    number, unit = found[1], found[2] or ""
+    base = 1024 if unit.endswith("i") else 1000
+    return int(float(number) * base ** " kmgt".index(unit[:1] or " "))
+
+
 def seconds(text: str) -> float:
     """Seconds in a time such as 30m. Raises ValueError.
 
@@ -80,6 +97,9 @@ class TrainRecipe(Noun):
     patience: Annotated[int, Field(ge=1)] = Field(4, description="dev evaluations without improvement before stopping")
     max_length: Annotated[int, Field(ge=8)] | Auto = Field("auto", description="longest row in tokens")
     precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="arithmetic of the matrix products")
+    memory: Literal["auto", "fast", "selective", "checkpoint", "least"] = Field(
+        "auto", description="what is recomputed to save memory: nothing, every second layer, all; least: and more"
+    )
     seed: Annotated[int, Field(ge=0)] = Field(0, description="the one seed of the run")
 
 
@@ -100,12 +120,20 @@ class EvaluateRecipe(Noun):
 
 
 class BudgetRecipe(Noun):
+    memory: Annotated[int, Field(gt=0)] | None = Field(
+        None, description="memory that training may take; 8GB, 512MiB, or bytes; by default what the machine has"
+    )
     time: Annotated[float, Field(gt=0)] | None = Field(None, description="longest training time; 30m, 2h, or seconds")
 
     @field_validator("time", mode="before")
     @classmethod
     def _seconds(cls, value: Any) -> Any:
         return seconds(value) if isinstance(value, str) else value
+
+    @field_validator("memory", mode="before")
+    @classmethod
+    def _bytes(cls, value: Any) -> Any:
+        return size(value) if isinstance(value, str) else value
 
 
 class Recipe(Noun):
@@ -150,6 +178,10 @@ class Recipe(Noun):
         if self.method.name == "full":
             for name in sorted(_changed(self.method) - {"name"}):
                 yield ("method", name), "has no effect with method.name: full. Leave it out, or set method.name: lora."
+        if self.train.memory == "least" and self.method.name != "full":
+            yield ("train", "memory"), "least has nothing more to give with an adapter. Set train.memory: checkpoint."
+        if self.budget.memory is not None and self.train.memory != "auto":
+            yield ("budget", "memory"), "has no effect beside train.memory. Leave one of them out."
         for name in ("dev", "test"):
             if getattr(self.data, name) is not None and name in _changed(self.data.split):
                 yield (

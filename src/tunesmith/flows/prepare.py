@@ -240,7 +240,8 @@ def _rows(
         lambda batch, longest: Steps(
             train_rows, batch_tokens=batch, micro_tokens=longest, pad_id=0, seed=recipe.train.seed
         ).per_epoch(),
-        fast_bfloat16=loading.has_fast_bfloat16(),
+        dev_tokens=sum(len(r.ids) for r in dev_rows),
+        machine=loading.machine(),
     )
     return plan, train_rows, dev_rows, cut
 

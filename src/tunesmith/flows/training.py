@@ -51,11 +51,15 @@ def train(model: Model, prepared: Prepared, watch: Watcher, log: Callable[[Curve
         if prepared.uses_head:
             model.add_head(prepared.labels, seed=seeds.stream(plan.seed, "head"))
             start_head(model, prepared)
+    if plan.memory != "fast":
+        model.recompute(2 if plan.memory == "selective" else 1)
     torch.manual_seed(seeds.stream(plan.seed, "dropout"))
     pad = model.tokenizer.pad_token_id or 0
     steps = Steps(
         prepared.train_rows, batch_tokens=plan.batch_tokens, micro_tokens=plan.micro_tokens, pad_id=pad, seed=plan.seed
     )
+    if model.packs and not model.check_packing(next(steps(0))[0]):
+        watch.note("Rows packed together differ from the same rows alone; rows run padded from here on, and slower.")
 
     def on_step(point: CurvePoint, total: int, speed: float) -> None:
         log(point)
@@ -106,9 +110,9 @@ def dev_result(model: Model, objective: Objective, prepared: Prepared, pad: int)
     loss = weight = wrong = 0.0
     for batch in in_order(prepared.dev_rows, budget=2 * prepared.plan.micro_tokens, pad_id=pad):
         moved = batch.to(model.device)
-        logp = getattr(model, objective.needs)(moved)
+        logp = getattr(model, objective.needs)(batch)
         loss += float(objective.loss(logp, moved))
-        weight += float(objective.weight(moved))
+        weight += float(objective.weight(batch))
         if objective.needs == "class_logp":
             wrong += float((logp.argmax(-1) != moved.label_B).sum())
     mean = loss / max(weight, 1e-9)

@@ -59,7 +59,7 @@ class LocalModel:
         found = {i: Likelihood(logp=0.0, tokens=0) for i in empty}
         with torch.no_grad():
             for batch in in_order(rows, budget=EVAL_TOKENS, pad_id=0):
-                logp_BT = self.model.token_logp(batch.to(self.model.device)).cpu()
+                logp_BT = self.model.token_logp(batch).cpu()
                 for name, logp_T, weight_T in zip(batch.example_ids, logp_BT, batch.weight_BT, strict=True):
                     found[int(name)] = Likelihood(logp=float(logp_T.double().sum()), tokens=int((weight_T > 0).sum()))
         return [found[i] for i in range(len(prompts))]
@@ -114,9 +114,9 @@ class LocalModel:
         """Unit vectors: mean-pooled last hidden states."""
         found: dict[int, list[float]] = {}
         for batch in in_order(self._encoded(texts), budget=EVAL_TOKENS, pad_id=self.model.tokenizer.pad_token_id or 0):
-            moved = batch.to(self.model.device)
-            hidden_ND = self.model.hidden(moved.ids_BT, moved.length_B)
-            vectors_BD = torch.nn.functional.normalize(pooled(hidden_ND, moved.length_B, "mean"), dim=-1)
+            hidden_ND = self.model.hidden(batch.ids_BT, batch.length_B)
+            pooled_BD = pooled(hidden_ND, batch.length_B.to(self.model.device), "mean")
+            vectors_BD = torch.nn.functional.normalize(pooled_BD, dim=-1)
             found |= {int(n): v for n, v in zip(batch.example_ids, vectors_BD.tolist(), strict=True)}
         return [found[i] for i in range(len(texts))]
 
@@ -126,7 +126,7 @@ class LocalModel:
         named = [TokenRow(r.ids, r.weight, r.label, str(i)) for i, r in enumerate(rows)]
         found: dict[int, list[float]] = {}
         for batch in in_order(named, budget=EVAL_TOKENS, pad_id=self.model.tokenizer.pad_token_id or 0):
-            logp_BC = self.model.class_logp(batch.to(self.model.device))
+            logp_BC = self.model.class_logp(batch)
             found |= {int(n): v for n, v in zip(batch.example_ids, logp_BC.float().tolist(), strict=True)}
         return [found[i] for i in range(len(rows))]
 

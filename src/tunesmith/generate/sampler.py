@@ -1,8 +1,8 @@
 """The one sampler: batched decoding with a key-value cache, for evaluation, chat and later rollouts and serving.
 
-Notable: prompts are left-padded so that all rows write at the same place; rows that ended are removed from the batch
-and its cache, so a long answer does not keep short ones computing; each row draws from a seed of its own, so its
-answer does not depend on the batch.
+Notable: what all prompts of a batch begin with (an instruction) is computed once; the rest is left-padded so that all
+rows write at the same place. Rows that ended are removed from the batch and its cache, so a long answer does not keep
+short ones computing; each row draws from a seed of its own, so its answer does not depend on the batch.
 Legend: B sequences, T tokens, V vocabulary.
 """
 
@@ -15,7 +15,9 @@ from torch import Tensor
 from tunesmith.core import seeds
 from tunesmith.models.model import Model
 
-BATCH_TOKENS = 12_288  # prompt plus answer tokens held at once
+CACHE_BYTES = 1 << 28  # keys and values held at once
+BATCH_TOKENS = 49_152  # prompt plus answer tokens held at once, at most
+SHORTEST_PREFIX = 16  # tokens; less is not worth a pass of its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,18 +41,27 @@ def sample(
     numbers = numbers or range(len(prompts))
     answers: list[list[int]] = [[] for _ in prompts]
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-    for group in _groups([len(prompts[i]) + sampling.max_new_tokens for i in order]):
+    budget = min(BATCH_TOKENS, CACHE_BYTES // _bytes_a_token(model))
+    for group in _groups([len(prompts[i]) + sampling.max_new_tokens for i in order], budget):
         rows = [order[i] for i in group]
-        drawn = _decode(model, [prompts[i] for i in rows], [numbers[i] for i in rows], sampling)
+        drawn = _decode(model, [list(prompts[i]) for i in rows], [numbers[i] for i in rows], sampling)
         for index, ids in zip(rows, drawn, strict=True):
             answers[index] = ids
     return answers
 
 
-def _groups(sizes: list[int]) -> Iterator[list[int]]:
+def _bytes_a_token(model: Model) -> int:
+    """Bytes of keys and values that one token leaves in the cache."""
+    text = model.network.config.get_text_config()
+    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+    width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    return int(2 * text.num_hidden_layers * heads * width * (2 if model.precision == "bfloat16" else 4))
+
+
+def _groups(sizes: list[int], budget: int) -> Iterator[list[int]]:
     group: list[int] = []
     for i, size in enumerate(sizes):  # sizes ascend, so the last is the widest
-        if group and size * (len(group) + 1) > BATCH_TOKENS:
+        if group and size * (len(group) + 1) > budget:
             yield group
             group = []
         group.append(i)
@@ -58,16 +69,34 @@ def _groups(sizes: list[int]) -> Iterator[list[int]]:
         yield group
 
 
-def _decode(model: Model, prompts: list[Sequence[int]], numbers: list[int], sampling: Sampling) -> list[list[int]]:
+def _shared(model: Model, prompts: list[list[int]]) -> int:
+    """How many tokens all prompts begin with, each keeping one of its own; 0 where that is not worth a pass. A sliding
+    window counts places, and pads behind a prefix would shift them."""
+    text = model.network.config.get_text_config()
+    if len(prompts) < 2 or getattr(text, "sliding_window", None):
+        return 0
+    first, last = min(prompts), max(prompts)  # in this order, what these two share all share
+    most = min(len(p) for p in prompts) - 1
+    same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), most)
+    return min(same, most) if min(same, most) >= SHORTEST_PREFIX else 0
+
+
+def _decode(model: Model, prompts: list[list[int]], numbers: list[int], sampling: Sampling) -> list[list[int]]:
     from transformers import DynamicCache
 
-    width = max(len(p) for p in prompts)
     device = model.device
-    ids_BT = torch.tensor([[0] * (width - len(p)) + list(p) for p in prompts], device=device)
-    mask_BT = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
-    position_BT = (mask_BT.cumsum(-1) - 1).clamp(min=0)
-    generators = [torch.Generator().manual_seed(seeds.stream(sampling.seed, f"row/{n}")) for n in numbers]
     cache = DynamicCache(config=model.network.config)
+    shared = _shared(model, prompts)
+    if shared:
+        prefix_1T = torch.tensor([prompts[0][:shared]], device=device)
+        model.network(input_ids=prefix_1T, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        cache.batch_repeat_interleave(len(prompts))
+    pads = [max(len(p) for p in prompts) - len(p) for p in prompts]
+    ids_BT = torch.tensor([[0] * pad + p[shared:] for p, pad in zip(prompts, pads, strict=True)], device=device)
+    seen = [[1] * shared + [0] * pad + [1] * (len(p) - shared) for p, pad in zip(prompts, pads, strict=True)]
+    mask_BT = torch.tensor(seen, device=device)
+    position_BT = (mask_BT.cumsum(-1) - 1).clamp(min=0)[:, shared:]
+    generators = [torch.Generator().manual_seed(seeds.stream(sampling.seed, f"row/{n}")) for n in numbers]
     answers: list[list[int]] = [[] for _ in prompts]
     alive = list(range(len(prompts)))
     padded = bool((mask_BT == 0).any())

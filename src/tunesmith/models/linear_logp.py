@@ -3,9 +3,9 @@ once.
 
 Notable: while a chunk of logits is there, the forward pass also makes the gradient of each log-probability with
 respect to its hidden state (one row a position); the backward pass scales it. So a frozen head costs two products, not
-three, for every objective. Only a trained head makes its logits a second time, for its own gradient. Memory is one
-chunk, whatever the vocabulary. Equal to ``log_softmax(h @ W.T).gather(target)`` within float error, both ways
-(``tests/models/test_linear_logp.py``).
+three, for every objective. A trained head needs them once more for its own gradient: kept where one chunk holds all,
+made again where not. Memory is one chunk, whatever the vocabulary. Equal to ``log_softmax(h @ W.T).gather(target)``
+within float error, both ways (``tests/models/test_linear_logp.py``).
 Legend: N positions, D width, V vocabulary.
 """
 
@@ -27,27 +27,34 @@ def _wide(logits_nV: Tensor) -> Tensor:
 class _LinearLogp(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden_ND: Tensor, weight_VD: Tensor, target_N: Tensor) -> Tensor:
-        wanted, trained_head, _ = ctx.needs_input_grad
+        wanted, ctx.trained_head, _ = ctx.needs_input_grad
+        whole = ctx.trained_head and len(hidden_ND) <= _rows_at_once(weight_VD)
         logp_N = hidden_ND.new_empty(len(hidden_ND), dtype=_wide(hidden_ND[:0]).dtype)
         unit_ND = torch.empty_like(hidden_ND) if wanted else None
+        slope_NV = None
         for part, logits_nV in _logits(hidden_ND, weight_VD):
-            logp_N[part] = _logp(logits_nV, target_N[part], to_gradient=wanted)
+            logp_N[part] = _logp(logits_nV, target_N[part], to_gradient=wanted or whole)
             if unit_ND is not None:
                 torch.mm(logits_nV, weight_VD, out=unit_ND[part])
-        ctx.save_for_backward(unit_ND, *((hidden_ND, weight_VD, target_N) if trained_head else ()))
+            slope_NV = logits_nV if whole else None
+        ctx.save_for_backward(unit_ND, slope_NV, *((hidden_ND, weight_VD, target_N) if ctx.trained_head else ()))
         return logp_N
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         (grad_N,) = grads
-        unit_ND, *rest = ctx.saved_tensors
+        unit_ND, slope_NV, *rest = ctx.saved_tensors
         grad_hidden_ND = None if unit_ND is None else (unit_ND * grad_N[:, None]).to(unit_ND.dtype)
-        return grad_hidden_ND, _grad_weight(grad_N, *rest) if rest else None, None
+        return grad_hidden_ND, _grad_weight(grad_N, slope_NV, *rest) if ctx.trained_head else None, None
+
+
+def _rows_at_once(weight_VD: Tensor) -> int:
+    return max(1, CHUNK_ELEMENTS // len(weight_VD))
 
 
 def _logits(hidden_ND: Tensor, weight_VD: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """Chunks of logits [n, V] with their place, all in one piece of memory: fresh pages cost as much as a pass."""
-    rows = max(1, CHUNK_ELEMENTS // len(weight_VD))
+    rows = _rows_at_once(weight_VD)
     memory_nV = hidden_ND.new_empty(min(rows, len(hidden_ND)), len(weight_VD))
     for start in range(0, len(hidden_ND), rows):
         part = slice(start, min(start + rows, len(hidden_ND)))
@@ -70,11 +77,18 @@ def _logp(logits_nV: Tensor, target_n: Tensor, *, to_gradient: bool) -> Tensor:
     return torch.cat(found)[:, 0]
 
 
-def _grad_weight(grad_N: Tensor, hidden_ND: Tensor, weight_VD: Tensor, target_N: Tensor) -> Tensor:
+def _grad_weight(
+    grad_N: Tensor, slope_NV: Tensor | None, hidden_ND: Tensor, weight_VD: Tensor, target_N: Tensor
+) -> Tensor:
+    """Gradient of the head. ``slope_NV``, where one chunk held all positions, is each log-probability's gradient with
+    respect to its logits; otherwise the chunks are made again."""
+    scaled_ND = (hidden_ND * grad_N[:, None]).to(hidden_ND.dtype)
+    if slope_NV is not None:
+        return slope_NV.T @ scaled_ND
     total_VD = torch.zeros_like(weight_VD, dtype=_wide(weight_VD[:0]).dtype)
     for part, logits_nV in _logits(hidden_ND, weight_VD):
         _logp(logits_nV, target_N[part], to_gradient=True)
-        total_VD += logits_nV.T @ (hidden_ND[part] * grad_N[part, None]).to(hidden_ND.dtype)
+        total_VD += logits_nV.T @ scaled_ND[part]
     return total_VD.to(weight_VD.dtype)
 
 

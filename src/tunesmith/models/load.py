@@ -9,6 +9,7 @@ weights.
 import hashlib
 import importlib.util
 import json
+import os
 import struct
 from importlib import resources
 from pathlib import Path
@@ -19,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 
 from tunesmith.core.card import ModelCard
 from tunesmith.core.errors import ModelError
+from tunesmith.core.plan import Machine
 from tunesmith.models.allocator import keep_freed_memory
 from tunesmith.models.model import Model, Precision
 
@@ -301,6 +303,15 @@ def _check_complete(card: ModelCard, told: dict[str, Any]) -> None:
 
 def default_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def machine() -> Machine:
+    """The device that ``load`` would take, for the plan."""
+    if torch.cuda.is_available():
+        return Machine("cuda", torch.cuda.get_device_properties(0).total_memory, has_fast_bfloat16())
+    known = "SC_PHYS_PAGES" in getattr(os, "sysconf_names", ())
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if known else None
+    return Machine("cpu", memory, has_fast_bfloat16())
 
 
 def has_fast_bfloat16() -> bool:

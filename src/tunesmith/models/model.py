@@ -7,7 +7,7 @@ weights are bf16, and ``masters`` holds the float32 copies of those that are tra
 Legend: B sequences, T tokens, C classes, D width, V vocabulary, N real tokens of all rows.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -24,6 +24,7 @@ from tunesmith.models.masters import Masters
 Precision = Literal["float32", "bfloat16"]
 PROBE_SIZE = 1000.0  # largest logit of the probe; soft-caps stand at 15 to 50
 PROBE_ROWS = (7, 3, 12)
+CHECKED_ROWS = 4  # of the first batch of a run
 FIRST_POSITION_AFTER_PAD = ("roberta", "xlm-roberta", "camembert", "mpnet")  # the first position is pad_token_id + 1
 
 
@@ -69,6 +70,7 @@ class Model:
         after_pad = network.config.model_type in FIRST_POSITION_AFTER_PAD
         self._first_position = network.config.pad_token_id + 1 if after_pad else 0
         self._head_is_linear = card.kind == "decoder" and self._probe_head()
+        self._own_attention = network.config._attn_implementation
         self.packs = packing.install(network, self._probe_packing)
 
     @property
@@ -101,14 +103,38 @@ class Model:
         own = [(n, self.masters.of.get(n, p)) for n, p in own]
         return own + ([] if self.head is None else [(f"head.{n}", p) for n, p in self.head.named_parameters()])
 
+    def on_gradient(self, then: Callable[[nn.Parameter], None]) -> None:
+        """Call ``then`` in each backward pass with every trained weight as soon as its gradient is whole."""
+        masters = set(map(id, self.masters.of.values()))
+        self.masters.then = then
+        for _, parameter in self.trainable():
+            if id(parameter) not in masters:
+                parameter.register_post_accumulate_grad_hook(then)  # type: ignore[no-untyped-call]
+
+    def recompute(self, every: int) -> None:
+        """Recompute in the backward pass the activations of every ``every``-th layer instead of keeping them."""
+        enable = getattr(self.network, "activation_checkpointing_enable", None)
+        try:
+            if enable is not None:
+                enable(every_n_layers=every)
+            else:  # transformers before 5.20 knows all layers or none
+                self.network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        except ValueError as error:
+            raise ModelError(
+                f"train.memory: {self.card.architecture} cannot recompute its activations. Set train.memory: fast."
+            ) from error
+
     def refresh(self) -> None:
         """After a step: the network takes over what its masters are now."""
         self.masters.copy_down()
 
     def hidden(self, ids_BT: Tensor, length_B: Tensor) -> Tensor:
         """Last hidden states [N, D] of the real tokens of right-padded rows, one row after the other."""
-        packed = packing.pack(ids_BT, length_B)
-        return self._packed(packed, self.backbone) if self.packs else self._padded(packed, ids_BT, self.backbone)
+        packed = packing.pack(ids_BT, length_B).to(self.device)
+        return self._run(packed, ids_BT, self.backbone)
+
+    def _run(self, packed: packing.Packed, ids_BT: Tensor, network: Any) -> Tensor:
+        return self._packed(packed, network) if self.packs else self._padded(packed, ids_BT.to(self.device), network)
 
     def _packed(self, packed: packing.Packed, network: Any) -> Tensor:
         arguments = packed.arguments()
@@ -123,36 +149,39 @@ class Model:
         return states_BTD.flatten(0, 1)[packed.place_N]
 
     def token_logp(self, batch: Batch) -> Tensor:
-        """Log-probability [B, T] of each target whose weight is not zero; zero elsewhere."""
+        """Log-probability [B, T] of each target whose weight is not zero; zero elsewhere.
+
+        ``batch`` is best on the CPU still: which tokens are real and trained is then known without waiting for a GPU.
+        """
         packed = packing.pack(batch.ids_BT, batch.length_B)
-        chosen_N = batch.weight_BT.flatten()[packed.place_N] != 0
-        place_n = packed.place_N[chosen_N]
-        target_n = batch.target_BT.flatten()[place_n]
+        chosen_n = (batch.weight_BT.flatten()[packed.place_N] != 0).nonzero()[:, 0]
+        place_n = packed.place_N[chosen_n].to(self.device)
+        target_n = batch.target_BT.flatten()[packed.place_N[chosen_n]].to(self.device)
         network = self.backbone if self._head_is_linear else self.network
-        states_ND = self._packed(packed, network) if self.packs else self._padded(packed, batch.ids_BT, network)
+        states_nD = self._run(packed.to(self.device), batch.ids_BT, network)[chosen_n.to(self.device)]
         if self._head_is_linear:
-            logp_n = linear_logp(states_ND[chosen_N], self.network.get_output_embeddings().weight, target_n)
+            logp_n = linear_logp(states_nD, self.network.get_output_embeddings().weight, target_n)
         else:
-            logp_n = states_ND[chosen_N].float().log_softmax(-1).gather(1, target_n[:, None])[:, 0]
-        logp_BT = torch.zeros_like(batch.weight_BT).flatten().index_put((place_n,), logp_n)
-        return logp_BT.view_as(batch.weight_BT)
+            logp_n = states_nD.float().log_softmax(-1).gather(1, target_n[:, None])[:, 0]
+        logp = torch.zeros(batch.weight_BT.numel(), device=self.device).index_put((place_n,), logp_n)
+        return logp.view_as(batch.weight_BT)
 
     def class_logp(self, batch: Batch) -> Tensor:
         """Log-probability [B, C] of each class."""
         if self.head is None:
             raise ModelError("This model has no classification head; objective classify needs task: classify.")
-        logits_BC: Tensor = self.head(self.hidden(batch.ids_BT, batch.length_B), batch.length_B)
+        logits_BC: Tensor = self.head(self.hidden(batch.ids_BT, batch.length_B), batch.length_B.to(self.device))
         return logits_BC.log_softmax(-1)
 
     @torch.no_grad()
     def packs_exactly(self, ids_BT: Tensor, length_B: Tensor) -> bool:
         """Whether packed rows give the states of the same rows alone, within the rounding of the network's type."""
         with _evaluating(self.network):
-            together = self._packed(packing.pack(ids_BT, length_B), self.backbone)
+            together = self._packed(packing.pack(ids_BT, length_B).to(self.device), self.backbone)
             options = {"use_cache": False} if self.card.kind == "decoder" else {}
             alone = torch.cat(
                 [
-                    _states(self.backbone(input_ids=row[None, :n], **options))[0]
+                    _states(self.backbone(input_ids=row[None, :n].to(self.device), **options))[0]
                     for row, n in zip(ids_BT, length_B.tolist(), strict=True)
                 ]
             )
@@ -160,9 +189,19 @@ class Model:
         error = (together.float() - alone.float()).abs()
         return bool(error.max() <= 4 * bound) and bool(error.mean() <= bound / 4)
 
+    def check_packing(self, batch: Batch) -> bool:
+        """Whether rows of ``batch``, from the shortest to the longest, pack exactly. Where not, rows run padded from
+        now on."""
+        places = torch.linspace(0, len(batch.length_B) - 1, min(CHECKED_ROWS, len(batch.length_B))).long()
+        chosen = batch.length_B.argsort()[places]
+        if self.packs and not self.packs_exactly(batch.ids_BT[chosen], batch.length_B[chosen]):
+            self.network.set_attn_implementation(self._own_attention)
+            self.packs = False
+        return self.packs
+
     def _probe_packing(self) -> bool:
-        ids_BT = torch.arange(5, 41, device=self.device).view(3, 12) % self.card.vocabulary  # no special token
-        return self.packs_exactly(ids_BT, torch.tensor(PROBE_ROWS, device=self.device))
+        ids_BT = torch.arange(5, 41).view(3, 12) % self.card.vocabulary  # no special token
+        return self.packs_exactly(ids_BT, torch.tensor(PROBE_ROWS))
 
     def _probe_head(self) -> bool:
         """Whether ``hidden @ head.T`` equals the network's own logits on a few tokens.

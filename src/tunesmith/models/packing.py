@@ -37,6 +37,10 @@ class Packed:
     place_N: Tensor
     real_BT: Tensor
 
+    def to(self, device: str) -> "Packed":
+        """The same rows with their tensors on ``device``."""
+        return Packed(*(getattr(self, name).to(device, non_blocking=True) for name in self.__slots__))
+
     def arguments(self) -> dict[str, Any]:
         """What the network is called with."""
         return {

@@ -9,13 +9,15 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from tunesmith.core.card import ModelCard
-from tunesmith.core.plan import Plan
+from tunesmith.core.plan import Machine, Plan
 from tunesmith.core.recipe import Recipe
+from tunesmith.plan import memory
 
 STEPS_PER_EPOCH = 60
 SMALLEST_BATCH, LARGEST_BATCH = 512, 16_384
-MICRO_TOKENS = 4096
-EVALUATIONS = 10
+MICRO_TOKENS = {"cpu": 2048, "cuda": 16_384}
+MOST_LOOKS = 10
+LOOK_SHARE, LOOK_COST = 0.1, 1 / 3  # of the training time, at most; a token without a backward pass costs a third
 SET = "set in the recipe"
 
 
@@ -40,19 +42,25 @@ def resolve(
     lengths: Sequence[int],
     per_epoch: Callable[[int, int], int],
     *,
-    fast_bfloat16: bool,
+    dev_tokens: int,
+    machine: Machine,
 ) -> Plan:
     """The plan for training rows of these token ``lengths``; ``per_epoch(batch_tokens, max_length)`` counts steps of
-    one pass."""
+    one pass, ``dev_tokens`` what one look at dev computes."""
     train = recipe.train
     rate, why_rate = learning_rate(card, recipe.method.name)
     if train.learning_rate != "auto":
         rate, why_rate = train.learning_rate, SET
     max_length, why_length = _max_length(recipe, card, lengths)
     batch, why_batch = _batch_tokens(recipe, lengths)
-    precision, why_precision = _precision(recipe, fast_bfloat16)
+    precision, why_precision = _precision(recipe, machine.fast_bfloat16)
+    micro = max(min(batch, MICRO_TOKENS[machine.device]), max_length)
+    level, why_level = _memory(recipe, card, machine, precision, micro)
+    if level == "least":  # a weight that has taken its step takes no second gradient
+        micro = max(batch, max_length)
     passes = per_epoch(batch, max_length)
     steps = max(1, round(train.epochs * passes))
+    looks, why_looks = _looks(train.epochs, sum(lengths), dev_tokens)
     reasons = {
         "learning_rate": why_rate,
         "max_length": why_length,
@@ -60,8 +68,9 @@ def resolve(
         "micro_tokens": "what stands in memory at once; more is accumulated, which never changes the result",
         "steps": f"{train.epochs:g} epochs of {passes} steps",
         "warmup_steps": f"{train.warmup:.0%} of the steps",
-        "eval_every": f"about {EVALUATIONS} looks at dev a run, at least one an epoch",
+        "eval_every": why_looks,
         "precision": why_precision,
+        "memory": why_level,
     }
     if recipe.budget.time is not None:
         reasons["seconds"] = "budget.time; the learning rate anneals to the end of it"
@@ -71,17 +80,25 @@ def resolve(
         steps=steps,
         warmup_steps=max(1, round(train.warmup * steps)) if train.warmup else 0,
         batch_tokens=batch,
-        micro_tokens=max(min(batch, MICRO_TOKENS), max_length),
-        eval_every=max(1, min(passes, steps // EVALUATIONS)),
+        micro_tokens=micro,
+        eval_every=max(1, min(passes, steps // looks)),
         patience=train.patience,
         weight_decay=train.weight_decay,
         clip_norm=train.clip_norm,
         precision=precision,
+        memory=level,
         max_length=max_length,
         seconds=recipe.budget.time,
         seed=train.seed,
         reasons=reasons,
     )
+
+
+def _looks(epochs: float, tokens: int, dev_tokens: int) -> tuple[int, str]:
+    """(looks at dev a run, reason)."""
+    affordable = int(LOOK_SHARE * epochs * tokens / max(LOOK_COST * dev_tokens, 1))
+    looks = max(2, min(MOST_LOOKS, affordable))
+    return looks, f"about {looks} looks at dev a run, at least one an epoch, for {LOOK_SHARE:.0%} of the time at most"
 
 
 def _max_length(recipe: Recipe, card: ModelCard, lengths: Sequence[int]) -> tuple[int, str]:
@@ -107,3 +124,13 @@ def _precision(recipe: Recipe, fast_bfloat16: bool) -> tuple[Literal["float32", 
     if fast_bfloat16:
         return "bfloat16", f"this machine has bf16 instructions; {rest}"
     return "float32", "this machine has no bf16 instructions"
+
+
+def _memory(recipe: Recipe, card: ModelCard, machine: Machine, precision: str, micro: int) -> tuple[memory.Level, str]:
+    if recipe.train.memory != "auto":
+        return recipe.train.memory, SET
+    limit = recipe.budget.memory or machine.memory
+    if limit is None:
+        return "fast", "how much memory this machine has is not known; set budget.memory"
+    full, narrow = recipe.method.name == "full", precision == "bfloat16"
+    return memory.choose(limit, card, full=full, rank=recipe.method.rank, narrow=narrow, micro_tokens=micro)

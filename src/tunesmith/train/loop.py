@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -22,6 +23,7 @@ from tunesmith.core.report import CurvePoint
 from tunesmith.objectives._objective import Objective
 from tunesmith.train import optimiser as optimisers_module
 from tunesmith.train.optimiser import NamedParameters
+from tunesmith.train.update import AfterBackward, InBackward, OnGradient, Update
 
 MAX_SKIPPED_IN_A_ROW = 3
 CHECK_MOVED_AT = 3  # LoRA's A has no gradient before B has moved; later still while a long warm-up takes tiny steps
@@ -35,6 +37,8 @@ class Trainable(Protocol):
     def class_logp(self, batch: Batch) -> Tensor: ...
     def train(self, mode: bool = True) -> None: ...
     def refresh(self) -> None: ...
+    @property
+    def on_gradient(self) -> OnGradient: ...
     @property
     def device(self) -> str: ...
 
@@ -89,9 +93,9 @@ def fit(model: Trainable, objective: Objective, steps: Steps, plan: Plan, hooks:
     parameters = model.trainable()
     if not parameters:
         raise ModelError("Nothing to train: no weight requires a gradient. Check method.target_modules.")
-    made = hooks.make_optimisers(parameters, learning_rate=plan.learning_rate, weight_decay=plan.weight_decay)
+    update = _update(model, parameters, plan, hooks)
     schedule = optimisers_module.warmup_cosine(plan.warmup_steps / max(plan.steps, 1), hooks.schedule_floor)
-    start_values = [p.detach().clone() for _, p in parameters]
+    start = [_bits(p) for _, p in parameters]
     keeper = _Best(parameters)
     state = Progress()
     started = time.monotonic()
@@ -102,12 +106,12 @@ def fit(model: Trainable, objective: Objective, steps: Steps, plan: Plan, hooks:
         if share >= 1.0 or state.stopped == "no improvement on dev":
             break
         factor = schedule(share)
-        optimisers_module.set_factor(made, factor)
-        loss = _step(model, objective, micro_batches, made, parameters, plan.clip_norm, state)
+        optimisers_module.set_factor(update.optimisers, factor)
+        loss = _step(model, objective, micro_batches, update, state)
         state.step += 1
-        if start_values and state.step - state.skipped >= max(CHECK_MOVED_AT, plan.warmup_steps):
-            _check_moved(parameters, start_values)
-            start_values.clear()
+        if start and state.step - state.skipped >= max(CHECK_MOVED_AT, plan.warmup_steps):
+            _check_moved(parameters, start)
+            start.clear()
         state.seconds = time.monotonic() - started
         point = CurvePoint(
             step=state.step,
@@ -156,38 +160,27 @@ def _step(
     model: Trainable,
     objective: Objective,
     micro_batches: list[Batch],
-    made: list[Optimizer],
-    parameters: NamedParameters,
-    clip_norm: float,
+    update: Update,
     state: Progress,
 ) -> float | None:
     """One optimiser step; the loss a unit of weight, or None when it was not finite and the step was not taken."""
     weight = sum(float(objective.weight(b)) for b in micro_batches)
     if weight <= 0:
         raise ModelError("A step has no trained token: its rows are all prompt. Run tunesmith check --show-mask.")
-    total = torch.zeros((), dtype=torch.float64)
+    total = torch.zeros((), dtype=torch.float64, device=model.device)
     for batch in micro_batches:
-        moved = batch.to(model.device)
-        loss = objective.loss(getattr(model, objective.needs)(moved), moved) / weight
+        loss = objective.loss(getattr(model, objective.needs)(batch), batch.to(model.device)) / weight
         loss.backward()  # type: ignore[no-untyped-call]
-        total += loss.detach().double().cpu()
+        total += loss.detach().double()
         state.tokens += int(batch.length_B.sum())
         state.trained_tokens += int((batch.weight_BT > 0).sum())
-    missing = [name for name, p in parameters if p.grad is None]
-    if missing:
-        raise ModelError(
-            f"No gradient reached {missing[0]} ({len(missing)} such weights): the adapter is not in the graph."
-        )
-    norm = torch.nn.utils.clip_grad_norm_([p for _, p in parameters], clip_norm)
-    value = float(total)
-    finite = math.isfinite(value) and bool(torch.isfinite(norm))
+    sizes: list[float] = torch.stack([total, update.norm().double()]).tolist()  # the one wait for the device in a step
+    finite = all(map(math.isfinite, sizes))
     if finite:
         state.skipped_in_a_row = 0
-        for one in made:
-            one.step()
+        update.step()
         model.refresh()
-    for one in made:
-        one.zero_grad(set_to_none=True)
+    update.clear()
     if not finite:
         state.skipped += 1
         state.skipped_in_a_row += 1
@@ -199,7 +192,7 @@ def _step(
                 "Lower train.learning_rate, or look at these rows."
             )
         return None
-    return value
+    return sizes[0]
 
 
 def _evaluate(
@@ -221,8 +214,21 @@ def _evaluate(
     return point.model_copy(update={"dev_loss": result.loss})
 
 
-def _check_moved(parameters: NamedParameters, start_values: list[Tensor]) -> None:
-    still = [name for (name, p), old in zip(parameters, start_values, strict=True) if torch.equal(p.detach(), old)]
+def _update(model: Trainable, parameters: NamedParameters, plan: Plan, hooks: Hooks) -> Update:
+    make = partial(hooks.make_optimisers, learning_rate=plan.learning_rate, weight_decay=plan.weight_decay)
+    if plan.memory == "least":
+        return InBackward(parameters, make, plan.clip_norm, model.on_gradient)
+    return AfterBackward(parameters, make(parameters), plan.clip_norm)
+
+
+def _bits(weight: Tensor) -> int:
+    """A sum over the bits of a weight: it tells whether any of them has changed, without keeping a copy."""
+    whole = torch.int32 if weight.element_size() == 4 else torch.int16 if weight.element_size() == 2 else torch.int64
+    return int(weight.detach().contiguous().view(whole).sum(dtype=torch.int64))
+
+
+def _check_moved(parameters: NamedParameters, start: list[int]) -> None:
+    still = [name for (name, p), old in zip(parameters, start, strict=True) if _bits(p) == old]
     if still:
         raise ModelError(
             f"{still[0]} has not moved in the first steps ({len(still)} such weights): "

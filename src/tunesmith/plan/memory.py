@@ -1,0 +1,49 @@
+"""Bytes that training needs, by part, and the level of thrift that fits: arithmetic on a model card; no torch.
+
+Notable: one dial. Each level gives up some speed for memory: ``fast`` keeps every activation; ``selective`` recomputes
+those of every second layer, ``checkpoint`` those of all (Chen et al., 2016); ``least`` also steps each weight as soon
+as its gradient is whole, so that the gradients of all weights never stand side by side.
+Legend: a layer's activations are counted in floats a token.
+"""
+
+from typing import Literal, get_args
+
+from tunesmith.core.card import ModelCard
+
+Level = Literal["fast", "selective", "checkpoint", "least"]
+LEVELS: tuple[Level, ...] = get_args(Level)
+BESIDES = 600 << 20  # the interpreter, the libraries and their buffers
+HEADROOM = 0.85  # of the limit: the estimate is rough
+MOMENTS = 8  # bytes a trained weight: two float32 numbers
+
+
+def needed(
+    card: ModelCard, *, full: bool, rank: int, narrow: bool, micro_tokens: int, level: Level = "fast"
+) -> dict[str, int]:
+    """Bytes by part. ``narrow``: the network's weights and activations are bf16."""
+    size = 2 if narrow else 4
+    inner = max(card.parameters - card.vocabulary * card.width, card.parameters // 2)
+    trained = card.parameters if full else 20 * card.width * card.layers * rank
+    largest = max(card.vocabulary * card.width, inner // max(card.layers, 1))
+    kept = {"fast": 1.0, "selective": 0.5}.get(level, 1 / card.layers)
+    a_layer = 4.4 * card.width + 1.33 * inner / card.layers / card.width
+    inputs = 0 if level == "fast" else card.width * card.layers
+    return {
+        "weights": size * card.parameters,
+        "moments": MOMENTS * trained + (4 * trained if full and narrow else 0),
+        "gradients": 4 * (min(trained, largest) if level == "least" else trained),
+        "activations": int(size * micro_tokens * (kept * card.layers * a_layer + inputs)),
+        "besides": BESIDES,
+    }
+
+
+def choose(limit: int, card: ModelCard, *, full: bool, rank: int, narrow: bool, micro_tokens: int) -> tuple[Level, str]:
+    """(the first level that fits into ``limit`` bytes, or the last, and the reason)."""
+    totals: dict[Level, int] = {}
+    for level in LEVELS if full else LEVELS[:-1]:
+        parts = needed(card, full=full, rank=rank, narrow=narrow, micro_tokens=micro_tokens, level=level)
+        totals[level] = sum(parts.values())
+        if totals[level] <= HEADROOM * limit:
+            break
+    told = ", ".join(f"{level} {total / 2**30:.1f} GiB" for level, total in totals.items())
+    return level, f"the first that fits {HEADROOM:.0%} of {limit / 2**30:.1f} GiB by a rough estimate: {told}"
