@@ -118,12 +118,17 @@ def attention(
 ) -> tuple[Tensor, None]:
     """Attention within each row. Signature and result ([1, N, H, E]) are those of transformers' registry.
 
-    Without ``row_BT`` the call is not packed and goes to transformers' own SDPA function.
+    Without ``row_BT`` the call is not packed and goes to transformers' own SDPA function; but for one new token a row
+    on a CPU, where that function would copy every key and value once a query head.
     """
     row_BT = options.get("row_BT")
-    if row_BT is None:
-        return sdpa_attention_forward(module, query_1HNE, key_1GNE, value_1GNE, attention_mask, **options)
     odd = [name for name in UNKNOWN if options.get(name) is not None]
+    if row_BT is None:
+        known = attention_mask is None or attention_mask.dtype == torch.bool
+        if odd or not known or query_1HNE.shape[2] > 1 or query_1HNE.device.type != "cpu":
+            return sdpa_attention_forward(module, query_1HNE, key_1GNE, value_1GNE, attention_mask, **options)
+        out_BH1E = _products(query_1HNE, key_1GNE, value_1GNE, attention_mask, causal=False, **_numbers(options))
+        return out_BH1E.transpose(1, 2), None
     if odd:
         raise NotImplementedError(f"packed attention does not know {odd[0]}")
     place_N, real_BT = options["place_N"], options["real_BT"]
@@ -131,12 +136,15 @@ def attention(
     causal = options.get("is_causal")
     causal = bool(getattr(module, "is_causal", True) if causal is None else causal)
     mask = _mask(real_BT, row_BT, causal, options.get("sliding_window"))
-    dropout, scaling = options.get("dropout", 0.0), options.get("scaling")
-    out_BHTE = _attend(query, key, value, mask, causal=causal, scaling=scaling, dropout=dropout)
+    out_BHTE = _attend(query, key, value, mask, causal=causal, **_numbers(options))
     out_BTHE = out_BHTE.transpose(1, 2)
     if real_BT is None:
         return out_BTHE.flatten(0, 1)[None], None
     return _Unpad.apply(out_BTHE, row_BT, place_N, real_BT)[None], None  # type: ignore[no-untyped-call]
+
+
+def _numbers(options: dict[str, Any]) -> dict[str, Any]:
+    return {"scaling": options.get("scaling"), "dropout": options.get("dropout", 0.0)}
 
 
 def _rows(x_1HNE: Tensor, row_BT: Tensor, place_N: Tensor, real_BT: Tensor | None) -> Tensor:
@@ -203,7 +211,7 @@ def _products(
     shared = heads // groups
     scaled = query_BHTE * (width**-0.5 if scaling is None else scaling)
     query = scaled.reshape(batch * groups, shared * size, width)
-    key, value = key_BGTE.reshape(batch * groups, size, width), value_BGTE.reshape(batch * groups, size, width)
+    key, value = (x.flatten(0, 1) for x in (key_BGTE, value_BGTE))
     if mask is None and causal:
         mask = torch.ones(size, size, dtype=torch.bool, device=query.device).tril()[None, None]
     if mask is None:
@@ -213,7 +221,7 @@ def _products(
         bias = bias.expand(-1, shared, -1, -1).flatten(1, 2)
         score = torch.baddbmm(bias if len(bias) == 1 else bias.repeat_interleave(groups, 0), query, key.mT)
     share = nn.functional.dropout(score.softmax(-1), dropout)
-    return (share @ value).view(batch, heads, size, width)
+    return (share @ value).view(batch, heads, size, -1)
 
 
 def _no_mask_when_packed(*args: Any, **options: Any) -> Tensor | None:
