@@ -182,5 +182,5 @@ def test_least_takes_its_step_in_one_micro_batch() -> None:
     rows = [100] * 10_000
     whole = plan(rows, method={"name": "full"}, train={"memory": "least"})
     assert whole.micro_tokens == whole.batch_tokens == 16_384
-    assert plan(rows).micro_tokens == 2048
+    assert plan(rows).micro_tokens == 1024
     assert plan(rows, device="cuda").micro_tokens == 16_384

@@ -15,7 +15,10 @@ from tunesmith.plan import memory
 
 STEPS_PER_EPOCH = 60
 SMALLEST_BATCH, LARGEST_BATCH = 512, 16_384
-MICRO_TOKENS = {"cpu": 2048, "cuda": 16_384}
+MICRO_TOKENS = {
+    "cpu": 1024,
+    "cuda": 16_384,
+}  # a processor is as fast with little in memory; faster, where memory is slow
 MOST_LOOKS = 10
 LOOK_SHARE, LOOK_COST = 0.1, 1 / 3  # of the training time, at most; a token without a backward pass costs a third
 SET = "set in the recipe"
