@@ -133,7 +133,7 @@ def test_every_text_field_of_the_report_is_escaped() -> None:
         "stop",
         "exact_match",
     }
-    KEEP |= {"auto"}
+    KEEP |= {"auto", "fast"}
     dumped = sample.build().model_dump(mode="json")
     poisoned = Report.model_validate(poison(dumped))
     parsed = Page(render_html(poisoned))
@@ -213,3 +213,12 @@ def test_an_almost_empty_report_renders() -> None:
     parsed = Page(render_html(report))
     assert parsed.stack == [] and "svg" not in {tag for tag, _ in parsed.tags}
     assert "No check found anything." in parsed.text and "No loss was recorded." in parsed.text
+
+
+def test_the_time_until_the_first_step_is_told() -> None:
+    report = sample.build()
+    first = report.fit.curve[0].model_copy(update={"step": 1, "seconds": 17.0})
+    fit = report.fit.model_copy(update={"curve": (first, *report.fit.curve[1:])})
+    text = Page(render_html(report.model_copy(update={"fit": fit}))).text
+    assert "17 s until the first step" in text or "17.0 s until the first step" in text
+    assert "until the first step" not in Page(render_html(report)).text

@@ -165,12 +165,13 @@ def _fit(report: Report) -> list[tuple[str, str]]:
             around = f"({interval(report.primary, estimate)}, n = {count(estimate.n)})"
             text = f"{score(report.primary, estimate.value)} {around}"
             rows.append((f"{metric_name(report.primary)} on {name}", text))
+    first = next((f", {duration(p.seconds)} until the first step" for p in fit.curve if p.step == 1), "")
     share = 100 * fit.trainable_parameters / max(report.card.parameters, 1)
     return [
         *rows,
         ("Trained parameters", f"{count(fit.trainable_parameters)} ({share:.2g}% of {count(report.card.parameters)})"),
         ("Trained tokens", f"{count(fit.trained_tokens)} at {count(round(fit.tokens_per_second))} tokens/s"),
-        ("Training time", duration(fit.seconds)),
+        ("Training time", duration(fit.seconds) + first),
     ]
 
 
