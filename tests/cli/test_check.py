@@ -69,3 +69,16 @@ def test_bad_input_is_a_sentence(cli: Cli, tmp_path: Path, words: tuple[str, ...
     assert done.exit_code == 2, done.output
     assert said in done.stderr
     assert done.stderr.startswith("error: ")
+
+
+def test_what_stands_in_the_data_cannot_steer_the_terminal(cli: Cli, tmp_path: Path) -> None:
+    escape = "\x1b]0;PWNED\x07"
+    (tmp_path / "column.jsonl").write_text(json.dumps({escape + "col": "a", "zz": "b"}) + "\n")
+    refused = cli("check", "column.jsonl")
+    assert refused.exit_code == 2 and "PWNED" in refused.stderr
+    rows = [{"prompt": f"question {i} {escape}", "completion": f"answer {i} \x1b[2J"} for i in range(20)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    shown = cli("check", "rows.jsonl", "--show-mask", "2")
+    assert "PWNED" in shown.stdout
+    for text in (refused.stderr, shown.stdout, shown.stderr):
+        assert "\x1b" not in text and "\x07" not in text

@@ -45,9 +45,10 @@ def test_show_names_what_is_missing(cli: Cli, tmp_path: Path) -> None:
     run = a_run(tmp_path, "20260301-141501-aaaaaa", verdict=None)
     done = cli("show", run.id)
     assert done.exit_code == 2
-    assert "has no report: its status is failed (the disk was full)." in done.stderr
-    Path(run.folder, "report.json").write_text("{}")
-    broken = cli("show", run.id)
+    assert "has no result: its status is failed (the disk was full)." in done.stderr
+    whole = a_run(tmp_path, "20260301-141502-bbbbbb")
+    Path(whole.folder, "report.json").write_text("{}")
+    broken = cli("show", whole.id)
     assert broken.exit_code == 2
     assert "report.json cannot be read" in broken.stderr
 
@@ -60,3 +61,13 @@ def test_an_unknown_run_is_a_sentence(cli: Cli, tmp_path: Path, verb: str) -> No
     a_run(tmp_path, "20260301-141501-aaaaaa")
     near = cli(verb, "20260301-141501-aaaaab")
     assert 'Did you mean "20260301-141501-aaaaaa"?' in near.stderr
+
+
+def test_a_run_that_did_not_end_well_shows_no_verdict_even_where_a_report_lies(cli: Cli, tmp_path: Path) -> None:
+    run = a_run(tmp_path / "w", "20260301-141501-aaaaaa")
+    (Path(run.folder) / "report.json").write_text("{}")
+    failed = run.model_copy(update={"status": "failed", "error": "no space left"})
+    failed.save(Path(run.folder) / "run.json")
+    done = cli("show", run.id, "--runs", "w")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "its status is failed (no space left)" in done.stderr

@@ -149,3 +149,11 @@ def test_kill_9_at_every_step_leaves_the_old_folder_or_the_new_one(tmp_path: Pat
         at += 1
     assert seen == {"old", "new"}
     assert at > 10
+
+
+def test_every_file_of_a_published_folder_may_be_read_by_whoever_may_read_the_folder(tmp_path: Path) -> None:
+    with files.publish(tmp_path / "adapter") as folder:
+        (folder / "weights").write_bytes(b"1")
+        (folder / "weights").chmod(0o600)
+    folder_mode = (tmp_path / "adapter").stat().st_mode & 0o666
+    assert {p.stat().st_mode & 0o777 for p in (tmp_path / "adapter").iterdir()} == {folder_mode}

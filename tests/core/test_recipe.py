@@ -12,7 +12,7 @@ DATA = {"data": {"train": "a.jsonl"}}
 KNOBS = """
 model task objective
 data.train data.dev data.test data.format data.columns data.split.dev data.split.test data.split.group_by
-data.on_bad_row data.allow data.limit
+data.split.seed data.on_bad_row data.allow data.limit
 method.name method.rank method.alpha method.dropout method.target_modules
 train.epochs train.learning_rate train.batch_tokens train.warmup train.weight_decay train.clip_norm train.patience
 train.max_length train.precision train.memory train.seed
@@ -82,6 +82,20 @@ BAD = [
     (
         {"budget": {"memory": "8GB"}, "train": {"memory": "fast"}},
         "budget.memory has no effect beside train.memory.",
+    ),
+    ({"budget": {"memory": "9" * 400 + "GB"}}, "budget.memory is "),
+    (
+        {"evaluate": {"shots": 2, "baselines": ["majority"]}},
+        "evaluate.shots has no effect without the baseline few_shot.",
+    ),
+    ({"evaluate": {"prompt": "Say", "baselines": ["majority"]}}, "evaluate.prompt has no effect without a prompted"),
+    (
+        {"task": "classify", "evaluate": {"max_new_tokens": 9}},
+        "evaluate.max_new_tokens has no effect with task: classify",
+    ),
+    (
+        {"train": {"patience": 2}, "data": {"train": "a", "split": {"dev": 0}}},
+        "train.patience has no effect without dev",
     ),
     ({"train": {"memory": "least"}}, "train.memory least has nothing more to give with an adapter."),
     ({"method": {"name": "full", "rank": 4}}, "method.rank has no effect with method.name: full."),

@@ -30,8 +30,8 @@ def test_scores_apart_mean_memorised_rows() -> None:
     high, low = (Estimate(value=v, low=v - 0.02, high=v + 0.02, n=90) for v in (0.95, 0.7))
     points = curve((10, 1.0, 1.0))
     assert "memorised" in overfitting(points, 10, high, low, "accuracy")
-    assert "scores agree" in overfitting(points, 10, low, low, "accuracy")
-    assert "scores agree" in overfitting(points, 10, low, high, "accuracy")
+    assert "No gap between train and dev" in overfitting(points, 10, low, low, "accuracy")
+    assert "No gap between train and dev" in overfitting(points, 10, low, high, "accuracy")
     assert "memorised" in overfitting(points, 10, low, high, "perplexity")
 
 

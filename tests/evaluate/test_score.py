@@ -92,3 +92,15 @@ def test_default_metrics() -> None:
     assert default_metrics("generate", ['{"a": 1}'] * 99 + ["oops"])[0] == "json_field_accuracy"
     assert default_metrics("generate", [f"Answer {n}" for n in range(9)])[0] == "token_f1"
     assert default_metrics("generate", ["", ""]) == ("perplexity",)
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "token_f1"])
+def test_rows_that_belong_together_widen_the_interval(metric: str) -> None:
+    """Ten customers with ten rows each, right or wrong as a whole: ten pieces of evidence, not a hundred."""
+    rows = [Prediction(id=str(i), answer="y" if (i // 10) % 2 else "n") for i in range(100)]
+    alone = score(rows, ["y"] * 100, [metric], seed=0)[metric]
+    grouped = score(rows, ["y"] * 100, [metric], seed=0, units=[i // 10 for i in range(100)])[metric]
+    assert grouped.value == alone.value == 0.5
+    assert grouped.n == 100
+    assert 2.5 < (grouped.high - grouped.low) / (alone.high - alone.low) < 3.6  # the root of ten
+    assert score(rows, ["y"] * 100, [metric], seed=0, units=range(100))[metric] == alone

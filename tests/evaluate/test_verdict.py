@@ -5,6 +5,7 @@ import pytest
 
 from tunesmith.core.errors import RecipeError
 from tunesmith.core.report import Prediction, SystemResult, Verdict
+from tunesmith.evaluate.systems import Ruler
 from tunesmith.evaluate.verdict import judge
 
 
@@ -26,10 +27,8 @@ def verdict(
         system("tuned", 50, 10),
         [system(name, 100, 10) for name in names],
         {"tuned": answers(tuned, rows), **predictions},
-        ["y"] * rows,
-        metric=metric,
+        Ruler(("y",) * rows, (metric,), 0),
         min_gain=min_gain,
-        seed=0,
     )
 
 
@@ -84,7 +83,7 @@ def perplexities(tuned: float, base: float) -> Verdict:
 
     predictions = {"tuned": rows(tuned), "zero_shot": rows(base), "majority": answers(1, 100)}
     systems = [system("zero_shot", 100, 0), system("majority")]
-    return judge(system("tuned", 50), systems, predictions, ["y"] * 100, metric="perplexity", min_gain=0.0, seed=0)
+    return judge(system("tuned", 50), systems, predictions, Ruler(("y",) * 100, ("perplexity",), 0), min_gain=0.0)
 
 
 def test_lower_is_better_turns_the_gain_round() -> None:
@@ -107,7 +106,7 @@ def test_cost_sentence_counts_written_tokens_four_times() -> None:
 def test_cost_sentence_without_prompted_baselines_or_quality() -> None:
     predictions = {"tuned": answers(0, 40), "majority": answers(10, 40)}
     result = judge(
-        system("tuned", 5, 5), [system("majority")], predictions, ["y"] * 40, metric="accuracy", min_gain=0, seed=0
+        system("tuned", 5, 5), [system("majority")], predictions, Ruler(("y",) * 40, ("accuracy",), 0), min_gain=0
     )
     assert (
         "No prompted baseline could run; majority scores 0.250 where the tuned model scores 0.000"
@@ -122,10 +121,8 @@ def test_no_baseline_with_the_metric_is_a_recipe_error() -> None:
             system("tuned"),
             [system("majority")],
             {"tuned": answers(1, 40), "majority": answers(1, 40)},
-            ["y"] * 40,
-            metric="perplexity",
+            Ruler(("y",) * 40, ("perplexity",), 0),
             min_gain=0,
-            seed=0,
         )
 
 
@@ -141,7 +138,35 @@ def test_equal_systems_ship_in_at_most_3_percent_of_runs(metric: str) -> None:
             for name in ("tuned", "zero_shot")
         }
         result = judge(
-            system("tuned"), [system("zero_shot")], predictions, ["y"] * 50, metric=metric, min_gain=0.0, seed=n
+            system("tuned"), [system("zero_shot")], predictions, Ruler(("y",) * 50, (metric,), n), min_gain=0.0
         )
         shipped += result.decision == "SHIP"
     assert shipped / 300 <= 0.03
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "token_f1", "chrf"])
+def test_equal_systems_on_grouped_rows_ship_no_more_often(metric: str) -> None:
+    """30 customers with 10 tickets each, and each system does well or badly on a whole customer. Rows taken one by one
+    would ship 13 to 20% of the time here; groups taken whole do not."""
+    rng = np.random.default_rng(6)
+    units = tuple(int(u) for u in np.repeat(np.arange(30), 10))
+    shipped = alone = 0
+    for n in range(200):
+        predictions = {}
+        for name in ("tuned", "zero_shot"):
+            right = rng.normal(0, 1, 300) + 2 * np.repeat(rng.normal(0, 1, 30), 10) > 0
+            predictions[name] = tuple(Prediction(id=str(i), answer="y" if r else "n") for i, r in enumerate(right))
+        systems = system("tuned"), [system("zero_shot")], predictions
+        grouped = judge(*systems, Ruler(("y",) * 300, (metric,), n, units=units), min_gain=0.0)
+        shipped += grouped.decision == "SHIP"
+        alone += judge(*systems, Ruler(("y",) * 300, (metric,), n), min_gain=0.0).decision == "SHIP"
+    assert "30 groups of 300 test rows" in grouped.rule
+    assert shipped / 200 <= 0.05
+    assert alone / 200 >= 0.1
+
+
+def test_thirty_groups_are_needed_where_rows_belong_together() -> None:
+    predictions = {"tuned": answers(60, 60), "zero_shot": answers(0, 60)}
+    for groups, decision in ((29, "NOT ENOUGH EVIDENCE"), (30, "SHIP")):
+        ruler = Ruler(("y",) * 60, ("accuracy",), 0, units=tuple(i % groups for i in range(60)))
+        assert judge(system("tuned"), [system("zero_shot")], predictions, ruler, min_gain=0).decision == decision

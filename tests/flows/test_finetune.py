@@ -12,7 +12,7 @@ from tests import small
 from tests.flows.conftest import TOPICS, MakeRecipe, asked, labelled, write_jsonl
 
 from tunesmith.core import files, recipe_file
-from tunesmith.core.errors import Diverged, RecipeError
+from tunesmith.core.errors import DataError, Diverged, RecipeError
 from tunesmith.core.plan import Plan
 from tunesmith.core.report import CurvePoint, DataReport, Prediction, Report
 from tunesmith.core.run import Run
@@ -222,7 +222,7 @@ def test_the_same_recipe_and_seed_give_the_same_bits(
             model,
             method={"name": method, **changes},
             train={"epochs": 1, "seed": seed},
-            evaluate={**QUICK, "limit": 4},
+            evaluate={"baselines": ["majority"], "limit": 4},
         )
         return finetune(recipe, workspace=tmp_path)
 
@@ -312,10 +312,7 @@ def test_a_rank_that_does_not_fit_is_refused_before_the_baselines(make_recipe: M
     with pytest.raises(RecipeError, match=r"^method.rank is 64; the smallest adapted layer of llama has 16 dimensions"):
         finetune(make_recipe(method={"rank": 64}), workspace=tmp_path, watch=told)
     assert "Baselines" not in told.stages
-    assert (only(tmp_path).status, only(tmp_path).error) == (
-        "failed",
-        "method.rank is 64; the smallest adapted layer of llama has 16 dimensions. Lower it.",
-    )
+    assert not (tmp_path / "runs").exists()
 
 
 def test_baselines_that_lack_the_primary_metric_are_refused_before_training(
@@ -380,3 +377,39 @@ def test_chat_with_what_is_left_of_a_run_is_a_sentence(written: Run, tmp_path: P
     damage(folder)
     with pytest.raises(ValueError, match=said):
         open_chat(folder)
+
+
+# -- the locked test --------------------------------------------------------------------------------------------------
+
+
+def test_a_second_verdict_on_the_same_test_is_told_whatever_the_seed_of_the_training(
+    make_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    recipe = recipe_file.override(make_recipe(evaluate={**QUICK, "limit": 5}), ["train.epochs=0.1"])
+    first = finetune(recipe, workspace=tmp_path)
+    again = finetune(recipe_file.override(recipe, ["train.seed=1"]), workspace=tmp_path)
+    assert first.data_hash == again.data_hash
+    warnings = [Report.load(Path(run.folder) / "report.json").warnings for run in (first, again)]
+    assert not any("has given a verdict" in w for w in warnings[0])
+    assert any("has given a verdict once before" in w for w in warnings[1])
+
+
+def test_a_lock_that_was_changed_during_the_run_stops_it_before_the_test_is_answered(
+    make_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    class Tampering(Told):
+        def step(self, point: CurvePoint, total_steps: int, tokens_per_second: float) -> None:
+            (path,) = tmp_path.glob("runs/*/data/splits.json")
+            path.write_text(path.read_text().replace('"test": "', '"test": "0'))
+
+    told = Tampering()
+    with pytest.raises(DataError, match="test differ from the rows locked when this run began"):
+        finetune(make_recipe(evaluate=QUICK), workspace=tmp_path, watch=told)
+    assert told.stages[-1] == "Evaluate"
+
+
+@pytest.mark.parametrize("setting", ["method.rank=70000", "method.target_modules=[nope]", "evaluate.baselines=[]"])
+def test_a_recipe_that_is_refused_leaves_no_run(make_recipe: MakeRecipe, tmp_path: Path, setting: str) -> None:
+    with pytest.raises(RecipeError):
+        finetune(recipe_file.override(make_recipe(), [setting]), workspace=tmp_path)
+    assert not (tmp_path / "runs").exists()

@@ -70,15 +70,8 @@ def rule(recipe: Recipe) -> str:
     found = judging.baselines(model, ready)
     result, predictions = judging.tuned(model, ready)
     answers = found.predictions | {"tuned": predictions}
-    verdict = judging.judge(
-        result,
-        found.results,
-        answers,
-        judging.references(ready.test),
-        metric=ready.metrics[0],
-        min_gain=recipe.evaluate.min_gain,
-        seed=0,
-    )
+    ruler = judging.ruler(ready)
+    verdict = judging.judge(result, found.results, answers, ruler, min_gain=recipe.evaluate.min_gain)
     return verdict.rule
 
 
@@ -98,6 +91,7 @@ ACTS: dict[str, tuple[Any, See, tuple[str, ...]]] = {
     "data.split.dev": (0.3, splits, ()),
     "data.split.test": (0.3, splits, ()),
     "data.split.group_by": ("who", splits, ()),
+    "data.split.seed": (1, splits, ()),
     "data.on_bad_row": ("quarantine", outcome, ("broken",)),
     "data.allow": (["empty"], outcome, ("hollow",)),
     "data.limit": (20, lambda r: len(prepared(r).train_rows), ()),
@@ -116,7 +110,7 @@ ACTS: dict[str, tuple[Any, See, tuple[str, ...]]] = {
     "train.max_length": (60, lambda r: (plan("max_length")(r), max(len(x.ids) for x in prepared(r).train_rows)), ()),
     "train.precision": ("bfloat16", plan("precision"), ()),
     "train.memory": ("checkpoint", plan("memory"), ()),
-    "train.seed": (1, lambda r: (splits(r), plan("seed")(r)), ()),
+    "train.seed": (1, plan("seed"), ()),
     "evaluate.metrics": (["chrf"], lambda r: prepared(r).metrics, ()),
     "evaluate.baselines": (["majority", "zero_shot"], lambda r: sorted(bars(r)), FEW),
     "evaluate.shots": (1, bars, FEW),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tunesmith.cli.output import AsJson, Runs, show, show_json, tell
+from tunesmith.cli.output import LONGEST, AsJson, Runs, show, show_json, tell
 
 if TYPE_CHECKING:
     from tunesmith.core.example import Message
@@ -75,6 +75,9 @@ def _questions() -> Iterator[str]:
 
 
 def _side_by_side(base: str, tuned: str) -> None:
+    from tunesmith.present.words import clean
+
+    base, tuned = clean(base, LONGEST), clean(tuned, LONGEST)
     if not sys.stdout.isatty():
         show(f"base: {base}\ntuned: {tuned}")
         return

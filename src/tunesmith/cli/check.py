@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tunesmith.cli.output import AsJson, show, show_json, tell
+from tunesmith.cli.output import LONGEST, AsJson, show, show_json, tell
 from tunesmith.core.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -111,11 +111,14 @@ def _show_masks(rows: Sequence["MaskedRow"]) -> None:
         return
     from rich.text import Text
 
+    from tunesmith.present.words import clean
+
     legend = Text("\nTrained tokens are ")
     legend.append("⟦marked⟧", style="bold green")
     show(legend + Text("; the rest is context."))
     for row in rows:
         text = Text(f"\n{row.id}, {row.trained} of {row.tokens} tokens trained\n", style="bold")
         for piece, trained in row.pieces:
-            text.append(f"⟦{piece}⟧" if trained else piece, style="bold green" if trained else "dim")
+            shown = clean(piece, LONGEST)
+            text.append(f"⟦{shown}⟧" if trained else shown, style="bold green" if trained else "dim")
         show(text)

@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+LONGEST = 1_000_000  # characters of a message
+
 Runs = Annotated[
     Path, typer.Option("--runs", metavar="DIR", help="Workspace: the folder that holds runs/ and the index of runs.")
 ]
@@ -18,8 +20,10 @@ def examples(*lines: str) -> str:
 
 
 def tell(text: str) -> None:
-    """A line for the reader's eye, on stderr."""
-    typer.echo(text, err=True)
+    """A line for the reader's eye, on stderr; what data may have put into it cannot steer the terminal."""
+    from tunesmith.present.words import clean
+
+    typer.echo(clean(text, LONGEST), err=True)
 
 
 def show(what: Any) -> None:

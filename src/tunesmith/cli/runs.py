@@ -47,9 +47,9 @@ def show(
 
     found = Index.open(runs).get(run)
     path = Path(found.folder) / "report.json"
-    if not path.is_file():
+    if status(found) != "done" or not path.is_file():
         why = f" ({found.error})" if found.error else ""
-        raise DataError(f"Run {found.id} has no report: its status is {status(found)}{why}. Run its recipe again.")
+        raise DataError(f"Run {found.id} has no result: its status is {status(found)}{why}. Run its recipe again.")
     try:
         report = Report.load(path)
     except (OSError, ValueError) as error:

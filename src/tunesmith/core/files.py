@@ -101,7 +101,9 @@ def publish(final: Path) -> Iterator[Path]:
 
 def _seal(folder: Path) -> None:
     entries = {}
+    readable = folder.stat().st_mode & 0o666  # some libraries write files for the owner alone
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        path.chmod(readable)
         _sync(path)
         entries[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "sha256": sha256(path)}
     manifest = folder / MANIFEST

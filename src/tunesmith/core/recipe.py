@@ -35,7 +35,10 @@ def size(text: str) -> int:
         raise ValueError("expected a size such as 8GB, 512MiB or a number of bytes")
     number, unit = found[1], found[2] or ""
     base = 1024 if unit.endswith("i") else 1000
-    return int(float(number) * base ** " kmgt".index(unit[:1] or " "))
+    value = float(number) * base ** " kmgt".index(unit[:1] or " ")
+    if value >= 2**63:
+        raise ValueError("expected a size below 8 EiB")
+    return int(value)
 
 
 def seconds(text: str) -> float:
@@ -57,6 +60,7 @@ class SplitRecipe(Noun):
     dev: Fraction = Field(0.1, description="share of the rows for dev (early stopping and choices)")
     test: Fraction = Field(0.15, description="share of the rows for the locked test")
     group_by: str | None = Field(None, description="column whose equal values never straddle two splits")
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="draws the splits and the limits; not the training")
 
 
 class DataRecipe(Noun):
@@ -73,7 +77,7 @@ class DataRecipe(Noun):
     )
     allow: tuple[str, ...] = Field((), description="checks whose blocking findings are accepted")
     limit: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="use at most this many training rows, drawn by the seed"
+        None, description="use at most this many training rows, drawn by split.seed"
     )
 
 
@@ -100,7 +104,7 @@ class TrainRecipe(Noun):
     memory: Literal["auto", "fast", "selective", "checkpoint", "least"] = Field(
         "auto", description="what is recomputed to save memory: nothing, every second layer, all; least: and more"
     )
-    seed: Annotated[int, Field(ge=0)] = Field(0, description="the one seed of the run")
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of the training: order, dropout, new weights")
 
 
 class EvaluateRecipe(Noun):
@@ -115,7 +119,7 @@ class EvaluateRecipe(Noun):
         0.0, description="gain over the best baseline that is worth shipping"
     )
     limit: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="use at most this many test rows, drawn by the seed"
+        None, description="use at most this many test rows, drawn by data.split.seed"
     )
 
 
@@ -182,6 +186,7 @@ class Recipe(Noun):
             yield ("train", "memory"), "least has nothing more to give with an adapter. Set train.memory: checkpoint."
         if self.budget.memory is not None and self.train.memory != "auto":
             yield ("budget", "memory"), "has no effect beside train.memory. Leave one of them out."
+        yield from self._idle_evaluation()
         for name in ("dev", "test"):
             if getattr(self.data, name) is not None and name in _changed(self.data.split):
                 yield (
@@ -194,6 +199,18 @@ class Recipe(Noun):
                 ("data", "split"),
                 f"has dev + test = {share}; expected a sum below 1, so that rows are left to train on.",
             )
+
+    def _idle_evaluation(self) -> Iterator[tuple[tuple[str, str], str]]:
+        asked = self.evaluate.baselines
+        changed = _changed(self.evaluate)
+        if "shots" in changed and asked != "auto" and "few_shot" not in asked:
+            yield ("evaluate", "shots"), "has no effect without the baseline few_shot. Leave it out, or add few_shot."
+        if "prompt" in changed and asked != "auto" and not {"zero_shot", "few_shot"} & set(asked):
+            yield ("evaluate", "prompt"), "has no effect without a prompted baseline. Leave it out, or add zero_shot."
+        if "max_new_tokens" in changed and self.task == "classify":
+            yield ("evaluate", "max_new_tokens"), "has no effect with task: classify, which chooses. Leave it out."
+        if "patience" in _changed(self.train) and self.data.dev is None and not self.data.split.dev:
+            yield ("train", "patience"), "has no effect without dev rows. Leave it out, or set data.split.dev."
 
 
 def _changed(noun: Noun) -> set[str]:

@@ -39,11 +39,10 @@ def lock(
     recipe: DataRecipe,
     *,
     task: str,
-    seed: int,
     dev: Dataset | None = None,
     test: Dataset | None = None,
 ) -> Splits:
-    """Train, dev and test rows of a run; the same for the same rows, recipe and seed.
+    """Train, dev and test rows of a run; the same for the same rows and recipe, whatever the seed of the training.
 
     ``dev`` and ``test`` are files of their own; what is not given is taken out of ``train`` by the recipe's shares.
     Raises DataError when rows are too few, or when a label stands in dev or test and not in train.
@@ -59,7 +58,7 @@ def lock(
         )
     strata = _strata(kept)
     if any(shares.values()):
-        assigned, sentence = _assign(kept, shares, strata, seed)
+        assigned, sentence = _assign(kept, shares, strata, recipe.split.seed)
         how.append(sentence)
         held |= {
             name: tuple(e for e, s in zip(kept, assigned, strict=True) if s == name) for name in shares if shares[name]
@@ -68,7 +67,7 @@ def lock(
         kept, strata = _where(kept, own), [s for s, mine in zip(strata, own, strict=True) if mine]
     if recipe.limit is not None and recipe.limit < len(kept):
         how.append(f"{recipe.limit:,} of {len(kept):,} training rows drawn by the seed (data.limit)")
-        kept = _where(kept, _draw(strata, recipe.limit, seed))
+        kept = _where(kept, _draw(strata, recipe.limit, recipe.split.seed))
     splits = Splits(
         train=kept, dev=held.get("dev", ()), test=held.get("test", ()), test_hash="", how="; ".join(how), moved=moved
     )
@@ -144,9 +143,12 @@ def _where(rows: Sequence[Example], keep: Sequence[bool]) -> Rows:
 
 def _assign(rows: Rows, shares: dict[str, float], strata: list[str], seed: int) -> tuple[list[str], str]:
     """The split of each row, and the sentence that says how."""
-    units = _units(rows)
+    members: dict[int, list[int]] = defaultdict(list)
+    for i, unit in enumerate(units(rows)):
+        members[unit].append(i)
+    together = list(members.values())
     rng = random.Random(seeds.stream(seed, "split"))
-    order = rng.sample(units, len(units))
+    order = rng.sample(together, len(together))
     order.sort(key=len, reverse=True)
     targets = {"train": 1 - sum(shares.values()), **{name: share for name, share in shares.items() if share}}
     assigned = _greedy(order, strata, targets)
@@ -154,22 +156,22 @@ def _assign(rows: Rows, shares: dict[str, float], strata: list[str], seed: int) 
     empty = [name for name in targets if not sizes[name]]
     if empty:
         raise DataError(
-            f"{counted(len(rows))} in {counted(len(units), 'unit')} that must stay together are too few for "
+            f"{counted(len(rows))} in {counted(len(order), 'unit')} that must stay together are too few for "
             f"{', '.join(f'{n} {share:.0%}' for n, share in targets.items())}: {' and '.join(empty)} would be empty. "
             "Add rows, or name files of their own with data.dev and data.test."
         )
     kinds = len(set(strata))
     how = f"split by the seed into {', '.join(f'{name} {sizes[name]:,}' for name in targets)}"
     how += f", stratified over {kinds:,} answers" if kinds > 1 else ""
-    together = sum(len(u) for u in units if len(u) > 1)
-    how += f"; {counted(together)} kept together with their (near-)duplicates or group" if together else ""
+    joined = sum(len(u) for u in order if len(u) > 1)
+    how += f"; {counted(joined)} kept together with their (near-)duplicates or group" if joined else ""
     large = order[0]
     how += f"; {len(large):,} of them are one unit, all in {assigned[large[0]]}" if len(large) > 0.1 * len(rows) else ""
     return assigned, how
 
 
-def _units(rows: Rows) -> list[list[int]]:
-    """Row numbers that must stay together: same group or (near-)duplicate inputs, transitively."""
+def units(rows: Rows) -> tuple[int, ...]:
+    """The unit of each row: rows of one group or with (near-)duplicate inputs share it, transitively."""
     union = near.Union(len(rows))
     for i, root in enumerate(near.clusters([e.input_text for e in rows]).tolist()):
         union.join(i, root)
@@ -177,10 +179,7 @@ def _units(rows: Rows) -> list[list[int]]:
     for i, example in enumerate(rows):
         if example.group is not None:
             union.join(i, first.setdefault(example.group, i))
-    units: dict[int, list[int]] = defaultdict(list)
-    for i, root in enumerate(union.roots().tolist()):
-        units[root].append(i)
-    return list(units.values())
+    return tuple(union.roots().tolist())
 
 
 def _greedy(order: list[list[int]], strata: list[str], shares: dict[str, float]) -> list[str]:

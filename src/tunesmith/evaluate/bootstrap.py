@@ -1,11 +1,13 @@
 """Resampling rows with replacement (Efron, 1979), as counts: row n is drawn ``counts[s, n]`` times in resample s.
 
 Notable: the counts depend on seed and number of rows alone, so every metric and every system sees the same resamples;
-that is what makes a difference paired. Made in chunks, so memory stays small whatever the number of rows.
-Legend: S resamples, N rows, K statistics.
+that is what makes a difference paired. Made in chunks, so memory stays small whatever the number of rows. Rows that
+belong together (one customer's tickets, near-duplicates) are no independent evidence: ``by_unit`` sums them first, and
+whole units are drawn (the cluster bootstrap: Field and Welsh, 2007).
+Legend: S resamples, N rows, U units, K statistics.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -27,6 +29,20 @@ def resample_counts(rows: int, samples: int, seed: int) -> Iterator[Array]:
         size = min(chunk, samples - start)
         drawn = draw.integers(0, rows, (size, rows)) + rows * np.arange(size)[:, None]
         yield np.bincount(drawn.ravel(), minlength=size * rows).reshape(size, rows).astype(np.float64)
+
+
+def by_unit(stats: Array, units: Sequence[int] | None) -> Array:
+    """Statistics [N, K] or [N] summed over the rows of each unit, [U, K] or [U]; as they are where ``units`` is None.
+
+    >>> by_unit(np.array([1.0, 2.0, 4.0]), [7, 3, 7]).tolist()
+    [2.0, 5.0]
+    """
+    if units is None:
+        return stats
+    names, place = np.unique(np.asarray(units), return_inverse=True)
+    sums = np.zeros((len(names), *stats.shape[1:]))
+    np.add.at(sums, place, stats)
+    return sums
 
 
 def interval(values: Array, point: float) -> tuple[float, float]:

@@ -58,4 +58,4 @@ def _gap(train: Estimate | None, dev: Estimate | None, metric: str) -> str:
     values = f"{metric} {train.value:.3f} on {train.n} train rows, {dev.value:.3f} on {dev.n} dev rows"
     if apart:
         return f"Train and dev scores lie apart ({values}): part of the training rows was memorised."
-    return f"Train and dev scores agree ({values})."
+    return f"No gap between train and dev scores could be shown ({values})."

@@ -1,9 +1,10 @@
 """Values with intervals: every system passes through this one function, so all are scored alike.
 
 Notable: the interval's rule is the same everywhere. 0/1 metrics: Wilson's score interval (1927), which stays honest
-near 0 and 1. All others: the 95% percentile bootstrap over rows; where every row scores the same, the bootstrap knows
-no spread and the exact bound of Clopper and Pearson stands in.
-Legend: N rows, K statistics, S resamples.
+near 0 and 1. All others, and all metrics where rows belong together in units: the 95% percentile bootstrap over rows or
+units; where every row scores the same, the bootstrap knows no spread and the exact bound of Clopper and Pearson stands
+in.
+Legend: N rows, U units, K statistics, S resamples.
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ import numpy as np
 from tunesmith.core import parts
 from tunesmith.core.errors import DataError
 from tunesmith.core.report import Estimate, Prediction
-from tunesmith.evaluate.bootstrap import interval, resample_counts, unseen_share
+from tunesmith.evaluate.bootstrap import by_unit, interval, resample_counts, unseen_share
 from tunesmith.evaluate.forms import Task, answer_form
 from tunesmith.evaluate.metrics._metric import Array, Metric
 
@@ -76,10 +77,11 @@ def score(
     metrics: Sequence[str],
     *,
     seed: int,
+    units: Sequence[int] | None = None,
     samples: int = SAMPLES,
 ) -> dict[str, Estimate]:
     """Each metric's value on all rows with its 95% interval; metrics that need a likelihood are left out where there
-    is none.
+    is none. ``units`` names the unit of each row; None where each row stands for itself.
 
     Raises DataError when predictions and references do not line up, PartError for an unknown metric.
 
@@ -89,31 +91,36 @@ def score(
     """
     found = [find_metric(name) for name in metrics]
     scored = {m.name: (m, statistics(m, predictions, references)) for m in found if has_inputs(m, predictions)}
-    resampled = _resample(
-        [pair for pair in scored.values() if pair[0].kind != "zero_one"], len(references), samples, seed
-    )
-    return {name: _estimate(metric, stats, resampled.get(name)) for name, (metric, stats) in scored.items()}
+    grouped = units is not None and len(set(units)) < len(references)
+    drawn = [pair for pair in scored.values() if grouped or pair[0].kind != "zero_one"]
+    resampled = _resample(drawn, units if grouped else None, seed, samples)
+    independent = len(set(units)) if grouped and units is not None else len(references)
+    return {
+        name: _estimate(metric, stats, resampled.get(name), independent) for name, (metric, stats) in scored.items()
+    }
 
 
-def _resample(scored: list[tuple[Metric, Array]], rows: int, samples: int, seed: int) -> dict[str, Array]:
+def _resample(
+    scored: list[tuple[Metric, Array]], units: Sequence[int] | None, seed: int, samples: int
+) -> dict[str, Array]:
     if not scored:
         return {}
-    together = np.concatenate([stats for _, stats in scored], axis=1)
+    together = by_unit(np.concatenate([stats for _, stats in scored], axis=1), units)
     ends = np.cumsum([stats.shape[1] for _, stats in scored])[:-1]
     chunks: dict[str, list[Array]] = {metric.name: [] for metric, _ in scored}
-    for counts in resample_counts(rows, samples, seed):
+    for counts in resample_counts(len(together), samples, seed):
         for (metric, _), totals in zip(scored, np.split(counts @ together, ends, axis=1), strict=True):
             chunks[metric.name].append(metric.reduce(totals))
     return {name: np.concatenate(values) for name, values in chunks.items()}
 
 
-def _estimate(metric: Metric, stats: Array, resampled: Array | None) -> Estimate:
+def _estimate(metric: Metric, stats: Array, resampled: Array | None, independent: int) -> Estimate:
     rows = len(stats)
     value = float(metric.reduce(stats.sum(axis=0)))
     if resampled is None:
         low, high = wilson(value, rows)
     elif metric.bounded and np.ptp(metric.reduce(stats)) == 0:
-        doubt = unseen_share(rows)
+        doubt = unseen_share(independent)
         low, high = value * (1 - doubt), value + (1 - value) * doubt
     else:
         low, high = interval(resampled, value)

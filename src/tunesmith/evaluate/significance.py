@@ -4,11 +4,12 @@ Notable: 0/1 metrics: McNemar's exact test (1947) on the rows where just one sys
 permutation (Fisher, 1935). Corpus metrics: the same idea on their statistics, the two systems trade places on random
 rows (approximate randomisation: Noreen, 1989), which keeps its 5% where the p of a bootstrap does not on 80 rows. Both
 add one (Phipson and Smyth, 2010), so p is never 0. The interval is always the paired percentile bootstrap: both systems
-see the same resampled rows.
-Legend: N rows, K statistics, S resamples.
+see the same resampled rows. Where rows belong together in units, each of these is done on units: they are drawn whole,
+flipped whole and trade places whole, for rows of one customer are no independent evidence.
+Legend: N rows, U units, K statistics, S resamples.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +17,7 @@ import numpy as np
 from tunesmith.core.errors import DataError
 from tunesmith.core.report import Estimate
 from tunesmith.core.seeds import stream
-from tunesmith.evaluate.bootstrap import interval, resample_counts, unseen_share
+from tunesmith.evaluate.bootstrap import by_unit, interval, resample_counts, unseen_share
 from tunesmith.evaluate.metrics._metric import Array, Metric
 
 FLIPS = 10_000
@@ -101,7 +102,6 @@ def _coins(rows: int, samples: int, seed: int) -> Iterator[Array]:
 
 def resampled_difference(metric: Metric, first: Array, second: Array, *, seed: int, samples: int = SAMPLES) -> Array:
     """The difference of the metric, [S], on the same resampled rows for both systems; statistics are [N, K]."""
-    _check_paired(metric, first, second)
     both = np.concatenate([first, second], axis=1)
     values = []
     for counts in resample_counts(len(first), samples, seed):
@@ -111,30 +111,40 @@ def resampled_difference(metric: Metric, first: Array, second: Array, *, seed: i
 
 
 def compare(
-    metric: Metric, first: Array, second: Array, *, seed: int, samples: int = SAMPLES, flips: int = FLIPS
+    metric: Metric,
+    first: Array,
+    second: Array,
+    *,
+    seed: int,
+    units: Sequence[int] | None = None,
+    samples: int = SAMPLES,
+    flips: int = FLIPS,
 ) -> Comparison:
     """First minus second system with its 95% paired interval and p, from their statistics [N, K] on the same rows.
 
-    Where all rows differ alike (often: not at all) the bootstrap knows no spread; for 0..1 metrics the interval then
-    allows for the share of other rows that N rows could have missed. Raises DataError when the statistics do not pair.
+    ``units`` names the unit of each row; None where each row stands for itself. Where all rows differ alike (often: not
+    at all) the bootstrap knows no spread; for 0..1 metrics the interval then allows for the share of other rows that N
+    rows could have missed. Raises DataError when the statistics do not pair.
     """
-    resampled = resampled_difference(metric, first, second, seed=seed, samples=samples)
+    _check_paired(metric, first, second)
+    grouped = units is not None and len(set(units)) < len(first)
+    one, other = (by_unit(stats, units if grouped else None) for stats in (first, second))
+    resampled = resampled_difference(metric, one, other, seed=seed, samples=samples)
     value = float(metric.reduce(first.sum(axis=0)) - metric.reduce(second.sum(axis=0)))
-    rows_first, rows_second = metric.reduce(first), metric.reduce(second)
+    moved = metric.reduce(first) - metric.reduce(second)
     low, high = interval(resampled, value)
-    if metric.bounded and np.ptp(rows_first - rows_second) == 0:
-        doubt = unseen_share(len(first))
+    if metric.bounded and np.ptp(moved) == 0:
+        doubt = unseen_share(len(one))
         low, high = min(low, value - doubt * (1 + value)), max(high, value + doubt * (1 - value))
     difference = Estimate(value=value, low=low, high=high, n=len(first))
-    if metric.kind == "zero_one":
-        return Comparison(difference, mcnemar(rows_first, rows_second), "exact McNemar test")
-    if metric.kind == "row_mean":
-        return Comparison(
-            difference, sign_flip(rows_first - rows_second, seed=seed, samples=flips), "sign-flip permutation test"
-        )
-    return Comparison(
-        difference, swap(metric, first, second, seed=seed, samples=flips), "approximate randomisation test"
-    )
+    if metric.kind == "zero_one" and not grouped:
+        return Comparison(difference, mcnemar(metric.reduce(first), metric.reduce(second)), "exact McNemar test")
+    of_units = " of whole groups" if grouped else ""
+    if metric.kind != "corpus":
+        p = sign_flip(by_unit(moved, units if grouped else None), seed=seed, samples=flips)
+        return Comparison(difference, p, f"sign-flip permutation test{of_units}")
+    p = swap(metric, one, other, seed=seed, samples=flips)
+    return Comparison(difference, p, f"approximate randomisation test{of_units}")
 
 
 def _check_paired(metric: Metric, first: Array, second: Array) -> None:

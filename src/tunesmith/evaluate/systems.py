@@ -6,7 +6,7 @@ before anything runs.
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Literal
 
@@ -14,36 +14,37 @@ from tunesmith.core import parts
 from tunesmith.core.errors import RecipeError
 from tunesmith.core.report import Prediction, SystemResult
 from tunesmith.evaluate.baselines._context import Baseline, BaselineContext
-from tunesmith.evaluate.forms import answer_form, known_answers, unreadable
+from tunesmith.evaluate.forms import answer_form, unreadable
 from tunesmith.evaluate.score import find_metric, score
 
 ROOM = "evaluate.baselines"
 
 
-def system_result(
-    name: str,
-    predictions: Sequence[Prediction],
-    references: Sequence[str],
-    metrics: Sequence[str],
-    *,
-    seconds: float,
-    seed: int,
-    known: Sequence[str] = (),
-) -> SystemResult:
-    """Score one system. ``known`` is the closed set of answers (``forms.known_answers``), empty for JSON and open text.
+@dataclass(frozen=True, slots=True)
+class Ruler:
+    """What every system of a run is measured by, on the same test rows in the same order. ``known`` is the closed set
+    of answers (``forms.known_answers``), empty for JSON and open text; ``units`` names the rows that belong together,
+    None where each stands for itself."""
 
-    ``invalid`` counts answers of no readable form: no JSON object, or none of the known answers.
-    """
+    references: tuple[str, ...]
+    metrics: tuple[str, ...]
+    seed: int
+    known: tuple[str, ...] = ()
+    units: tuple[int, ...] | None = None
+
+
+def system_result(name: str, predictions: Sequence[Prediction], ruler: Ruler, *, seconds: float) -> SystemResult:
+    """Score one system. ``invalid`` counts answers of no readable form: no JSON object, or none that is known."""
     kind: Literal["baseline", "tuned"] = "baseline" if name in parts.names(ROOM) else "tuned"
-    form = "closed" if known else answer_form(references)
+    form = "closed" if ruler.known else answer_form(ruler.references)
     return SystemResult(
         name=name,
         kind=kind,
-        metrics=score(predictions, references, metrics, seed=seed),
+        metrics=score(predictions, ruler.references, ruler.metrics, seed=ruler.seed, units=ruler.units),
         seconds=seconds,
         prompt_tokens=fmean(p.prompt_tokens for p in predictions),
         new_tokens=fmean(p.new_tokens for p in predictions),
-        invalid=unreadable([p.answer for p in predictions], form, (*known, *references)),
+        invalid=unreadable([p.answer for p in predictions], form, (*ruler.known, *ruler.references)),
         note=_note(predictions),
     )
 
@@ -58,19 +59,15 @@ def _note(predictions: Sequence[Prediction]) -> str:
 
 
 def run_baselines(
-    names: Sequence[str] | Literal["auto"],
-    context: BaselineContext,
-    metrics: Sequence[str],
-    references: Sequence[str],
-    seed: int,
+    names: Sequence[str] | Literal["auto"], context: BaselineContext, ruler: Ruler
 ) -> tuple[list[SystemResult], dict[str, tuple[Prediction, ...]], tuple[str, ...]]:
     """Results, predictions by baseline name, and notes on those left out with their reason.
 
-    ``names`` "auto" means every baseline that applies; ``references`` are the answers of ``context.test`` in order.
+    ``names`` "auto" means every baseline that applies; ``ruler`` has the answers of ``context.test`` in order.
     Raises PartError for an unknown baseline or metric before anything runs; RecipeError when none can run.
     """
     asked = [find_baseline(name) for name in (parts.names(ROOM) if names == "auto" else dict.fromkeys(names))]
-    wants_likelihood = any(find_metric(name).needs == "likelihood" for name in metrics)
+    wants_likelihood = any(find_metric(name).needs == "likelihood" for name in ruler.metrics)
     context = replace(context, likelihood=wants_likelihood)
     reasons = {part.name: part.applies(context) for part in asked}
     notes = tuple(f"{name} was left out: {reason}." for name, reason in reasons.items() if reason)
@@ -81,22 +78,12 @@ def run_baselines(
             "one, for a verdict needs "
             f"something to beat. {' '.join(notes)} There are: {', '.join(parts.names(ROOM))}."
         )
-    known = known_answers(context.train, context.task, context.labels)
     results, predictions = [], {}
     for part in able:
         started = time.monotonic()
         predictions[part.name] = part.answer(context)
         seconds = time.monotonic() - started
-        result = system_result(
-            part.name,
-            predictions[part.name],
-            references,
-            metrics,
-            seconds=seconds,
-            seed=seed,
-            known=known,
-        )
-        results.append(result)
+        results.append(system_result(part.name, predictions[part.name], ruler, seconds=seconds))
     return results, predictions, notes
 
 

@@ -12,6 +12,7 @@ from tunesmith.core.report import Decision, Estimate, Prediction, SystemResult, 
 from tunesmith.evaluate.metrics._metric import Metric
 from tunesmith.evaluate.score import find_metric, has_inputs, statistics
 from tunesmith.evaluate.significance import Comparison, compare
+from tunesmith.evaluate.systems import Ruler
 
 ALPHA = 0.05
 MIN_ROWS = 30
@@ -43,17 +44,17 @@ def judge(
     tuned: SystemResult,
     baselines: Sequence[SystemResult],
     predictions: Mapping[str, Sequence[Prediction]],
-    references: Sequence[str],
+    ruler: Ruler,
     *,
-    metric: str,
     min_gain: float,
-    seed: int,
 ) -> Verdict:
-    """The verdict on ``tuned`` against the best of ``baselines``; ``predictions`` holds the test answers by name.
+    """The verdict on ``tuned`` against the best of ``baselines`` by the ruler's first metric; ``predictions`` holds the
+    test answers by name.
 
     ``difference`` is tuned minus baseline in the metric's own units (for perplexity a negative one is good). Raises
     RecipeError when no baseline has the metric, DataError when rows do not pair.
     """
+    metric, references = ruler.metrics[0], ruler.references
     part = find_metric(metric)
     able = [b for b in baselines if has_inputs(part, predictions[b.name])]
     if not able:
@@ -65,9 +66,10 @@ def judge(
     values = {name: float(part.reduce(rows.sum(axis=0))) for name, rows in stats.items()}
     sign = 1 if part.higher_is_better else -1
     best = max(able, key=lambda b: sign * values[b.name])
-    comparison = compare(part, stats[tuned.name], stats[best.name], seed=seed)
+    comparison = compare(part, stats[tuned.name], stats[best.name], seed=ruler.seed, units=ruler.units)
     gain = _oriented(comparison.difference, part, min_gain, values[best.name])
-    decision = gain.decide(len(references), comparison.p_value)
+    independent = len(set(ruler.units)) if ruler.units else len(references)
+    decision = gain.decide(independent, comparison.p_value)
     return Verdict(
         decision=decision,
         metric=metric,
@@ -75,8 +77,10 @@ def judge(
         difference=comparison.difference,
         p_value=comparison.p_value,
         test=comparison.test,
-        rule=_rule(part, gain, comparison, len(able)),
-        sentence=_sentence(decision, part, gain, comparison, (values[tuned.name], values[best.name], best.name)),
+        rule=_rule(part, gain, comparison, len(able), independent),
+        sentence=_sentence(
+            decision, part, gain, comparison, (values[tuned.name], values[best.name], best.name, independent)
+        ),
         cost_sentence=cost_sentence(tuned, able, values, higher_is_better=part.higher_is_better),
     )
 
@@ -87,14 +91,16 @@ def _oriented(difference: Estimate, metric: Metric, min_gain: float, bar: float)
     return _Gain(-difference.value, -difference.high, -difference.low, min_gain, NEAR * bar)
 
 
-def _rule(metric: Metric, gain: _Gain, comparison: Comparison, candidates: int) -> str:
+def _rule(metric: Metric, gain: _Gain, comparison: Comparison, candidates: int, independent: int) -> str:
+    rows = comparison.difference.n
+    drawn = f"{rows} test rows" if independent == rows else f"{independent} groups of {rows} test rows"
     order = "tuned minus best baseline" if metric.higher_is_better else "best baseline minus tuned, for lower is better"
     rule = (
         f"Gain = {metric.name}, {order}. SHIP when its whole 95% interval (paired bootstrap over "
-        f"{comparison.difference.n} test rows) lies above {gain.least:g} and p < {ALPHA:g} ({comparison.test}). "
+        f"{drawn}) lies above {gain.least:g} and p < {ALPHA:g} ({comparison.test}). "
         f"HOLD when the interval ends at or below {gain.least:g}, or when the gain is at most {gain.least:g} and the "
         f"interval ends at or below {gain.least + gain.near:.3g}. Otherwise, and always with fewer than {MIN_ROWS} "
-        "rows, NOT ENOUGH EVIDENCE."
+        f"{'rows' if independent == rows else 'groups'}, NOT ENOUGH EVIDENCE."
     )
     if candidates == 1:
         return rule
@@ -105,14 +111,14 @@ def _rule(metric: Metric, gain: _Gain, comparison: Comparison, candidates: int) 
 
 
 def _sentence(
-    decision: Decision, metric: Metric, gain: _Gain, comparison: Comparison, values: tuple[float, float, str]
+    decision: Decision, metric: Metric, gain: _Gain, comparison: Comparison, values: tuple[float, float, str, int]
 ) -> str:
-    tuned, bar, name = values
+    tuned, bar, name, independent = values
     rows = comparison.difference.n
     return (
         f"{_HEADS[decision]}: on {rows} held-out rows the tuned model has {metric.name} {tuned:.3f}, the best baseline "
         f"({name}) {bar:.3f}: a gain of {gain.value:+.3f}, 95% interval {gain.low:+.3f} to {gain.high:+.3f}, "
-        f"p {_p(comparison.p_value)}. {_reason(decision, gain, rows)}"
+        f"p {_p(comparison.p_value)}. {_reason(decision, gain, independent)}"
     )
 
 
@@ -127,7 +133,7 @@ def _reason(decision: Decision, gain: _Gain, rows: int) -> str:
     if decision == "HOLD":
         return f"The gain is at most {gain.least:g}, and the interval leaves no room for one that would matter."
     if rows < MIN_ROWS:
-        return f"At least {MIN_ROWS} test rows are needed for a decision."
+        return f"At least {MIN_ROWS} test rows that do not belong together are needed for a decision."
     return f"The rows leave open whether the gain is above {gain.least:g}; more test rows would tell."
 
 

@@ -57,12 +57,12 @@ def finetune(
     prepared = prepare(recipe)
     for warning in prepared.warnings:
         watch.note(warning)
+    clock.stage("Load", f"{prepared.card.name}, {prepared.card.parameters / 1e6:.1f}M parameters")
+    model = loading.load(recipe.model, precision=prepared.plan.precision)
+    training.attach(model, prepared)  # the last that can refuse the recipe; only then is anything written
     folder = RunFolder.create(Path(workspace), recipe)
     with folder.lock(), _recorded(folder, prepared, Path(workspace)) as record:
         write_inputs(folder, prepared)
-        clock.stage("Load", f"{prepared.card.name}, {prepared.card.parameters / 1e6:.1f}M parameters")
-        model = loading.load(recipe.model, precision=prepared.plan.precision)
-        training.attach(model, prepared)
         clock.stage("Baselines", f"{len(prepared.test)} locked test rows")
         with adapters_off(model):
             bars = judging.baselines(model, prepared)
@@ -71,12 +71,15 @@ def finetune(
             model, prepared, watch, lambda point: folder.append_metric(point.model_dump(mode="json"))
         )
         clock.stage("Evaluate", f"{len(prepared.test)} locked test rows")
+        split.check_lock(prepared.splits, folder.data)
         result, predictions = judging.tuned(model, prepared)
         fit = judging.fit_report(model, prepared, trained)
         clock.stage("Verdict")
         answers = bars.predictions | {"tuned": predictions}
         report = judging.report(folder.id, prepared, bars, result, answers, fit)
-        report = report.model_copy(update={"seconds": clock.seconds(), "environment": environment()})
+        warnings = (*report.warnings, *_earlier_verdicts(Path(workspace), prepared))
+        about = {"seconds": clock.seconds(), "environment": environment(), "warnings": warnings}
+        report = report.model_copy(update=about)
         publish(folder, model, report, answers)
         return record(report, result)
 
@@ -85,6 +88,18 @@ def plan_only(recipe: Recipe) -> tuple[Plan, DataReport]:
     """What a run would do, without loading weights or writing a file."""
     prepared = prepare(recipe)
     return prepared.plan, prepared.data
+
+
+def _earlier_verdicts(workspace: Path, prepared: Prepared) -> Iterator[str]:
+    """A sentence where this test set has been used before: the best of several verdicts is luckier than one."""
+    same = (r for r in Index.open(workspace).all() if r.data_hash == prepared.splits.test_hash)
+    earlier = sum(run.status == "done" for run in same)
+    if earlier:
+        times = "once" if earlier == 1 else f"{earlier} times"
+        yield (
+            f"This test set has given a verdict {times} before in this workspace; whoever keeps the best of several "
+            "runs keeps the luckiest too. Confirm a choice on fresh rows."
+        )
 
 
 class _Clock:

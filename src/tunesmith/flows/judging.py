@@ -10,12 +10,13 @@ from tunesmith.core import parts
 from tunesmith.core.errors import RecipeError
 from tunesmith.core.example import Example
 from tunesmith.core.report import CurvePoint, Estimate, Fit, Prediction, Report, SystemResult
+from tunesmith.data import split
 from tunesmith.evaluate.baselines._context import BaselineContext
 from tunesmith.evaluate.fit import overfitting
 from tunesmith.evaluate.forms import known_answers
 from tunesmith.evaluate.outcomes import confusions, outcomes
 from tunesmith.evaluate.score import find_metric, score
-from tunesmith.evaluate.systems import run_baselines, system_result
+from tunesmith.evaluate.systems import Ruler, run_baselines, system_result
 from tunesmith.evaluate.verdict import judge
 from tunesmith.flows.prepare import Prepared
 from tunesmith.flows.training import Trained
@@ -51,9 +52,7 @@ def baselines(model: Model, prepared: Prepared) -> Baselines:
         max_new_tokens=prepared.max_new_tokens,
         seed=prepared.plan.seed,
     )
-    results, predictions, notes = run_baselines(
-        prepared.recipe.evaluate.baselines, context, prepared.metrics, references(prepared.test), prepared.plan.seed
-    )
+    results, predictions, notes = run_baselines(prepared.recipe.evaluate.baselines, context, ruler(prepared))
     primary = prepared.metrics[0]
     if not any(primary in r.metrics for r in results):
         raise RecipeError(
@@ -61,6 +60,13 @@ def baselines(model: Model, prepared: Prepared) -> Baselines:
             "to beat. Add zero_shot, or choose another primary metric."
         )
     return Baselines(tuple(results), predictions, notes)
+
+
+def ruler(prepared: Prepared) -> Ruler:
+    """What all systems are measured by on the locked test."""
+    known = known_answers(prepared.splits.train, prepared.recipe.task, prepared.labels)
+    expected = tuple(references(prepared.test))
+    return Ruler(expected, prepared.metrics, prepared.plan.seed, tuple(known), split.units(prepared.test))
 
 
 def references(examples: Sequence[Example]) -> list[str]:
@@ -109,17 +115,7 @@ def tuned(model: Model, prepared: Prepared) -> tuple[SystemResult, tuple[Predict
     started = time.monotonic()
     predictions = answer(model, prepared, prepared.test, prepared.metrics)
     seconds = time.monotonic() - started
-    known = known_answers(prepared.splits.train, prepared.recipe.task, prepared.labels)
-    result = system_result(
-        "tuned",
-        predictions,
-        references(prepared.test),
-        prepared.metrics,
-        seconds=seconds,
-        seed=prepared.plan.seed,
-        known=known,
-    )
-    return result, predictions
+    return system_result("tuned", predictions, ruler(prepared), seconds=seconds), predictions
 
 
 def fit_report(model: Model, prepared: Prepared, trained: Trained) -> Fit:
@@ -135,17 +131,18 @@ def fit_report(model: Model, prepared: Prepared, trained: Trained) -> Fit:
 
     train_score, dev_score = sampled(prepared.splits.train), sampled(prepared.splits.dev)
     curve = tuple(_thinned(progress.curve))
-    last = [p.loss for p in progress.curve if p.loss is not None][-20:]
+    best_step = progress.best_step or progress.step
+    last = [p.loss for p in progress.curve if p.loss is not None and p.step <= best_step][-20:]
     return Fit(
         curve=curve,
-        best_step=progress.best_step or progress.step,
+        best_step=best_step,
         steps=progress.step,
         stopped=progress.stopped,
         train_loss=sum(last) / max(len(last), 1),
         dev_loss=progress.best.loss if progress.best else float("nan"),
         train_score=train_score,
         dev_score=dev_score,
-        overfit=overfitting(curve, progress.best_step or progress.step, train_score, dev_score, primary),
+        overfit=overfitting(curve, best_step, train_score, dev_score, primary),
         trainable_parameters=trained.trainable,
         tokens_per_second=progress.tokens / max(progress.seconds, 1e-9),
         trained_tokens=progress.trained_tokens,
@@ -168,12 +165,8 @@ def report(
     fit: Fit,
 ) -> Report:
     """The verdict and everything behind it as one value."""
-    recipe, primary, seed = prepared.recipe, prepared.metrics[0], prepared.plan.seed
-    expected = references(prepared.test)
-    verdict = judge(
-        result, bars.results, answers, expected, metric=primary, min_gain=recipe.evaluate.min_gain, seed=seed
-    )
-    known = known_answers(prepared.splits.train, recipe.task, prepared.labels)
+    recipe, primary, measure = prepared.recipe, prepared.metrics[0], ruler(prepared)
+    verdict = judge(result, bars.results, answers, measure, min_gain=recipe.evaluate.min_gain)
     picked = outcomes(primary, answers["tuned"], answers[verdict.baseline], prepared.test)
     return Report(
         run_id=run_id,
@@ -189,7 +182,7 @@ def report(
         systems=(*bars.results, result),
         verdict=verdict,
         fit=fit,
-        confusions=confusions([p.answer for p in answers["tuned"]], expected, recipe.task, known),
+        confusions=confusions([p.answer for p in answers["tuned"]], measure.references, recipe.task, measure.known),
         worst=picked.worst,
         best=picked.best,
         wins=picked.wins,

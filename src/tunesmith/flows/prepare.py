@@ -105,7 +105,7 @@ def prepare(recipe: Recipe) -> Prepared:
     card, renderer = checked.card, Renderer(checked.tokenizer)
     dev, test = _own_file(recipe, "dev", checked, objective), _own_file(recipe, "test", checked, objective)
     bad_rows = tuple(b for d in (checked.dataset, dev, test) if d is not None for b in d.bad_rows)
-    splits = split.lock(checked.dataset, recipe.data, task=recipe.task, seed=recipe.train.seed, dev=dev, test=test)
+    splits = split.lock(checked.dataset, recipe.data, task=recipe.task, dev=dev, test=test)
     if not splits.test:
         raise RecipeError("data.split.test is 0, so nothing could be proven. Give it a share, or name data.test.")
     labels = _labels(splits) if recipe.task == "classify" else ()
@@ -119,7 +119,7 @@ def prepare(recipe: Recipe) -> Prepared:
         objective=objective,
         data=checked.data.model_copy(update={"quarantined": len(bad_rows)}),
         splits=splits,
-        test=_sample(splits.test, recipe.evaluate.limit, recipe.train.seed),
+        test=_sample(splits.test, recipe.evaluate.limit, recipe.data.split.seed),
         labels=labels,
         train_rows=tuple(train_rows),
         dev_rows=tuple(dev_rows),
@@ -137,6 +137,8 @@ def check_parts(recipe: Recipe) -> str:
     for metric in recipe.evaluate.metrics:
         if find_metric(metric).needs == "likelihood" and recipe.task == "classify":
             raise RecipeError(f"evaluate.metrics: {metric} scores written text and task is classify. Leave it out.")
+    if not recipe.evaluate.baselines:
+        raise RecipeError("evaluate.baselines is empty; a verdict needs something to beat. Name one, or leave it out.")
     for baseline in recipe.evaluate.baselines if recipe.evaluate.baselines != "auto" else ():
         find_baseline(baseline)
     default = "classify" if recipe.task == "classify" else "sft"
