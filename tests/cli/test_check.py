@@ -35,13 +35,13 @@ def test_what_is_a_recipe(tmp_path: Path, name: str, text: str, expected: bool) 
 def test_a_sound_file(cli: Cli, tmp_path: Path) -> None:
     rows(tmp_path / "a.jsonl", 60)
     columns = ("--column", "prompt=question", "--column", "completion=reply")
-    done = cli("check", "a.jsonl", *columns, "--json", "--show-mask", 2)
+    done = cli("check", "a.jsonl", *columns, "--json", "--show-mask", "--rows", 2)
     assert done.exit_code == 0, done.output
     told = json.loads(done.stdout)
     assert (told["rows"], told["blocking"], len(told["masked"])) == (60, 0, 2)
     trained = "".join(text for text, is_trained in told["masked"][0]["pieces"] if is_trained)
     assert trained.startswith("Order 0 left.")
-    table = cli("check", "a.jsonl", *columns, "--show-mask", 1)
+    table = cli("check", "a.jsonl", *columns, "--show-mask", "--rows", 1)
     assert table.exit_code == 0, table.output
     assert "⟦Order 0 left." in table.stdout
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.jsonl"]
@@ -78,7 +78,7 @@ def test_what_stands_in_the_data_cannot_steer_the_terminal(cli: Cli, tmp_path: P
     assert refused.exit_code == 2 and "PWNED" in refused.stderr
     rows = [{"prompt": f"question {i} {escape}", "completion": f"answer {i} \x1b[2J"} for i in range(20)]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
-    shown = cli("check", "rows.jsonl", "--show-mask", "2")
+    shown = cli("check", "rows.jsonl", "--show-mask", "--rows", "2")
     assert "PWNED" in shown.stdout
     for text in (refused.stderr, shown.stdout, shown.stderr):
         assert "\x1b" not in text and "\x07" not in text

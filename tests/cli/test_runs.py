@@ -71,3 +71,16 @@ def test_a_run_that_did_not_end_well_shows_no_verdict_even_where_a_report_lies(c
     done = cli("show", run.id, "--runs", "w")
     assert (done.exit_code, done.stdout) == (2, "")
     assert "its status is failed (no space left)" in done.stderr
+
+
+@pytest.mark.parametrize("words", [("runs",), ("show", "x"), ("chat", "x", "--prompt", "hello")])
+def test_looking_writes_nothing_and_a_mistyped_workspace_is_a_sentence(
+    cli: Cli, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    done = cli(*words, "--runs", "nowhere")
+    assert done.exit_code == 2
+    assert "--runs nowhere is no folder" in done.stderr
+    (tmp_path / "empty").mkdir()
+    cli(*words, "--runs", "empty")
+    assert not (tmp_path / "nowhere").exists()
+    assert not list((tmp_path / "empty").iterdir())

@@ -37,3 +37,13 @@ def test_scores_apart_mean_memorised_rows() -> None:
 
 def test_no_dev_loss_cannot_be_judged() -> None:
     assert overfitting(curve((1, 2.0, None)), 1, None, None, "accuracy").startswith("Overfitting cannot be judged")
+
+
+def test_a_dev_loss_that_rose_is_told_although_the_last_step_was_kept_for_its_error_rate() -> None:
+    points = curve((10, 2.0, 1.0), (20, 1.0, 1.3), (30, 0.2, 1.6))
+    assert overfitting(points, 30, None, None, "accuracy").startswith("Overfitting after step 10: dev loss rose 60%")
+
+
+def test_a_run_that_never_beat_its_start_did_not_learn() -> None:
+    text = overfitting(curve((10, 5.0, 4.4), (20, 5.2, 4.9)), 0, None, None, "accuracy")
+    assert text.startswith("It did not learn")

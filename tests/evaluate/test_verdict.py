@@ -109,8 +109,7 @@ def test_cost_sentence_without_prompted_baselines_or_quality() -> None:
         system("tuned", 5, 5), [system("majority")], predictions, Ruler(("y",) * 40, ("accuracy",), 0), min_gain=0
     )
     assert (
-        "No prompted baseline could run; majority scores 0.250 where the tuned model scores 0.000"
-        in result.cost_sentence
+        "No prompted baseline was run; majority scores 0.250 where the tuned model scores 0.000" in result.cost_sentence
     )
     assert "best of the" not in result.rule
 

@@ -170,3 +170,15 @@ def test_check_shows_labels_and_plain_text_as_they_are_trained(make_recipe: Make
     assert [t for t, trained in words.pieces if trained] == [labelled(1)[0]["label"] + "<|im_end|>"]
     (text,) = check(make_recipe("plain"), show_mask=1)[1]
     assert text.trained == text.tokens - 1
+
+
+def test_what_is_found_in_a_test_file_of_its_own_is_told_with_its_role(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    held = asked(30)[-12:]
+    twice = write_jsonl(tmp_path / "held.jsonl", [*held, held[0]])
+    ready = prepare(make_recipe(data={"test": str(twice)}))
+    assert any(f.message.startswith("In the test file: ") for f in ready.data.findings if f.check == "exact_duplicates")
+
+
+def test_a_part_of_the_test_rows_is_told(make_recipe: MakeRecipe) -> None:
+    ready = prepare(make_recipe(evaluate={"limit": 4}))
+    assert any(w.startswith("4 of ") and "test rows are asked" in w for w in ready.warnings)

@@ -118,7 +118,7 @@ ACTS: dict[str, tuple[Any, See, tuple[str, ...]]] = {
     "evaluate.prompt": ("Say yes.", bars, FEW),
     "evaluate.min_gain": (0.2, rule, (*FEW[::2], "evaluate.baselines=[majority]")),
     "evaluate.limit": (4, lambda r: len(prepared(r).test), ()),
-    "budget.memory": ("600MB", plan("memory"), ()),
+    "budget.memory": ("600MB", outcome, ()),
     "budget.time": ("30m", plan("seconds"), ()),
 }
 

@@ -63,11 +63,11 @@ def test_chat_with_an_unknown_run_is_a_sentence(told: dict[str, Any]) -> None:
 
 
 def test_check_marks_the_trained_tokens(told: dict[str, Any]) -> None:
-    done = call("check", told["folder"] / "r.yaml", "--show-mask", 2)
+    done = call("check", told["folder"] / "r.yaml", "--show-mask", "--rows", 2)
     assert done.exit_code == 0, done.output
     flat = done.stdout.replace("\n", "")
     for row in asked(2):
         assert f"⟦{row['completion']}<|im_end|>⟧" in flat
-    report = call("check", told["folder"] / "r.yaml", "--show-mask", 1, "--json")
+    report = call("check", told["folder"] / "r.yaml", "--show-mask", "--rows", 1, "--json")
     (masked,) = json.loads(report.stdout)["masked"]
     assert [text for text, trained in masked["pieces"] if trained] == [asked(1)[0]["completion"] + "<|im_end|>"]

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import pytest
 
 from tunesmith.core.card import ModelCard
+from tunesmith.core.errors import MemoryNeeded
 from tunesmith.core.plan import Machine, Plan
 from tunesmith.core.recipe import Recipe
 from tunesmith.plan import resolve as module
@@ -40,7 +41,7 @@ def plan(
     of: ModelCard | None = None,
     fast: bool = False,
     device: Literal["cpu", "cuda"] = "cpu",
-    memory: int | None = 16 << 30,
+    memory: int | None = 1 << 50,
     passes: int = 40,
     dev_tokens: int = 1000,
     **recipe: Any,
@@ -146,8 +147,8 @@ def rate(parameters: float, method: str, kind: str = "decoder") -> float:
 def test_the_rate_falls_with_the_size_of_the_model(method: str) -> None:
     rates = [rate(size, method) for size in (1e6, 1e7, 1e8, 1e9, 8e9, 7e10)]
     assert rates == sorted(rates, reverse=True)
-    assert rates[0] <= (1e-3 if method == "full" else 5e-3)
-    assert 1e-6 < rates[-1] < rates[1]
+    assert rates[0] <= (1e-3 if method == "full" else 2e-3)
+    assert 1e-6 < rates[-1] < rates[2]
 
 
 def test_the_anchors_of_the_rate_curve() -> None:
@@ -171,10 +172,11 @@ def test_memory_gives_way_level_by_level() -> None:
     """A 1.1B base trained whole: weights, gradients and moments alone take 17.6 GB."""
     large = card(parameters=1_100_000_000, layers=22, width=2048, vocabulary=32_000)
     full: dict[str, Any] = {"method": {"name": "full"}, "train": {"max_length": 2048, "batch_tokens": 2048}}
-    levels = [plan(of=large, memory=m << 30, **full).memory for m in (80, 26, 23, 20)]
+    levels = [plan(of=large, memory=m << 30, **full).memory for m in (80, 23, 21, 18)]
     assert levels == ["fast", "selective", "checkpoint", "least"]
     assert plan(of=large, memory=80 << 30, budget={"memory": "20GiB"}, **full).memory == "least"
-    assert plan(of=large, memory=1 << 30).memory == "checkpoint"  # the last there is for an adapter
+    with pytest.raises(MemoryNeeded, match=r"nothing fits 85% of 1 GiB .* checkpoint"):
+        plan(of=large, memory=1 << 30)
     assert "not known" in plan(memory=None).reasons["memory"]
 
 

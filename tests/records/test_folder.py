@@ -6,7 +6,7 @@ import subprocess
 import sys
 import textwrap
 import warnings
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -56,7 +56,7 @@ def test_a_workspace_that_cannot_hold_runs_is_a_sentence(tmp_path: Path) -> None
 def test_paths_are_those_of_the_design(folder: RunFolder) -> None:
     found = {p.name for p in vars(folder).values() if isinstance(p, Path)} - {folder.id}
     assert found == {
-        "recipe.yaml", "resolved.json", "run.json", "events.jsonl", "metrics.jsonl", "data", "predictions", "adapter",
+        "recipe.yaml", "resolved.json", "run.json", "metrics.jsonl", "data", "predictions", "adapter",
         "report.json", "report.html", "run.lock",
     }  # fmt: skip
 
@@ -162,10 +162,7 @@ def test_logs_read_back_in_order(folder: RunFolder) -> None:
     rows = [{"step": k, "loss": 1 / (k + 1), "text": 'ü "\n'} for k in range(5)]
     for row in rows:
         folder.append_metric(row)
-    folder.append_event({"event": "started"})
     assert read_jsonl(folder.metrics) == rows
-    event = read_jsonl(folder.events)[0]
-    assert event["event"] == "started" and datetime.fromisoformat(event["time"]).tzinfo == UTC
     assert read_jsonl(folder.path / "absent.jsonl") == []
 
 
@@ -196,10 +193,8 @@ def test_a_log_that_cannot_be_written_is_told_once_and_training_goes_on(folder: 
             folder.append_metric({"step": k})
     assert len(seen) == 1
     assert folder.trouble is not None and folder.trouble.errno in (errno.ENOSPC, errno.ESPIPE, errno.EINVAL)
-    folder.append_event({"event": "still here"})
-    assert len(read_jsonl(folder.events)) == 1
 
 
 def test_a_lone_surrogate_in_a_log_line_does_not_stop_the_run(folder: RunFolder) -> None:
-    folder.append_event({"text": "a\ud800b"})
-    assert len(read_jsonl(folder.events)) == 1
+    folder.append_metric({"text": "a\ud800b"})
+    assert len(read_jsonl(folder.metrics)) == 1

@@ -207,6 +207,17 @@ def test_the_best_weights_on_dev_come_back_and_patience_ends_the_run(llama: Path
     assert [p.dev_loss for p in progress.curve] == [None, 3.0, None, 1.0, None, 2.0, None, 1.5, None, 1.2]
 
 
+def test_weights_that_never_beat_the_start_are_not_kept(llama: Path) -> None:
+    model = small.decoder(llama, "lora")
+    before = small.weights(model)
+    worse = iter([DevResult(3.0, (3.0,)), DevResult(2.5, (2.5,)), DevResult(4.0, (4.0,)), DevResult(9.0, (9.0,))])
+    hooks = Hooks(evaluate=lambda: next(worse), start=DevResult(2.0, (2.0,)))
+    source = small.Passes(small.rows(4), step=4, micro=4)
+    progress = fit(model, SFT, source, small.plan(steps=8, eval_every=2, patience=4), hooks)
+    assert (progress.best_step, progress.best) == (0, DevResult(2.0, (2.0,)))
+    assert same(model, before)
+
+
 def test_an_improvement_starts_patience_anew(llama: Path) -> None:
     model, progress, kept = run_scripted(llama, [3.0, 4.0, 4.0, 2.0, 4.0, 4.0, 1.0, 5.0, 5.0, 0.5])
     assert (progress.step, progress.best_step, progress.stopped) == (20, 20, "all steps done")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tunesmith.cli.output import LONGEST, AsJson, Runs, show, show_json, tell
+from tunesmith.cli.output import LONGEST, AsJson, Runs, show, show_json, tell, the_run
 
 if TYPE_CHECKING:
     from tunesmith.core.example import Message
@@ -43,9 +43,8 @@ def chat(
 ) -> None:
     """Ask the base model and the tuned one the same question."""
     from tunesmith.core.example import Message
-    from tunesmith.records.index import Index
 
-    folder = Path(Index.open(runs).get(run).folder)
+    folder = Path(the_run(run, runs).folder)
     from tunesmith.flows.chat import open_chat
 
     pair = open_chat(folder)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 EXAMPLES = {
     "check": (
         "tunesmith check tickets.jsonl",
-        "tunesmith check support.yaml --show-mask 2",
+        "tunesmith check support.yaml --show-mask --rows 5",
         "tunesmith check news.csv --column text=body --column label=topic",
         "tunesmith check reviews.parquet --task classify",
         "tunesmith check tickets.jsonl --on-bad-row quarantine --json",
@@ -44,9 +44,10 @@ def check(
     on_bad_row: Annotated[
         str | None, typer.Option("--on-bad-row", metavar="WHAT", help="stop or quarantine.", show_default=False)
     ] = None,
-    show_mask: Annotated[
-        int, typer.Option("--show-mask", metavar="N", min=0, max=1000, help="Print N rows, trained text marked.")
-    ] = 0,
+    show_mask: Annotated[bool, typer.Option("--show-mask", help="Print rows with the trained text marked.")] = False,
+    rows: Annotated[
+        int, typer.Option("--rows", metavar="N", min=1, max=1000, help="How many rows --show-mask prints.")
+    ] = 3,
     as_json: AsJson = False,
 ) -> None:
     """Check a data file or a recipe's data, and name what would stop a run.
@@ -65,15 +66,15 @@ def check(
         recipe = recipe_file.override(Recipe.parse({"data": {"train": str(path.absolute())}}), settings)
     from tunesmith.flows.check import check as run_checks
 
-    report, rows = run_checks(recipe, show_mask=show_mask)
+    report, masks = run_checks(recipe, show_mask=rows if show_mask else 0)
     if as_json:
-        masked = [asdict(row) for row in rows]
+        masked = [asdict(row) for row in masks]
         show_json({**report.model_dump(mode="json"), "blocking": len(report.blocking), "masked": masked})
     else:
         from tunesmith.present import terminal
 
         show(terminal.data_summary(report))
-        _show_masks(rows)
+        _show_masks(masks)
     if report.blocking:
         if not as_json:
             tell("A run would stop here. Fix the rows, or accept a check with data.allow in the recipe.")

@@ -48,7 +48,13 @@ class Verbs(TyperGroup):
         except TunesmithError as error:
             failure = error
         except MemoryError:
-            failure = MemoryNeeded("out of memory. Use a smaller model, shorter rows or train.batch_tokens.")
+            failure = MemoryNeeded("out of memory. Use a smaller model, or shorten rows with train.max_length.")
+        except RuntimeError as error:
+            if not _out_of_memory(error):
+                raise
+            failure = MemoryNeeded(
+                "out of memory. Set train.memory: checkpoint, lower train.max_length, or take a smaller model."
+            )
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise
@@ -57,6 +63,11 @@ class Verbs(TyperGroup):
             traceback.print_exception(failure)
         tell(f"error: {failure}")
         raise typer.Exit(failure.exit_code)
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    """Whether torch says that an allocation failed, on a GPU (a class of its own) or on a processor (words alone)."""
+    return type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
 
 
 app = typer.Typer(

@@ -2,9 +2,13 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from tunesmith.core.run import Run
+    from tunesmith.records.index import Index
 
 LONGEST = 1_000_000  # characters of a message
 
@@ -24,6 +28,26 @@ def tell(text: str) -> None:
     from tunesmith.present.words import clean
 
     typer.echo(clean(text, LONGEST), err=True)
+
+
+def index_of(workspace: Path) -> "Index | None":
+    """The index of a workspace, or None where it has no runs: nothing is written by looking. Raises DataError."""
+    from tunesmith.core.errors import DataError
+    from tunesmith.records.index import Index
+
+    if not workspace.is_dir():
+        raise DataError(f"--runs {workspace} is no folder. Name the folder that a run was started in.")
+    return Index.open(workspace) if (workspace / "runs").is_dir() else None
+
+
+def the_run(name: str, workspace: Path) -> "Run":
+    """The run called ``name``. Raises DataError."""
+    from tunesmith.core.errors import DataError
+
+    index = index_of(workspace)
+    if index is None:
+        raise DataError(f'No run called "{name}": there is none in {workspace.absolute()} yet. See tunesmith run.')
+    return index.get(name)
 
 
 def show(what: Any) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from tunesmith.cli.output import AsJson, Runs, show_json, tell
+from tunesmith.cli.output import AsJson, Runs, index_of, show_json, tell, the_run
 from tunesmith.cli.output import show as print_out
 from tunesmith.cli.run import show_report
 from tunesmith.core.errors import DataError
@@ -19,11 +19,10 @@ EXAMPLES = {
 def runs(runs: Runs = Path(), as_json: AsJson = False) -> None:
     """List the runs of a workspace, newest first."""
     from tunesmith.records.folder import status
-    from tunesmith.records.index import Index
 
-    index = Index.open(runs)
-    found = [run.model_copy(update={"status": status(run)}) for run in index.all()]
-    for notice in index.notices:
+    index = index_of(runs)
+    found = [] if index is None else [run.model_copy(update={"status": status(run)}) for run in index.all()]
+    for notice in index.notices if index is not None else ():
         tell(notice)
     if as_json:
         show_json([run.model_dump(mode="json") for run in found])
@@ -43,9 +42,8 @@ def show(
     """Show the verdict, the systems and the warnings of one run."""
     from tunesmith.core.report import Report
     from tunesmith.records.folder import status
-    from tunesmith.records.index import Index
 
-    found = Index.open(runs).get(run)
+    found = the_run(run, runs)
     path = Path(found.folder) / "report.json"
     if status(found) != "done" or not path.is_file():
         why = f" ({found.error})" if found.error else ""

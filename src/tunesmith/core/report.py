@@ -45,6 +45,7 @@ class DataReport(Noun):
     token_lengths: tuple[int, ...] = ()
     trained_share: float | None = None
     label_counts: dict[str, int] = {}
+    file_sha256: str = ""
 
     @property
     def blocking(self) -> tuple[Finding, ...]:

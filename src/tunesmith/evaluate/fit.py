@@ -29,17 +29,21 @@ def overfitting(
     """
     measured = [(p.step, p.dev_loss) for p in curve if p.dev_loss is not None]
     gap = _gap(train, dev, metric)
+    if measured and best_step == 0:
+        return (
+            "It did not learn: on dev no step was better than the start, whose weights were kept. Lower "
+            f"train.learning_rate, or give it more rows. {gap}"
+        ).strip()
     if not measured:
         return gap or "Overfitting cannot be judged: the dev loss was never measured."
-    best = min(loss for _, loss in measured)
+    lowest, best = min(measured, key=lambda point: point[1])
     rise = measured[-1][1] / best - 1 if best > 0 else 0.0
-    after = measured[-1][0] > best_step
     kept = f"the checkpoint of step {best_step} was kept"
-    if after and rise > CLEAR_RISE and _fell(curve, best_step):
+    if rise > CLEAR_RISE and _fell(curve, lowest):
         rose = f"dev loss rose {rise:.0%} above its best while train loss fell"
-        base = f"Overfitting after step {best_step}: {rose}; {kept}."
-    elif after and rise > MILD_RISE:
-        base = f"Mild overfitting after step {best_step}: dev loss ended {rise:.0%} above its best; {kept}."
+        base = f"Overfitting after step {lowest}: {rose}; {kept}."
+    elif rise > MILD_RISE:
+        base = f"Mild overfitting after step {lowest}: dev loss ended {rise:.0%} above its best; {kept}."
     else:
         base = f"No sign of overfitting in the losses: dev loss ended within {MILD_RISE:.0%} of its best."
     return f"{base} {gap}".strip()

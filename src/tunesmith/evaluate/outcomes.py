@@ -10,6 +10,7 @@ from typing import Any
 
 from tunesmith.core.example import Example
 from tunesmith.core.report import Confusion, Prediction, RowOutcome
+from tunesmith.data.checks.private_data import without_private_data
 from tunesmith.evaluate.extract import first_object, squash, whole_object
 from tunesmith.evaluate.forms import Task, answer_form, closed_fields, shown
 from tunesmith.evaluate.score import find_metric, row_scores
@@ -113,4 +114,6 @@ def outcomes(
 
 
 def _cut(text: str) -> str:
+    """What a report shows of a text: its beginning, private data masked."""
+    text = without_private_data(text[: 2 * SHOWN_CHARACTERS])
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[: SHOWN_CHARACTERS - 1]}…"

@@ -164,7 +164,7 @@ def cost_sentence(
     else:
         quality = f"reaches {100 * values[top] / values[bottom]:.0f}% of the tuned quality"
     if not prompted:
-        return f"No prompted baseline could run; {best.name} {quality} without a prompted model call."
+        return f"No prompted baseline was run; {best.name} {quality} without a prompted model call."
     read, tuned_read = tokens_cost(best), tokens_cost(tuned)
     if tuned_read <= 0:
         return f"Prompting ({best.name}) {quality}; the tuned model's tokens were not counted, so costs stay open."

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tunesmith.core import parts
-from tunesmith.core.errors import ModelError
+from tunesmith.core.errors import DataError, ModelError
 from tunesmith.core.example import Message
 from tunesmith.core.report import Report
 from tunesmith.generate.local import LocalModel
@@ -25,10 +25,10 @@ class Chat:
                 "See tunesmith runs."
             )
         report = Report.load(run.report)
-        self.model = artefact.load(folder / report.adapter, report.card.path)
+        self.model = artefact.load(folder / report.adapter, report.recipe.model)
         self.max_new_tokens = 256
         adapter = parts.find("models.adapters", report.recipe.method.name).is_adapter
-        self.base = self.model if adapter else loading.load(report.card.path, precision=self.model.precision)
+        self.base = self.model if adapter else loading.load(report.recipe.model, precision=self.model.precision)
 
     def answer(
         self, messages: Sequence[Message], *, temperature: float = 0.0, max_new_tokens: int | None = None
@@ -36,7 +36,11 @@ class Chat:
         if self.model.head is not None:
             label, logp = LocalModel(self.model).classify([messages[-1].content])[0]
             return "(the base has no classification head)", f"{label} (log-probability {logp:.3f})"
-        limit = max_new_tokens or min(self.max_new_tokens, self.model.card.context // 2)
+        context = self.model.card.context
+        asked = LocalModel(self.model).count_tokens(messages)
+        if asked >= context:
+            raise DataError(f"The question has {asked:,} tokens, the model takes {context:,}. Ask a shorter one.")
+        limit = min(max_new_tokens or min(self.max_new_tokens, context // 2), context - asked)
 
         def write(local: LocalModel) -> str:
             return local.complete([messages], max_new_tokens=limit)[0].text

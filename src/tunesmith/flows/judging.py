@@ -131,8 +131,8 @@ def fit_report(model: Model, prepared: Prepared, trained: Trained) -> Fit:
 
     train_score, dev_score = sampled(prepared.splits.train), sampled(prepared.splits.dev)
     curve = tuple(_thinned(progress.curve))
-    best_step = progress.best_step or progress.step
-    last = [p.loss for p in progress.curve if p.loss is not None and p.step <= best_step][-20:]
+    best_step = progress.best_step if progress.best else progress.step
+    last = [p.loss for p in progress.curve if p.loss is not None and p.step <= max(best_step, 1)][-20:]
     return Fit(
         curve=curve,
         best_step=best_step,

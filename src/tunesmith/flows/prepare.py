@@ -16,7 +16,7 @@ from tunesmith.core.errors import DataError, RecipeError
 from tunesmith.core.example import BadRow, Dataset, Example, Message, Splits
 from tunesmith.core.plan import Plan
 from tunesmith.core.recipe import Recipe
-from tunesmith.core.report import DataReport
+from tunesmith.core.report import DataReport, Finding
 from tunesmith.data import inspect, read, split
 from tunesmith.data.batches import Steps
 from tunesmith.data.render import Renderer
@@ -26,6 +26,7 @@ from tunesmith.models import load as loading
 from tunesmith.plan.resolve import resolve
 
 DEV_ROWS = 1000  # looked at during training; more would cost time and tell nothing new
+FEWEST_DEV_ROWS = 100  # or a quarter of the training rows where that is more
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,13 @@ def check_data(recipe: Recipe, objective: str) -> Checked:
         max_length=limit,
         allow=recipe.data.allow,
     )
-    data = data.model_copy(update={"trained_share": sized.trained_share, "quarantined": len(sized.dataset.bad_rows)})
+    data = data.model_copy(
+        update={
+            "trained_share": sized.trained_share,
+            "quarantined": len(sized.dataset.bad_rows),
+            "file_sha256": dataset.file_sha256,
+        }
+    )
     return Checked(sized.dataset, data, card, tokenizer, limit)
 
 
@@ -103,7 +110,8 @@ def prepare(recipe: Recipe) -> Prepared:
     checked = check_data(recipe, objective)
     inspect.stop_on_blocking(checked.data)
     card, renderer = checked.card, Renderer(checked.tokenizer)
-    dev, test = _own_file(recipe, "dev", checked, objective), _own_file(recipe, "test", checked, objective)
+    dev, of_dev = _own_file(recipe, "dev", checked, objective)
+    test, of_test = _own_file(recipe, "test", checked, objective)
     bad_rows = tuple(b for d in (checked.dataset, dev, test) if d is not None for b in d.bad_rows)
     splits = split.lock(checked.dataset, recipe.data, task=recipe.task, dev=dev, test=test)
     if not splits.test:
@@ -111,15 +119,23 @@ def prepare(recipe: Recipe) -> Prepared:
     labels = _labels(splits) if recipe.task == "classify" else ()
     plan, train_rows, dev_rows, cut = _rows(recipe, card, renderer, splits, labels if objective == "classify" else ())
     metrics = recipe.evaluate.metrics or default_metrics(recipe.task, [e.answer for e in splits.train])
-    warnings = (f"{cut} tokens at the ends of rows longer than {plan.max_length} were cut off.",) if cut else ()
+    asked = _sample(splits.test, recipe.evaluate.limit, recipe.data.split.seed)
+    warnings: tuple[str, ...] = ()
+    if cut:
+        warnings += (f"{cut} tokens at the ends of rows longer than {plan.max_length} were cut off.",)
+    if len(asked) < len(splits.test):
+        drawn = f"{len(asked):,} of {len(splits.test):,} test rows"
+        warnings += (f"{drawn} are asked, drawn by data.split.seed (evaluate.limit).",)
     return Prepared(
         recipe=recipe,
         card=card,
         tokenizer=checked.tokenizer,
         objective=objective,
-        data=checked.data.model_copy(update={"quarantined": len(bad_rows)}),
+        data=checked.data.model_copy(
+            update={"quarantined": len(bad_rows), "findings": (*checked.data.findings, *of_dev, *of_test)}
+        ),
         splits=splits,
-        test=_sample(splits.test, recipe.evaluate.limit, recipe.data.split.seed),
+        test=asked,
         labels=labels,
         train_rows=tuple(train_rows),
         dev_rows=tuple(dev_rows),
@@ -149,17 +165,21 @@ def check_parts(recipe: Recipe) -> str:
     return objective
 
 
-def _own_file(recipe: Recipe, role: Literal["dev", "test"], checked: Checked, objective: str) -> Dataset | None:
-    """A dev or test file of its own, inspected as the training file is. A test row may be longer than the model takes:
-    it is asked all the same, and counts as it comes out."""
+def _own_file(
+    recipe: Recipe, role: Literal["dev", "test"], checked: Checked, objective: str
+) -> tuple[Dataset | None, tuple[Finding, ...]]:
+    """A dev or test file of its own and what was found in it, inspected as the training file is. A test row may be
+    longer than the model takes: it is asked all the same, and counts as it comes out."""
     path = getattr(recipe.data, role)
     if path is None:
-        return None
+        return None, ()
     dataset = read.read(Path(path), recipe.data, recipe.task, role)
     limit = checked.limit if role == "dev" else None
     dataset = _sized(dataset, Renderer(checked.tokenizer), recipe, objective, limit).dataset
-    inspect.stop_on_blocking(inspect.inspect(dataset, task=recipe.task, allow=recipe.data.allow))
-    return dataset
+    found = inspect.inspect(dataset, task=recipe.task, allow=recipe.data.allow)
+    inspect.stop_on_blocking(found)
+    told = (f.model_copy(update={"message": f"In the {role} file: {f.message}"}) for f in found.findings)
+    return dataset, tuple(told)
 
 
 def _limit(recipe: Recipe, card: ModelCard) -> int:
@@ -234,7 +254,8 @@ def _rows(
         return found
 
     train_rows = render(splits.train)
-    dev_rows = render(_sample(splits.dev, DEV_ROWS, recipe.train.seed))
+    most = min(DEV_ROWS, max(FEWEST_DEV_ROWS, len(train_rows) // 4))
+    dev_rows = render(_sample(splits.dev, most, recipe.train.seed))
     plan = resolve(
         recipe,
         card,

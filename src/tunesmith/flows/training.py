@@ -65,8 +65,13 @@ def train(model: Model, prepared: Prepared, watch: Watcher, log: Callable[[Curve
         log(point)
         watch.step(point, total, speed)
 
+    def look() -> DevResult:
+        return dev_result(model, objective, prepared, pad)
+
+    model.train(False)
     hooks = Hooks(
-        evaluate=(lambda: dev_result(model, objective, prepared, pad)) if prepared.dev_rows else None,
+        evaluate=look if prepared.dev_rows else None,
+        start=look() if prepared.dev_rows else None,
         on_step=on_step,
         on_note=watch.note,
     )

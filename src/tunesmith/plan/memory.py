@@ -9,6 +9,7 @@ Legend: a layer's activations are counted in floats a token.
 from typing import Literal, get_args
 
 from tunesmith.core.card import ModelCard
+from tunesmith.core.errors import MemoryNeeded
 
 Level = Literal["fast", "selective", "checkpoint", "least"]
 LEVELS: tuple[Level, ...] = get_args(Level)
@@ -38,7 +39,7 @@ def needed(
 
 
 def choose(limit: int, card: ModelCard, *, full: bool, rank: int, narrow: bool, micro_tokens: int) -> tuple[Level, str]:
-    """(the first level that fits into ``limit`` bytes, or the last, and the reason)."""
+    """(the first level that fits into ``limit`` bytes, and the reason). Raises MemoryNeeded where none does."""
     totals: dict[Level, int] = {}
     for level in LEVELS if full else LEVELS[:-1]:
         parts = needed(card, full=full, rank=rank, narrow=narrow, micro_tokens=micro_tokens, level=level)
@@ -46,4 +47,10 @@ def choose(limit: int, card: ModelCard, *, full: bool, rank: int, narrow: bool, 
         if totals[level] <= HEADROOM * limit:
             break
     told = ", ".join(f"{level} {total / 2**30:.1f} GiB" for level, total in totals.items())
-    return level, f"the first that fits {HEADROOM:.0%} of {limit / 2**30:.1f} GiB by a rough estimate: {told}"
+    room = f"{HEADROOM:.0%} of {limit / 2**30:.2g} GiB by a rough estimate: {told}"
+    if totals[level] > limit:
+        raise MemoryNeeded(
+            f"memory: nothing fits {room}. Raise budget.memory where the machine has more, lower train.max_length, or "
+            "take a smaller model."
+        )
+    return level, f"the first that fits {room}" if totals[level] <= HEADROOM * limit else f"the least; tight for {room}"

@@ -2,7 +2,7 @@
 
 Notable: learning rates follow one curve in the number of parameters, fitted by eye through published settings (1e-3
 at 10M, 1.5e-5 at 8B, for full fine-tuning) and ten times that for LoRA ("LoRA Without Regret", 2025), bounded at
-5e-3; a rule of thumb, and said so.
+2e-3; a rule of thumb, and said so.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ MICRO_TOKENS = {
     "cuda": 16_384,
 }  # a processor is as fast with little in memory; faster, where memory is slow
 MOST_LOOKS = 10
-LOOK_SHARE, LOOK_COST = 0.1, 1 / 3  # of the training time, at most; a token without a backward pass costs a third
+LOOK_SHARE, LOOK_COST = 0.1, 1 / 3  # of the training's work, where two looks allow; a forward pass costs a third
 SET = "set in the recipe"
 
 
@@ -32,7 +32,7 @@ def learning_rate(card: ModelCard, method: str) -> tuple[float, str]:
     size = f"{card.parameters / 1e6:.1f}M parameters ({card.kind})"
     if method == "full":
         return _round(min(full, 1e-3)), f"rule of thumb for full fine-tuning of {size}, at most 1e-3"
-    return _round(min(10 * full, 5e-3)), f"10 x the full fine-tuning rate for {size}, at most 5e-3"
+    return _round(min(10 * full, 2e-3)), f"10 x the full fine-tuning rate for {size}, at most 2e-3"
 
 
 def _round(rate: float) -> float:
@@ -101,7 +101,8 @@ def _looks(epochs: float, tokens: int, dev_tokens: int) -> tuple[int, str]:
     """(looks at dev a run, reason)."""
     affordable = int(LOOK_SHARE * epochs * tokens / max(LOOK_COST * dev_tokens, 1))
     looks = max(2, min(MOST_LOOKS, affordable))
-    return looks, f"about {looks} looks at dev a run, at least one an epoch, for {LOOK_SHARE:.0%} of the time at most"
+    share = looks * LOOK_COST * dev_tokens / max(epochs * tokens, 1)
+    return looks, f"about {looks} looks at dev a run, at least one an epoch: {share:.0%} of the training's work"
 
 
 def _max_length(recipe: Recipe, card: ModelCard, lengths: Sequence[int]) -> tuple[int, str]:

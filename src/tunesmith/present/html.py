@@ -169,8 +169,9 @@ def _fit(report: Report) -> list[tuple[str, str]]:
     share = 100 * fit.trainable_parameters / max(report.card.parameters, 1)
     return [
         *rows,
-        ("Trained parameters", f"{count(fit.trainable_parameters)} ({share:.2g}% of {count(report.card.parameters)})"),
-        ("Trained tokens", f"{count(fit.trained_tokens)} at {count(round(fit.tokens_per_second))} tokens/s"),
+        ("Trained parameters", f"{count(fit.trainable_parameters)} ({share:.3g}% of {count(report.card.parameters)})"),
+        ("Trained tokens", f"{count(fit.trained_tokens)}, one loss each"),
+        ("Speed", f"{count(round(fit.tokens_per_second))} tokens/s, prompts and looks at dev included"),
         ("Training time", duration(fit.seconds) + first),
     ]
 

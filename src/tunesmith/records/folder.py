@@ -47,7 +47,6 @@ class RunFolder:
         self.recipe = path / "recipe.yaml"
         self.resolved = path / "resolved.json"
         self.run = path / "run.json"
-        self.events = path / "events.jsonl"
         self.metrics = path / "metrics.jsonl"
         self.data = path / "data"
         self.predictions = path / "predictions"
@@ -151,10 +150,6 @@ class RunFolder:
     def append_metric(self, row: Mapping[str, Any]) -> None:
         """One line of ``metrics.jsonl``, best effort (see ``trouble``)."""
         self._append(self.metrics, row)
-
-    def append_event(self, row: Mapping[str, Any]) -> None:
-        """One line of ``events.jsonl`` with the UTC ``time`` added, best effort (see ``trouble``)."""
-        self._append(self.events, {"time": _utc_now(), **row})
 
     def _append(self, path: Path, row: Mapping[str, Any]) -> None:
         line = json.dumps(dict(row), ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"

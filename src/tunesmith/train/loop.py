@@ -74,9 +74,11 @@ class Progress:
 
 @dataclass(frozen=True)
 class Hooks:
-    """Where others look in: dev evaluation, progress display, and what happens when dev improved."""
+    """Where others look in: dev evaluation, progress display, and what happens when dev improved. ``start`` is dev's
+    result before the first step: weights that never beat it are not kept."""
 
     evaluate: Callable[[], DevResult] | None = None
+    start: DevResult | None = None
     on_step: Callable[[CurvePoint, int, float], None] = lambda *_: None
     on_note: Callable[[str], None] = lambda _: None
     on_eval: Callable[[Progress], None] = lambda _: None
@@ -97,7 +99,9 @@ def fit(model: Trainable, objective: Objective, steps: Steps, plan: Plan, hooks:
     schedule = optimisers_module.warmup_cosine(plan.warmup_steps / max(plan.steps, 1), hooks.schedule_floor)
     start = [_bits(p) for _, p in parameters]
     keeper = _Best(parameters)
-    state = Progress()
+    state = Progress(best=hooks.start)
+    if hooks.start is not None:
+        keeper.keep()
     started = time.monotonic()
     model.train(True)
     for micro_batches in _endless(steps):

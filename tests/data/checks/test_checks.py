@@ -6,6 +6,7 @@ import pytest
 
 from tunesmith.core import parts
 from tunesmith.core.example import Example, Message, Place
+from tunesmith.data.checks import private_data
 from tunesmith.data.checks._check import Context
 
 CHECKS = parts.names("data.checks")
@@ -236,3 +237,8 @@ def test_too_few():
     assert seen("too_few", GOOD[:1]) == [("blocking", 1)]
     assert seen("too_few", GOOD[:19]) == [("warning", 19)]
     assert seen("too_few", GOOD[:20]) == []
+
+
+@pytest.mark.parametrize("text", ["2021-01-01 00", "2022-03-05 08:15", "123.45.67.89", "05.03.2022 08", "2022-03-05"])
+def test_dates_with_an_hour_and_addresses_of_machines_are_no_phone_numbers(text: str) -> None:
+    assert private_data._phones(f"at {text} it was") == []
