@@ -1,6 +1,7 @@
 """What can be loaded, and a sentence for each folder that cannot."""
 
 import json
+import math
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -49,6 +50,10 @@ def reshape_a_tensor(folder: Path) -> None:
     tensors = load_file(folder / WEIGHTS)
     tensors["model.norm.weight"] = torch.ones(31)
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+
+
+def spoil_a_number(value: float) -> Spoil:
+    return lambda folder: small.edit_tensor(folder / WEIGHTS, "model.layers.1.mlp.up_proj.weight", value)
 
 
 def pickle_only(folder: Path) -> None:
@@ -118,6 +123,12 @@ FAULTS: dict[str, tuple[Spoil, tuple[str, ...]]] = {
     "shape against offsets": (widen_a_tensor, (WEIGHTS, "damaged", "Fetch it again")),
     "a tensor lost": (lose_a_tensor, ("no weights for model.layers.1.mlp.up_proj.weight", "Fetch")),
     "a tensor of another shape": (reshape_a_tensor, ("model.norm.weight is [31]", "[32] by config")),
+    "a weight that is NaN": (
+        spoil_a_number(math.nan),
+        ("model.layers.1.mlp.up_proj.weight holds nan among its 2,048 weights", "Fetch the model again"),
+    ),
+    "a weight without end": (spoil_a_number(math.inf), ("up_proj.weight holds inf", "finite")),
+    "a weight without end below": (spoil_a_number(-math.inf), ("up_proj.weight holds -inf", "finite")),
     "an adapter": (become_an_adapter, ("an adapter", "Name its base")),
     "an adapter's config beside a base": (point_elsewhere, ("adapter_config.json", "Name its base")),
     "tokenizer larger than the embedding": (add_tokens, ("8197 ids", "8192 rows")),

@@ -9,6 +9,7 @@ weights.
 import hashlib
 import importlib.util
 import json
+import math
 import os
 import struct
 from importlib import resources
@@ -279,6 +280,7 @@ def load(reference: str, *, precision: Precision = "float32", device: str | None
         raise ModelError(f"model: {card.path} cannot be loaded: {_line(error)}.") from error
     network, told = loaded
     _check_complete(card, told)
+    _check_finite(card, network)
     if tokenizer.pad_token_id is None:  # a pad is masked by position, never by id, so any id serves
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     network.eval()
@@ -299,6 +301,20 @@ def _check_complete(card: ModelCard, told: dict[str, Any]) -> None:
             f"model: {card.path} has no weights for {missing[0]} and {len(missing) - 1} more of {card.architecture}. "
             "Fetch the model again."
         )
+
+
+def _check_finite(card: ModelCard, network: torch.nn.Module) -> None:
+    """Raise ModelError for weights that hold NaN or infinity: every loss would be one, whatever the rows."""
+    for name, tensor in network.state_dict().items():
+        if not tensor.is_floating_point() or tensor.numel() == 0:
+            continue
+        low, high = (float(x) for x in tensor.aminmax())  # one pass and no copy; NaN comes through
+        if not (math.isfinite(low) and math.isfinite(high)):
+            found = low if not math.isfinite(low) else high
+            raise ModelError(
+                f"model: {card.path}: {name} holds {found} among its {tensor.numel():,} weights; expected finite "
+                "numbers. Fetch the model again, or name another."
+            )
 
 
 def default_device() -> str:
