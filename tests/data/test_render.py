@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tunesmith.core.batch import TokenRow
-from tunesmith.core.errors import DataError
+from tunesmith.core.errors import DataError, ModelError
 from tunesmith.core.example import Example, Message, Place
 from tunesmith.data.render import Renderer
 
@@ -384,3 +384,33 @@ def test_a_class_is_rendered_with_the_tokenizers_own_ends_and_without_weights(ma
     assert (done.rows[0].label, len(done.rows[0].ids), set(done.rows[0].weight)) == (4, 6, {0.0})
     assert done.truncated == len(renderer.classify_ids(row)) - 6
     assert 3 not in renderer.classify_ids(row)
+
+
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        ("{{ 1 / 0 }}", "ZeroDivisionError: division by zero"),
+        ("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "RecursionError"),
+        ("{{ messages[0].content[0]['type'].x.y }}", "has no attribute"),
+    ],
+)
+def test_a_template_that_can_write_nothing_is_the_models_fault(make: Make, template: str, words: str) -> None:
+    with pytest.raises(ModelError, match=r"^The chat template of this model cannot render one user turn: ") as caught:
+        make("bundled", template).rows(example(user("a?"), says("b")))
+    assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("inner", "words"),
+    [
+        ("{{ 1 / (m.content|length - 3) }}", "ZeroDivisionError"),
+        ("{% if m.content == 'bad' %}{{ m.content.x.y }}{% endif %}", "has no attribute 'x'"),
+        ("{% if m.content == 'bad' %}{{ 'ab'.index('z') }}{% endif %}", "ValueError"),
+        ("{% if m.content == 'bad' %}{{ range(10**6) }}{% endif %}", "OverflowError"),
+    ],
+)
+def test_whatever_a_template_raises_on_a_row_names_the_row(make: Make, inner: str, words: str) -> None:
+    template = "{% for m in messages %}" + inner + TURN % "m.content" + "{% endfor %}" + ASK
+    with pytest.raises(DataError, match=r"^rows.jsonl line 3: the chat template refuses these turns \(user") as caught:
+        make("bundled", template).rows(example(user("bad"), says("b")))
+    assert words in str(caught.value)

@@ -107,11 +107,26 @@ FAULTS: dict[str, tuple[Spoil, tuple[str, ...]]] = {
     "GGUF only": (gguf_only, ("model-q4.gguf", "running, not for training")),
     "weights of another name": (lambda f: (f / WEIGHTS).rename(f / "weights.safetensors"), ("weights.safetensors",)),
     "code of its own": (edit("config.json", auto_map={"AutoModel": "x.Y"}), ("auto_map", "never runs")),
+    "code of its tokenizer": (
+        edit("tokenizer_config.json", auto_map={"AutoTokenizer": ["x.Y", None]}),
+        ("tokenizer_config.json", "auto_map", "never runs"),
+    ),
+    "code of its processor": (
+        write("processor_config.json", '{"auto_map": {"AutoProcessor": "x.Y"}}'),
+        ("processor_config.json", "auto_map", "never runs"),
+    ),
+    "tokenizer's config is no JSON": (write("tokenizer_config.json", "{"), ("tokenizer_config.json", "not valid JSON")),
+    "config without bottom": (write("config.json", "[" * 200_000), ("config.json", "not valid JSON")),
     "no config": (drop("config.json"), ("no config.json",)),
     "config is no JSON": (write("config.json", '{"model_type": '), ("config.json", "not valid JSON", "line 1")),
     "config is a list": (write("config.json", "[]"), ("config.json", "holds a list")),
     "config of an unknown kind": (edit("config.json", model_type="nonesuch"), ("cannot be read", "nonesuch")),
     "config of wrong type": (edit("config.json", hidden_size="wide"), ("cannot be read", "hidden_size")),
+    "config that divides by zero": (
+        edit("config.json", num_attention_heads=0),
+        ("config.json", "cannot be read", "Error", "Fetch the model again"),
+    ),
+    "config without a size": (edit("config.json", vocab_size=None), ("config.json", "cannot be read", "vocab_size")),
     "no tokenizer": (
         drop("tokenizer.json", "tokenizer_config.json"),
         ("tokenizer of", "cannot be read", "Fetch tokenizer.json"),

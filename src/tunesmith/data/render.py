@@ -55,7 +55,7 @@ class Renderer:
         """The conversation through the chat template; ``ask`` adds the opening of the assistant's turn.
 
         System turns go before the first user turn's text where the template refuses or drops them. Raises DataError
-        with the template's own words when it refuses the messages.
+        with the template's own words when it refuses the messages, ModelError when it refuses all.
         """
         if not messages:
             raise _Refused("the assistant's turn comes first, and nothing asks for it. Give it weight 0, or remove it.")
@@ -63,22 +63,39 @@ class Renderer:
         if mark:
             turns, tools = self._guarded(turns, mark), self._guarded(list(tools), mark)
         try:
-            rendered = self.tokenizer.apply_chat_template(
-                turns, tools=list(tools) or None, tokenize=False, add_generation_prompt=ask, chat_template=self.template
-            )
-        except (TemplateError, TypeError) as error:
+            return self._written(turns, ask, tools)
+        except Exception as error:
+            self._check_works()
             roles = ", ".join(m.role for m in messages) or "none"
             raise _Refused(
-                f"the chat template refuses these turns ({roles}): {error}. Change the rows, or use another model."
+                f"the chat template refuses these turns ({roles}): {_said(error)}. "
+                "Change the rows, or use another model."
             ) from error
-        return str(rendered)
+
+    def _written(self, turns: Sequence[dict[str, Any]], ask: bool, tools: Sequence[dict[str, Any]] = ()) -> str:
+        """Raises whatever the template raises: a template is a program, and can divide by zero."""
+        return str(
+            self.tokenizer.apply_chat_template(
+                turns, tools=list(tools) or None, tokenize=False, add_generation_prompt=ask, chat_template=self.template
+            )
+        )
+
+    def _check_works(self) -> None:
+        """Raise ModelError where not even the plainest question can be rendered: then no row is at fault."""
+        try:
+            self._written([{"role": "user", "content": "a"}], ask=True)
+        except Exception as error:
+            raise ModelError(
+                f"The chat template of this model cannot render one user turn: {_said(error)}. "
+                "Fetch the model again, put a template that works into its chat_template.jinja, or use another model."
+            ) from error
 
     def _takes_system(self) -> bool:
         """Whether the template writes a system turn at all; some raise, some leave it out in silence."""
-        probe = (Message(role="system", content="probe"), Message(role="user", content="a"))
+        probe = [{"role": "system", "content": "probe"}, {"role": "user", "content": "a"}]
         try:
-            return "probe" in self.text(probe, ask=True)
-        except _Refused:
+            return "probe" in self._written(probe, ask=True)
+        except Exception:  # noqa: BLE001 - a template says no in its own way; what it cannot write at all, rows tell
             return False
 
     def _guarded(self, value: Any, mark: str) -> Any:
@@ -295,6 +312,14 @@ class _NotAPrefix(Exception):
 
 class _Refused(DataError):
     """A template that raises on these messages."""
+
+
+def _said(error: Exception) -> str:
+    """The template's own words on one line; the kind of error where it is none of the template's own."""
+    said = " ".join(str(error).split())[:200].rstrip(" .:!,")
+    if isinstance(error, TemplateError) and said:
+        return said
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
 def _folded(messages: Sequence[Message]) -> list[Message]:

@@ -24,6 +24,7 @@ from tunesmith.core.errors import ModelError
 from tunesmith.core.plan import Machine
 from tunesmith.models.allocator import keep_freed_memory
 from tunesmith.models.model import Model, Precision
+from tunesmith.models.template import check_template
 
 ENCODERS = (
     "bert",
@@ -74,23 +75,24 @@ def check_folder(folder: Path) -> None:
         )
     if not (folder / "config.json").is_file():
         raise ModelError(f"model: {folder} has no config.json. It is no transformers model folder.")
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ModelError(
-            f"model: {folder / 'config.json'} is not valid JSON ({error}). Fetch the model again."
-        ) from error
-    if not isinstance(config, dict):
-        raise ModelError(
-            f"model: {folder / 'config.json'} holds a {type(config).__name__}; expected keys. Fetch the model again."
-        )
-    if "auto_map" in config:
-        raise ModelError(
-            f"model: {folder / 'config.json'} asks to run code of its own (auto_map). "
-            "Tunesmith never runs a model's code."
-        )
+    for path in sorted(folder.glob("*config.json")):  # the tokenizer's and the processor's can name code as well
+        _check_config(path)
     for path in _weight_files(folder):
         _header(path)
+
+
+def _check_config(path: Path) -> None:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"model: {path} is not valid JSON ({_line(error)}). Fetch the model again.") from error
+    if not isinstance(config, dict):
+        raise ModelError(f"model: {path} holds a {type(config).__name__}; expected keys. Fetch the model again.")
+    if "auto_map" in config:
+        raise ModelError(
+            f"model: {path} asks to run code of its own (auto_map). Tunesmith never runs a model's code. "
+            "Use another model."
+        )
 
 
 def _weight_files(folder: Path) -> list[Path]:
@@ -175,13 +177,32 @@ def _short_hash(text: str) -> str:
 
 
 def _line(error: Exception) -> str:
-    """The start of a library's message, on one line."""
-    return " ".join(str(error).split())[:200].rstrip(" .:!,")
+    """The start of a library's message, on one line, after the kind of error where the message may not tell it."""
+    said = " ".join(str(error).split())[:200].rstrip(" .:!,")
+    if isinstance(error, OSError | ValueError | RuntimeError) and said and not isinstance(error, RecursionError):
+        return said
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+
+
+def _check_template(folder: Path, tokenizer: Any) -> None:
+    """Raise ModelError for a template that cannot be rendered safely; the bundled one is known."""
+    template = tokenizer.chat_template
+    if template is None or template == _bundled_template():
+        return
+    if not isinstance(template, str):
+        raise ModelError(
+            f"model: {folder} has {len(template)} chat templates ({', '.join(sorted(template))}); expected one. "
+            "Leave the one to train with in its chat_template.jinja."
+        )
+    check_template(folder, template, {k: v for k, v in tokenizer.special_tokens_map.items() if isinstance(v, str)})
+
+
+def _bundled_template() -> str:
+    return (Path(str(resources.files("tunesmith"))) / "assets" / "base" / "chat_template.jinja").read_text("utf-8")
 
 
 def card_of(reference: str) -> tuple[ModelCard, Any, Any]:
     """(card, config, tokenizer) of a model without its weights in memory. Raises ModelError."""
-    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig, AutoTokenizer
 
     where = locate(reference)
@@ -191,11 +212,15 @@ def card_of(reference: str) -> tuple[ModelCard, Any, Any]:
         where = _from_hub(where)
     try:
         config = AutoConfig.from_pretrained(where)
-    except (OSError, ValueError, KeyError, StrictDataclassError) as error:
-        raise ModelError(f"model: {where / 'config.json'} cannot be read: {_line(error)}.") from error
+        text = config.get_text_config()
+        vocabulary, layers, width = int(text.vocab_size), int(text.num_hidden_layers), int(text.hidden_size)
+    except Exception as error:  # a config is computed with: a number may be zero, absent or of another kind
+        raise ModelError(
+            f"model: {where / 'config.json'} cannot be read: {_line(error)}. Fetch the model again, or use another."
+        ) from error
     try:
         tokenizer = AutoTokenizer.from_pretrained(where)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:
         raise ModelError(
             f"model: the tokenizer of {where} cannot be read: {_line(error)}. "
             "Fetch tokenizer.json and tokenizer_config.json of this model."
@@ -205,10 +230,9 @@ def card_of(reference: str) -> tuple[ModelCard, Any, Any]:
             f"model: the tokenizer of {where} ({type(tokenizer).__name__}) gives no offsets, by which trained tokens "
             "are found. Fetch its tokenizer.json."
         )
-    text = config.get_text_config()
+    _check_template(where, tokenizer)
     headers = [_header(p) for p in _weight_files(where)]
     parameters = sum(_size(v["shape"]) for h in headers for k, v in h.items() if k != "__metadata__")
-    vocabulary = int(text.vocab_size)
     if len(tokenizer) > vocabulary:
         raise ModelError(
             f"model: the tokenizer of {where} has {len(tokenizer)} ids, the embedding {vocabulary} rows. "
@@ -223,8 +247,8 @@ def card_of(reference: str) -> tuple[ModelCard, Any, Any]:
         kind=_kind(config),
         architecture=(config.architectures or [type(config).__name__])[0],
         parameters=parameters,
-        layers=int(text.num_hidden_layers),
-        width=int(text.hidden_size),
+        layers=layers,
+        width=width,
         vocabulary=vocabulary,
         context=context,
         fingerprint=fingerprint(where),
@@ -276,8 +300,12 @@ def load(reference: str, *, precision: Precision = "float32", device: str | None
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # told below, by name
         )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ModelError(f"model: {card.path} cannot be loaded: {_line(error)}.") from error
+    except MemoryError:  # the machine's fault, not the model's
+        raise
+    except Exception as error:
+        raise ModelError(
+            f"model: {card.path} cannot be loaded: {_line(error)}. Fetch the model again, or use another."
+        ) from error
     network, told = loaded
     _check_complete(card, told)
     _check_finite(card, network)
