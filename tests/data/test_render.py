@@ -414,3 +414,29 @@ def test_whatever_a_template_raises_on_a_row_names_the_row(make: Make, inner: st
     with pytest.raises(DataError, match=r"^rows.jsonl line 3: the chat template refuses these turns \(user") as caught:
         make("bundled", template).rows(example(user("bad"), says("b")))
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("said", ["", "Let me look."])
+@pytest.mark.parametrize("name", CHAT)
+def test_a_tool_call_is_spelled_as_it_is_trained_without_its_stop_token(make: Make, name: str, said: str) -> None:
+    renderer = make(name)
+    call = Message(role="assistant", content=said, tool_calls=(CALL,), weight=0.0)
+    row = example(user("Where is 7?"), says("Which 7?"), user("Order 7"), call, tools=[TOOL])
+    assert row.answer == said
+    spelled = renderer.spelled(row)
+    trained = one(
+        renderer,
+        row.model_copy(
+            update={"messages": (*row.messages[:-1], says(said).model_copy(update={"tool_calls": (CALL,)}))}
+        ),
+    )
+    assert spans(renderer, trained)[-1] == spelled.answer + STOP[name]
+    assert spelled.answer.startswith(said or "<tool_call>") and '"find_order"' in spelled.answer
+    assert spelled.target == call and spelled.messages == row.messages
+    assert renderer.spelled(example(*THREE)) == example(*THREE)
+    assert example(*THREE).target == THREE[-1].content
+
+
+def test_a_tool_call_that_the_template_leaves_out_cannot_be_spelled(make: Make) -> None:
+    with pytest.raises(DataError, match="left out by the chat template"):
+        make("bundled", BARE).spelled(example(user("7?"), Message(role="assistant", tool_calls=(CALL,))))

@@ -22,6 +22,21 @@ PLAIN_TEMPLATE = (
     "{% if m['role'] == 'assistant' %}{{ eos_token }}{% endif %}{{ '\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '### assistant\n' }}{% endif %}"
 )
+FAULTS = (  # what a program of strangers may raise: everything but an interrupt
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    NameError,
+    OSError,
+    RuntimeError,
+    StopIteration,
+    SyntaxError,
+    TemplateError,
+    TypeError,
+    ValueError,
+)
 MARKS = range(0xE000, 0xF900)  # private-use characters, one of which breaks up a special token inside a text
 
 
@@ -64,7 +79,7 @@ class Renderer:
             turns, tools = self._guarded(turns, mark), self._guarded(list(tools), mark)
         try:
             return self._written(turns, ask, tools)
-        except Exception as error:
+        except FAULTS as error:
             self._check_works()
             roles = ", ".join(m.role for m in messages) or "none"
             raise _Refused(
@@ -84,7 +99,7 @@ class Renderer:
         """Raise ModelError where not even the plainest question can be rendered: then no row is at fault."""
         try:
             self._written([{"role": "user", "content": "a"}], ask=True)
-        except Exception as error:
+        except FAULTS as error:
             raise ModelError(
                 f"The chat template of this model cannot render one user turn: {_said(error)}. "
                 "Fetch the model again, put a template that works into its chat_template.jinja, or use another model."
@@ -95,7 +110,7 @@ class Renderer:
         probe = [{"role": "system", "content": "probe"}, {"role": "user", "content": "a"}]
         try:
             return "probe" in self._written(probe, ask=True)
-        except Exception:  # noqa: BLE001 - a template says no in its own way; what it cannot write at all, rows tell
+        except FAULTS:  # a template says no in its own way; what it cannot write at all, rows tell
             return False
 
     def _guarded(self, value: Any, mark: str) -> Any:
@@ -182,6 +197,19 @@ class Renderer:
             raise DataError(f"{example.place}: {error}") from error
         rendered = [self._cut(example, ids, weight) for ids, weight in parts]
         return Rendered(tuple(row for row, _ in rendered), sum(cut for _, cut in rendered))
+
+    def spelled(self, example: Example) -> Example:
+        """The example with the text of its answer where that calls tools: what the model is trained to write, read as
+        its answers are read (special tokens left out, the stop token among them). Raises DataError."""
+        if not example.ends_in_calls:
+            return example
+        *before, turn = example.messages
+        silent = [m.model_copy(update={"weight": 0.0}) for m in before]
+        (row,) = self.rows(
+            example.model_copy(update={"messages": (*silent, turn.model_copy(update={"weight": 1.0}))})
+        ).rows
+        ids = [i for i, weight in zip(row.ids, row.weight, strict=True) if weight > 0]
+        return example.model_copy(update={"written": str(self.tokenizer.decode(ids, skip_special_tokens=True))})
 
     def classify_ids(self, example: Example) -> list[int]:
         """An example's input with the tokenizer's own special tokens ([CLS] ... [SEP], or BOS), for a model with a

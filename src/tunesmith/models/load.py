@@ -40,6 +40,18 @@ ENCODERS = (
     "camembert",
 )
 POSITIONS_AFTER_PAD = ("roberta", "xlm-roberta", "camembert", "mpnet")  # the first position is pad_token_id + 1
+FAULTS = (  # what reading a strange config may raise; memory is the machine's fault, not the model's
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+)
 BLOCK, SAMPLES = 4096, 4096  # a file up to 16 MB is hashed whole
 
 
@@ -214,13 +226,13 @@ def card_of(reference: str) -> tuple[ModelCard, Any, Any]:
         config = AutoConfig.from_pretrained(where)
         text = config.get_text_config()
         vocabulary, layers, width = int(text.vocab_size), int(text.num_hidden_layers), int(text.hidden_size)
-    except Exception as error:  # a config is computed with: a number may be zero, absent or of another kind
+    except FAULTS as error:  # a config is computed with: a number may be zero, absent or of another kind
         raise ModelError(
             f"model: {where / 'config.json'} cannot be read: {_line(error)}. Fetch the model again, or use another."
         ) from error
     try:
         tokenizer = AutoTokenizer.from_pretrained(where)
-    except Exception as error:
+    except FAULTS as error:
         raise ModelError(
             f"model: the tokenizer of {where} cannot be read: {_line(error)}. "
             "Fetch tokenizer.json and tokenizer_config.json of this model."
@@ -300,9 +312,7 @@ def load(reference: str, *, precision: Precision = "float32", device: str | None
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # told below, by name
         )
-    except MemoryError:  # the machine's fault, not the model's
-        raise
-    except Exception as error:
+    except FAULTS as error:
         raise ModelError(
             f"model: {card.path} cannot be loaded: {_line(error)}. Fetch the model again, or use another."
         ) from error

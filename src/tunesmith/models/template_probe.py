@@ -16,6 +16,21 @@ from jinja2.ext import Extension, loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 
+REFUSALS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    NameError,
+    OSError,
+    RuntimeError,
+    StopIteration,
+    TypeError,
+    ValueError,
+    jinja2.TemplateError,
+)
+
+
 class Generation(Extension):
     """``{% generation %}`` as transformers knows it; here its body is simply written."""
 
@@ -96,7 +111,7 @@ def overruns(asked: dict[str, Any]) -> Iterator[str]:
                 written = template.render(**asked["special_tokens"], **words)
             except (MemoryError, RecursionError):
                 raise
-            except Exception:  # noqa: BLE001 - a refusal is looked at again with the rows that meet it
+            except REFUSALS:  # a refusal is looked at again with the rows that meet it
                 continue
             if len(written) > asked["characters"]:
                 yield f"writes {len(written):,} characters for a probe of a few turns"
