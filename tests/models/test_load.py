@@ -127,6 +127,7 @@ FAULTS: dict[str, tuple[Spoil, tuple[str, ...]]] = {
         ("config.json", "cannot be read", "Error", "Fetch the model again"),
     ),
     "config without a size": (edit("config.json", vocab_size=None), ("config.json", "cannot be read", "vocab_size")),
+    "tokenizer of another kind": (write("tokenizer.json", '{"a": 1}'), ("tokenizer of", "cannot be read", "Fetch")),
     "no tokenizer": (
         drop("tokenizer.json", "tokenizer_config.json"),
         ("tokenizer of", "cannot be read", "Fetch tokenizer.json"),

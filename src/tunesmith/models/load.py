@@ -215,6 +215,7 @@ def _bundled_template() -> str:
 
 def card_of(reference: str) -> tuple[ModelCard, Any, Any]:
     """(card, config, tokenizer) of a model without its weights in memory. Raises ModelError."""
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig, AutoTokenizer
 
     where = locate(reference)
@@ -226,7 +227,10 @@ def card_of(reference: str) -> tuple[ModelCard, Any, Any]:
         config = AutoConfig.from_pretrained(where)
         text = config.get_text_config()
         vocabulary, layers, width = int(text.vocab_size), int(text.num_hidden_layers), int(text.hidden_size)
-    except FAULTS as error:  # a config is computed with: a number may be zero, absent or of another kind
+    except (
+        *FAULTS,
+        StrictDataclassError,
+    ) as error:  # a number may be zero, absent or a word
         raise ModelError(
             f"model: {where / 'config.json'} cannot be read: {_line(error)}. Fetch the model again, or use another."
         ) from error

@@ -15,7 +15,6 @@ import jinja2
 from jinja2.ext import Extension, loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-
 REFUSALS = (
     ArithmeticError,
     AssertionError,
