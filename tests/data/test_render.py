@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tunesmith.core.batch import TokenRow
-from tunesmith.core.errors import DataError
+from tunesmith.core.errors import DataError, ModelError
 from tunesmith.core.example import Example, Message, Place
 from tunesmith.data.render import Renderer
 
@@ -384,3 +384,59 @@ def test_a_class_is_rendered_with_the_tokenizers_own_ends_and_without_weights(ma
     assert (done.rows[0].label, len(done.rows[0].ids), set(done.rows[0].weight)) == (4, 6, {0.0})
     assert done.truncated == len(renderer.classify_ids(row)) - 6
     assert 3 not in renderer.classify_ids(row)
+
+
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        ("{{ 1 / 0 }}", "ZeroDivisionError: division by zero"),
+        ("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "RecursionError"),
+        ("{{ messages[0].content[0]['type'].x.y }}", "has no attribute"),
+    ],
+)
+def test_a_template_that_can_write_nothing_is_the_models_fault(make: Make, template: str, words: str) -> None:
+    with pytest.raises(ModelError, match=r"^The chat template of this model cannot render one user turn: ") as caught:
+        make("bundled", template).rows(example(user("a?"), says("b")))
+    assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("inner", "words"),
+    [
+        ("{{ 1 / (m.content|length - 3) }}", "ZeroDivisionError"),
+        ("{% if m.content == 'bad' %}{{ m.content.x.y }}{% endif %}", "has no attribute 'x'"),
+        ("{% if m.content == 'bad' %}{{ 'ab'.index('z') }}{% endif %}", "ValueError"),
+        ("{% if m.content == 'bad' %}{{ range(10**6) }}{% endif %}", "OverflowError"),
+    ],
+)
+def test_whatever_a_template_raises_on_a_row_names_the_row(make: Make, inner: str, words: str) -> None:
+    template = "{% for m in messages %}" + inner + TURN % "m.content" + "{% endfor %}" + ASK
+    with pytest.raises(DataError, match=r"^rows.jsonl line 3: the chat template refuses these turns \(user") as caught:
+        make("bundled", template).rows(example(user("bad"), says("b")))
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("said", ["", "Let me look."])
+@pytest.mark.parametrize("name", CHAT)
+def test_a_tool_call_is_spelled_as_it_is_trained_without_its_stop_token(make: Make, name: str, said: str) -> None:
+    renderer = make(name)
+    call = Message(role="assistant", content=said, tool_calls=(CALL,), weight=0.0)
+    row = example(user("Where is 7?"), says("Which 7?"), user("Order 7"), call, tools=[TOOL])
+    assert row.answer == said
+    spelled = renderer.spelled(row)
+    trained = one(
+        renderer,
+        row.model_copy(
+            update={"messages": (*row.messages[:-1], says(said).model_copy(update={"tool_calls": (CALL,)}))}
+        ),
+    )
+    assert spans(renderer, trained)[-1] == spelled.answer + STOP[name]
+    assert spelled.answer.startswith(said or "<tool_call>") and '"find_order"' in spelled.answer
+    assert spelled.target == call and spelled.messages == row.messages
+    assert renderer.spelled(example(*THREE)) == example(*THREE)
+    assert example(*THREE).target == THREE[-1].content
+
+
+def test_a_tool_call_that_the_template_leaves_out_cannot_be_spelled(make: Make) -> None:
+    with pytest.raises(DataError, match="left out by the chat template"):
+        make("bundled", BARE).spelled(example(user("7?"), Message(role="assistant", tool_calls=(CALL,))))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tunesmith.core.example import Example, Message, Place
-from tunesmith.core.protocols import Completion, Conversation, Likelihood
+from tunesmith.core.protocols import Completion, Conversation, Likelihood, Tools
 from tunesmith.evaluate.baselines._context import BaselineContext
 
 
@@ -16,27 +16,42 @@ class Parrot:
     def __init__(self, context: int = 400) -> None:
         self.context = context
         self.seen: list[Conversation] = []
+        self.offered: list[Tools] = []  # the tools of each question, in order
 
     def _said(self, prompt: Conversation) -> str:
         shown = [m.content for m in prompt if m.role == "assistant"]
         return shown[-1] if shown else "hm"
 
-    def complete(self, prompts: Sequence[Conversation], *, max_new_tokens: int) -> list[Completion]:
+    def complete(
+        self, prompts: Sequence[Conversation], *, max_new_tokens: int, tools: Sequence[Tools] = ()
+    ) -> list[Completion]:
         self.seen += prompts
+        self.offered += tools
         return [
-            Completion(text=self._said(p), prompt_tokens=self.count_tokens(p), new_tokens=len(self._said(p).split()))
-            for p in prompts
+            Completion(
+                text=self._said(p),
+                prompt_tokens=self.count_tokens(p, tools=own),
+                new_tokens=len(self._said(p).split()),
+            )
+            for p, own in zip(prompts, tools or [()] * len(prompts), strict=True)
         ]
 
-    def likelihood(self, prompts: Sequence[Conversation], answers: Sequence[str]) -> list[Likelihood]:
-        return [Likelihood(logp=-2.0 * len(a.split()), tokens=len(a.split())) for a in answers]
+    def likelihood(
+        self, prompts: Sequence[Conversation], answers: Sequence[str | Message], *, tools: Sequence[Tools] = ()
+    ) -> list[Likelihood]:
+        self.offered += tools
+        texts = [a if isinstance(a, str) else str(a.tool_calls) for a in answers]
+        return [Likelihood(logp=-2.0 * len(t.split()), tokens=len(t.split())) for t in texts]
 
-    def label_logp(self, prompts: Sequence[Conversation], labels: Sequence[str]) -> list[list[float]]:
+    def label_logp(
+        self, prompts: Sequence[Conversation], labels: Sequence[str], *, tools: Sequence[Tools] = ()
+    ) -> list[list[float]]:
         self.seen += prompts
+        self.offered += tools
         return [[0.0 if label == self._said(p) else -1.0 * len(label.encode()) for label in labels] for p in prompts]
 
-    def count_tokens(self, prompt: Conversation) -> int:
-        return sum(len(m.content.split()) for m in prompt)
+    def count_tokens(self, prompt: Conversation, *, tools: Tools = ()) -> int:
+        return sum(len(m.content.split()) for m in prompt) + len(str(list(tools)).split()) * bool(tools)
 
 
 class Letters:

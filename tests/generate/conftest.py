@@ -14,6 +14,13 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Model:
 
 
 @pytest.fixture(scope="session")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    """Room for tools in the prompt."""
+    folder = small.llama(tmp_path_factory.mktemp("generate") / "wide", max_position_embeddings=512)
+    return loading.load(str(folder))
+
+
+@pytest.fixture(scope="session")
 def gemma2(tmp_path_factory: pytest.TempPathFactory) -> Model:
     return loading.load(str(small.gemma2(tmp_path_factory.mktemp("generate") / "gemma2")))
 

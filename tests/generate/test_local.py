@@ -6,8 +6,8 @@ import pytest
 import torch
 from tests import small
 
-from tunesmith.core.example import Message
-from tunesmith.generate.local import LocalModel
+from tunesmith.core.example import Example, Message
+from tunesmith.generate.local import NOWHERE, LocalModel
 from tunesmith.models import load as loading
 from tunesmith.models.model import Model, adapters_off
 
@@ -165,3 +165,30 @@ def test_with_the_adapter_off_the_answers_are_the_bases(tmp_path_factory: pytest
     assert LocalModel(tuned).complete([ASKED], max_new_tokens=12) != plain
     with adapters_off(tuned):
         assert LocalModel(tuned).complete([ASKED], max_new_tokens=12) == plain
+
+
+TOOL = {"type": "function", "function": {"name": "find"}}
+CALL = Message(role="assistant", tool_calls=({"function": {"name": "find", "arguments": {"id": 7}}},), weight=0.0)
+
+
+def test_a_prompt_with_tools_is_asked_as_it_is_trained_and_a_call_is_scored_as_a_turn(wide: Model) -> None:
+    local = LocalModel(wide)
+    row = Example(place=NOWHERE, messages=(*ASKED, CALL.model_copy(update={"weight": 1.0})), tools=(TOOL,))
+    (trained,) = local.renderer.rows(row).rows
+    start = next(i for i, weight in enumerate(trained.weight) if weight > 0)
+    ids = list(trained.ids)
+    done, bare = local.complete([ASKED, ASKED], max_new_tokens=4, tools=[(TOOL,), ()])
+    assert (done.prompt_tokens, local.count_tokens(ASKED, tools=(TOOL,))) == (start, start)
+    assert bare == local.complete([ASKED], max_new_tokens=4)[0]
+    (found,) = local.likelihood([ASKED], [CALL], tools=[(TOOL,)])
+    assert found.tokens == sum(weight > 0 for weight in trained.weight)
+    assert found.logp == pytest.approx(by_hand(wide, ids[: start + found.tokens], start), abs=1e-3)
+    labels = ["yes", "no way"]
+    pairs = [x.logp for x in local.likelihood([ASKED] * 2, labels, tools=[(TOOL,)] * 2)]
+    assert local.label_logp([ASKED], labels, tools=[(TOOL,)])[0] == pytest.approx(pairs, abs=1e-3)
+    assert local.label_logp([ASKED], labels)[0] != pytest.approx(pairs, abs=1e-3)
+
+
+def test_tools_are_given_for_each_prompt_or_for_none(llama: Model) -> None:
+    with pytest.raises(ValueError, match="zip"):
+        LocalModel(llama).complete([ASKED, ASKED], max_new_tokens=4, tools=[(TOOL,)])

@@ -1,6 +1,7 @@
 """What can be loaded, and a sentence for each folder that cannot."""
 
 import json
+import math
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -49,6 +50,10 @@ def reshape_a_tensor(folder: Path) -> None:
     tensors = load_file(folder / WEIGHTS)
     tensors["model.norm.weight"] = torch.ones(31)
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+
+
+def spoil_a_number(value: float) -> Spoil:
+    return lambda folder: small.edit_tensor(folder / WEIGHTS, "model.layers.1.mlp.up_proj.weight", value)
 
 
 def pickle_only(folder: Path) -> None:
@@ -102,11 +107,27 @@ FAULTS: dict[str, tuple[Spoil, tuple[str, ...]]] = {
     "GGUF only": (gguf_only, ("model-q4.gguf", "running, not for training")),
     "weights of another name": (lambda f: (f / WEIGHTS).rename(f / "weights.safetensors"), ("weights.safetensors",)),
     "code of its own": (edit("config.json", auto_map={"AutoModel": "x.Y"}), ("auto_map", "never runs")),
+    "code of its tokenizer": (
+        edit("tokenizer_config.json", auto_map={"AutoTokenizer": ["x.Y", None]}),
+        ("tokenizer_config.json", "auto_map", "never runs"),
+    ),
+    "code of its processor": (
+        write("processor_config.json", '{"auto_map": {"AutoProcessor": "x.Y"}}'),
+        ("processor_config.json", "auto_map", "never runs"),
+    ),
+    "tokenizer's config is no JSON": (write("tokenizer_config.json", "{"), ("tokenizer_config.json", "not valid JSON")),
+    "config without bottom": (write("config.json", "[" * 200_000), ("config.json", "not valid JSON")),
     "no config": (drop("config.json"), ("no config.json",)),
     "config is no JSON": (write("config.json", '{"model_type": '), ("config.json", "not valid JSON", "line 1")),
     "config is a list": (write("config.json", "[]"), ("config.json", "holds a list")),
     "config of an unknown kind": (edit("config.json", model_type="nonesuch"), ("cannot be read", "nonesuch")),
     "config of wrong type": (edit("config.json", hidden_size="wide"), ("cannot be read", "hidden_size")),
+    "config that divides by zero": (
+        edit("config.json", num_attention_heads=0),
+        ("config.json", "cannot be read", "Error", "Fetch the model again"),
+    ),
+    "config without a size": (edit("config.json", vocab_size=None), ("config.json", "cannot be read", "vocab_size")),
+    "tokenizer of another kind": (write("tokenizer.json", '{"a": 1}'), ("tokenizer of", "cannot be read", "Fetch")),
     "no tokenizer": (
         drop("tokenizer.json", "tokenizer_config.json"),
         ("tokenizer of", "cannot be read", "Fetch tokenizer.json"),
@@ -118,6 +139,12 @@ FAULTS: dict[str, tuple[Spoil, tuple[str, ...]]] = {
     "shape against offsets": (widen_a_tensor, (WEIGHTS, "damaged", "Fetch it again")),
     "a tensor lost": (lose_a_tensor, ("no weights for model.layers.1.mlp.up_proj.weight", "Fetch")),
     "a tensor of another shape": (reshape_a_tensor, ("model.norm.weight is [31]", "[32] by config")),
+    "a weight that is NaN": (
+        spoil_a_number(math.nan),
+        ("model.layers.1.mlp.up_proj.weight holds nan among its 2,048 weights", "Fetch the model again"),
+    ),
+    "a weight without end": (spoil_a_number(math.inf), ("up_proj.weight holds inf", "finite")),
+    "a weight without end below": (spoil_a_number(-math.inf), ("up_proj.weight holds -inf", "finite")),
     "an adapter": (become_an_adapter, ("an adapter", "Name its base")),
     "an adapter's config beside a base": (point_elsewhere, ("adapter_config.json", "Name its base")),
     "tokenizer larger than the embedding": (add_tokens, ("8197 ids", "8192 rows")),

@@ -44,7 +44,8 @@ class Message(Noun):
 
 
 class Example(Noun):
-    """One row of a dataset. ``group`` is the value of the ``group_by`` column, if any."""
+    """One row of a dataset. ``group`` is the value of the ``group_by`` column, if any. ``written`` is the text of a
+    final turn that calls tools: what the chat template makes of it, which a reader of files cannot know."""
 
     place: Place
     messages: tuple[Message, ...] = ()
@@ -52,6 +53,7 @@ class Example(Noun):
     text: str | None = None
     group: str | None = None
     tools: tuple[dict[str, Any], ...] = ()
+    written: str | None = None
 
     @property
     def id(self) -> str:
@@ -74,12 +76,27 @@ class Example(Noun):
 
     @property
     def answer(self) -> str:
-        """The reference answer: the label, or the last assistant turn, or an empty string."""
+        """The reference answer: the label, or the last assistant turn (as ``written`` where it calls tools), or an
+        empty string."""
         if self.label is not None:
             return self.label
+        if self.written is not None:
+            return self.written
         if self.messages and self.messages[-1].role == "assistant":
             return self.messages[-1].content
         return ""
+
+    @property
+    def ends_in_calls(self) -> bool:
+        """Whether the answer is a turn that calls tools, the text of which is the chat template's to write."""
+        return self.label is None and bool(self.messages) and bool(self.messages[-1].tool_calls)
+
+    @property
+    def target(self) -> str | Message:
+        """What the likelihood of this row is asked of: a plain text, the answer, or a whole turn that calls tools."""
+        if self.text is not None and self.label is None:
+            return self.text
+        return self.messages[-1] if self.ends_in_calls else self.answer
 
 
 class BadRow(Noun):

@@ -1,12 +1,17 @@
-"""What rooms ask of one another without importing one another."""
+"""What rooms ask of one another without importing one another.
+
+Notable: a row's ``tools`` are part of its prompt, for the chat template writes them into it; they travel beside the
+conversations, one entry each, and an empty sequence means that none has any.
+"""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from tunesmith.core.example import Message
 from tunesmith.core.noun import Noun
 
 Conversation = Sequence[Message]
+Tools = Sequence[dict[str, Any]]
 
 
 class Completion(Noun):
@@ -31,15 +36,23 @@ class Completer(Protocol):
 
     context: int
 
-    def complete(self, prompts: Sequence[Conversation], *, max_new_tokens: int) -> list[Completion]: ...
+    def complete(
+        self, prompts: Sequence[Conversation], *, max_new_tokens: int, tools: Sequence[Tools] = ()
+    ) -> list[Completion]: ...
 
-    def likelihood(self, prompts: Sequence[Conversation], answers: Sequence[str]) -> list[Likelihood]: ...
+    def likelihood(
+        self, prompts: Sequence[Conversation], answers: Sequence[str | Message], *, tools: Sequence[Tools] = ()
+    ) -> list[Likelihood]:
+        """An answer is a text, or a whole turn where it calls tools."""
+        ...
 
-    def label_logp(self, prompts: Sequence[Conversation], labels: Sequence[str]) -> list[list[float]]:
+    def label_logp(
+        self, prompts: Sequence[Conversation], labels: Sequence[str], *, tools: Sequence[Tools] = ()
+    ) -> list[list[float]]:
         """Log-likelihood of each label after each prompt: one row a prompt, one column a label."""
         ...
 
-    def count_tokens(self, prompt: Conversation) -> int: ...
+    def count_tokens(self, prompt: Conversation, *, tools: Tools = ()) -> int: ...
 
 
 class Embedder(Protocol):

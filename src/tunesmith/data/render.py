@@ -22,6 +22,21 @@ PLAIN_TEMPLATE = (
     "{% if m['role'] == 'assistant' %}{{ eos_token }}{% endif %}{{ '\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '### assistant\n' }}{% endif %}"
 )
+FAULTS = (  # what a program of strangers may raise: everything but an interrupt
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    NameError,
+    OSError,
+    RuntimeError,
+    StopIteration,
+    SyntaxError,
+    TemplateError,
+    TypeError,
+    ValueError,
+)
 MARKS = range(0xE000, 0xF900)  # private-use characters, one of which breaks up a special token inside a text
 
 
@@ -55,7 +70,7 @@ class Renderer:
         """The conversation through the chat template; ``ask`` adds the opening of the assistant's turn.
 
         System turns go before the first user turn's text where the template refuses or drops them. Raises DataError
-        with the template's own words when it refuses the messages.
+        with the template's own words when it refuses the messages, ModelError when it refuses all.
         """
         if not messages:
             raise _Refused("the assistant's turn comes first, and nothing asks for it. Give it weight 0, or remove it.")
@@ -63,22 +78,39 @@ class Renderer:
         if mark:
             turns, tools = self._guarded(turns, mark), self._guarded(list(tools), mark)
         try:
-            rendered = self.tokenizer.apply_chat_template(
-                turns, tools=list(tools) or None, tokenize=False, add_generation_prompt=ask, chat_template=self.template
-            )
-        except (TemplateError, TypeError) as error:
+            return self._written(turns, ask, tools)
+        except FAULTS as error:
+            self._check_works()
             roles = ", ".join(m.role for m in messages) or "none"
             raise _Refused(
-                f"the chat template refuses these turns ({roles}): {error}. Change the rows, or use another model."
+                f"the chat template refuses these turns ({roles}): {_said(error)}. "
+                "Change the rows, or use another model."
             ) from error
-        return str(rendered)
+
+    def _written(self, turns: Sequence[dict[str, Any]], ask: bool, tools: Sequence[dict[str, Any]] = ()) -> str:
+        """Raises whatever the template raises: a template is a program, and can divide by zero."""
+        return str(
+            self.tokenizer.apply_chat_template(
+                turns, tools=list(tools) or None, tokenize=False, add_generation_prompt=ask, chat_template=self.template
+            )
+        )
+
+    def _check_works(self) -> None:
+        """Raise ModelError where not even the plainest question can be rendered: then no row is at fault."""
+        try:
+            self._written([{"role": "user", "content": "a"}], ask=True)
+        except FAULTS as error:
+            raise ModelError(
+                f"The chat template of this model cannot render one user turn: {_said(error)}. "
+                "Fetch the model again, put a template that works into its chat_template.jinja, or use another model."
+            ) from error
 
     def _takes_system(self) -> bool:
         """Whether the template writes a system turn at all; some raise, some leave it out in silence."""
-        probe = (Message(role="system", content="probe"), Message(role="user", content="a"))
+        probe = [{"role": "system", "content": "probe"}, {"role": "user", "content": "a"}]
         try:
-            return "probe" in self.text(probe, ask=True)
-        except _Refused:
+            return "probe" in self._written(probe, ask=True)
+        except FAULTS:  # a template says no in its own way; what it cannot write at all, rows tell
             return False
 
     def _guarded(self, value: Any, mark: str) -> Any:
@@ -165,6 +197,19 @@ class Renderer:
             raise DataError(f"{example.place}: {error}") from error
         rendered = [self._cut(example, ids, weight) for ids, weight in parts]
         return Rendered(tuple(row for row, _ in rendered), sum(cut for _, cut in rendered))
+
+    def spelled(self, example: Example) -> Example:
+        """The example with the text of its answer where that calls tools: what the model is trained to write, read as
+        its answers are read (special tokens left out, the stop token among them). Raises DataError."""
+        if not example.ends_in_calls:
+            return example
+        *before, turn = example.messages
+        silent = [m.model_copy(update={"weight": 0.0}) for m in before]
+        (row,) = self.rows(
+            example.model_copy(update={"messages": (*silent, turn.model_copy(update={"weight": 1.0}))})
+        ).rows
+        ids = [i for i, weight in zip(row.ids, row.weight, strict=True) if weight > 0]
+        return example.model_copy(update={"written": str(self.tokenizer.decode(ids, skip_special_tokens=True))})
 
     def classify_ids(self, example: Example) -> list[int]:
         """An example's input with the tokenizer's own special tokens ([CLS] ... [SEP], or BOS), for a model with a
@@ -295,6 +340,14 @@ class _NotAPrefix(Exception):
 
 class _Refused(DataError):
     """A template that raises on these messages."""
+
+
+def _said(error: Exception) -> str:
+    """The template's own words on one line; the kind of error where it is none of the template's own."""
+    said = " ".join(str(error).split())[:200].rstrip(" .:!,")
+    if isinstance(error, TemplateError) and said:
+        return said
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
 def _folded(messages: Sequence[Message]) -> list[Message]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from tunesmith.core import parts
-from tunesmith.core.errors import RecipeError
+from tunesmith.core.errors import DataError, RecipeError
 from tunesmith.core.example import Example
 from tunesmith.core.report import CurvePoint, Estimate, Fit, Prediction, Report, SystemResult
 from tunesmith.data import split
@@ -38,6 +38,7 @@ def baselines(model: Model, prepared: Prepared) -> Baselines:
 
     Raises RecipeError when none can run, or when none has the primary metric: better now than after training.
     """
+    references(prepared.splits.train)  # some baselines answer with them
     local = LocalModel(model)
     decoder = model.card.kind == "decoder"
     context = BaselineContext(
@@ -70,7 +71,15 @@ def ruler(prepared: Prepared) -> Ruler:
 
 
 def references(examples: Sequence[Example]) -> list[str]:
-    return [e.answer for e in examples]
+    """What answers are scored against. Raises DataError for a tool call of which nobody wrote the text: scored against
+    nothing, every system would be wrong on it."""
+    for row in examples:
+        if row.ends_in_calls and row.written is None:
+            raise DataError(
+                f"{row.place}: the answer is a tool call, and the text that the chat template writes for it is not "
+                "known; expected text that can be scored. Leave such rows out, or end them with the assistant's text."
+            )
+    return [row.answer for row in examples]
 
 
 def answer(
@@ -87,22 +96,22 @@ def answer(
             Prediction(id=e.id, answer=label, prompt_tokens=size)
             for e, (label, _), size in zip(examples, chosen, sizes, strict=True)
         )
-    prompts = [e.prompt for e in examples]
+    prompts, tools = [e.prompt for e in examples], [e.tools for e in examples]
     if prepared.recipe.task == "classify":
-        table = local.label_logp(prompts, prepared.labels)
+        table = local.label_logp(prompts, prepared.labels, tools=tools)
         best = [max(range(len(row)), key=row.__getitem__) for row in table]
         return tuple(
-            Prediction(id=e.id, answer=prepared.labels[i], prompt_tokens=local.count_tokens(p))
-            for e, i, p in zip(examples, best, prompts, strict=True)
+            Prediction(id=e.id, answer=prepared.labels[i], prompt_tokens=local.count_tokens(e.prompt, tools=e.tools))
+            for e, i in zip(examples, best, strict=True)
         )
-    written = local.complete(prompts, max_new_tokens=prepared.max_new_tokens) if any(prompts) else []
+    limit = prepared.max_new_tokens
+    written = local.complete(prompts, max_new_tokens=limit, tools=tools) if any(prompts) else []
     found = [
         Prediction(id=e.id, answer=c.text, prompt_tokens=c.prompt_tokens, new_tokens=c.new_tokens, finish=c.finish)
         for e, c in zip(examples, written, strict=False)
     ] or [Prediction(id=e.id, answer="") for e in examples]
     if any(find_metric(m).needs == "likelihood" for m in metrics):
-        targets = [e.text if e.text is not None else e.answer for e in examples]
-        likelihoods = local.likelihood(prompts, targets)
+        likelihoods = local.likelihood(prompts, [e.target for e in examples], tools=tools)
         found = [
             p.model_copy(update={"nll": -x.logp, "nll_tokens": x.tokens})
             for p, x in zip(found, likelihoods, strict=True)

@@ -2,7 +2,8 @@
 chat talk to.
 
 Notable: base and tuned are the same object, with the adapter off or on, so both are scored by the same code. Label
-likelihoods compute the prompt once and every label after it in one batch.
+likelihoods compute the prompt once and every label after it in one batch. A row's tools are in its prompt, as they
+were when it was trained.
 """
 
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ import torch
 
 from tunesmith.core.batch import TokenRow
 from tunesmith.core.example import Example, Message, Place
-from tunesmith.core.protocols import Completion, Conversation, Likelihood
+from tunesmith.core.protocols import Completion, Conversation, Likelihood, Tools
 from tunesmith.data.batches import collate, in_order
 from tunesmith.data.render import Renderer
 from tunesmith.generate.sampler import Sampling, sample
@@ -32,9 +33,11 @@ class LocalModel:
         self.temperature = temperature
         self.seed = seed
 
-    def complete(self, prompts: Sequence[Conversation], *, max_new_tokens: int) -> list[Completion]:
+    def complete(
+        self, prompts: Sequence[Conversation], *, max_new_tokens: int, tools: Sequence[Tools] = ()
+    ) -> list[Completion]:
         """One completion a prompt; a prompt that leaves no room for an answer gets an empty one, marked ``context``."""
-        ids = [self.renderer.prompt_ids(p) for p in prompts]
+        ids = [self.renderer.prompt_ids(p, own) for p, own in _paired(prompts, tools)]
         fits = [i for i, p in enumerate(ids) if len(p) + max_new_tokens <= self.context]
         sampling = Sampling(max_new_tokens, self.renderer.stop_ids(), self.temperature, self.seed)
         answers = sample(self.model, [ids[i] for i in fits], sampling, fits)
@@ -45,12 +48,14 @@ class LocalModel:
             out[i] = Completion(text=text, prompt_tokens=len(ids[i]), new_tokens=len(answer), finish=finish)
         return out
 
-    def likelihood(self, prompts: Sequence[Conversation], answers: Sequence[str]) -> list[Likelihood]:
+    def likelihood(
+        self, prompts: Sequence[Conversation], answers: Sequence[str | Message], *, tools: Sequence[Tools] = ()
+    ) -> list[Likelihood]:
         """Log-likelihood of each answer (its stop token included) after its prompt; rows are cut at the context."""
         rows: list[TokenRow] = []
         empty: list[int] = []
-        for i, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
-            row = self._answered(prompt, answer) if prompt else self._text(answer)
+        for i, ((prompt, own), answer) in enumerate(zip(_paired(prompts, tools), answers, strict=True)):
+            row = self._text(answer) if not prompt and isinstance(answer, str) else self._answered(prompt, answer, own)
             kept = TokenRow(row.ids[: self.context], row.weight[: self.context], -1, str(i))
             if kept.trained:
                 rows.append(kept)
@@ -64,20 +69,22 @@ class LocalModel:
                     found[int(name)] = Likelihood(logp=float(logp_T.double().sum()), tokens=int((weight_T > 0).sum()))
         return [found[i] for i in range(len(prompts))]
 
-    def label_logp(self, prompts: Sequence[Conversation], labels: Sequence[str]) -> list[list[float]]:
+    def label_logp(
+        self, prompts: Sequence[Conversation], labels: Sequence[str], *, tools: Sequence[Tools] = ()
+    ) -> list[list[float]]:
         """Log-likelihood of each label after each prompt: ``len(prompts)`` rows, ``len(labels)`` columns."""
-        return [self._labels_after(p, labels) for p in prompts]
+        return [self._labels_after(p, labels, own) for p, own in _paired(prompts, tools)]
 
     @torch.no_grad()
-    def _labels_after(self, prompt: Conversation, labels: Sequence[str]) -> list[float]:
+    def _labels_after(self, prompt: Conversation, labels: Sequence[str], tools: Tools) -> list[float]:
         """The prompt is computed once; its cache is then repeated for a batch of all labels."""
         from transformers import DynamicCache
 
         model, device = self.model, self.model.device
-        shared = self.renderer.prompt_ids(prompt)
-        rows = [self._answered(prompt, label) for label in labels]
+        shared = self.renderer.prompt_ids(prompt, tools)
+        rows = [self._answered(prompt, label, tools) for label in labels]
         if any(row.ids[: len(shared)] != tuple(shared) or len(row.ids) > self.context for row in rows):
-            return [x.logp for x in self.likelihood([prompt] * len(labels), labels)]
+            return [x.logp for x in self.likelihood([prompt] * len(labels), labels, tools=[tools] * len(labels))]
         cache = DynamicCache(config=model.network.config)
         tails = [TokenRow(row.ids[len(shared) - 1 :], row.weight[len(shared) - 1 :]) for row in rows]
         batch = collate(tails, pad_id=0).to(device)
@@ -89,19 +96,20 @@ class LocalModel:
         logp_BT = logp_BTV.gather(-1, batch.target_BT[..., None])[..., 0]
         return [float(x) for x in (logp_BT * (batch.weight_BT > 0)).double().sum(-1)]
 
-    def _answered(self, prompt: Conversation, answer: str) -> TokenRow:
+    def _answered(self, prompt: Conversation, answer: str | Message, tools: Tools) -> TokenRow:
         """Prompt and answer as one row in which the answer (and its stop token) alone has weight."""
         asked = tuple(m.model_copy(update={"weight": 0.0}) for m in prompt)
-        turn = Message(role="assistant", content=answer)
-        return self.renderer.rows(Example(place=NOWHERE, messages=(*asked, turn))).rows[0]
+        turn = Message(role="assistant", content=answer) if isinstance(answer, str) else answer
+        row = Example(place=NOWHERE, messages=(*asked, turn.model_copy(update={"weight": 1.0})), tools=tuple(tools))
+        return self.renderer.rows(row).rows[0]
 
     def _text(self, text: str) -> TokenRow:
         """A plain text, every token of which has weight."""
         ids = [i for row in self.renderer.rows(Example(place=NOWHERE, text=text)).rows for i in row.ids]
         return TokenRow(tuple(ids), (1.0,) * len(ids))
 
-    def count_tokens(self, prompt: Conversation) -> int:
-        return len(self.renderer.prompt_ids(prompt))
+    def count_tokens(self, prompt: Conversation, *, tools: Tools = ()) -> int:
+        return len(self.renderer.prompt_ids(prompt, tools))
 
     def _encoded(self, texts: Sequence[str]) -> list[TokenRow]:
         size = self.context
@@ -137,3 +145,8 @@ class LocalModel:
             best = max(range(len(logp)), key=logp.__getitem__)
             out.append((self.labels[best], logp[best]))
         return out
+
+
+def _paired(prompts: Sequence[Conversation], tools: Sequence[Tools]) -> list[tuple[Conversation, Tools]]:
+    """Each prompt with its tools; ``tools`` may be empty when no prompt has any."""
+    return list(zip(prompts, tools or [()] * len(prompts), strict=True))

@@ -9,6 +9,7 @@ weights.
 import hashlib
 import importlib.util
 import json
+import math
 import os
 import struct
 from importlib import resources
@@ -23,6 +24,7 @@ from tunesmith.core.errors import ModelError
 from tunesmith.core.plan import Machine
 from tunesmith.models.allocator import keep_freed_memory
 from tunesmith.models.model import Model, Precision
+from tunesmith.models.template import check_template
 
 ENCODERS = (
     "bert",
@@ -38,6 +40,18 @@ ENCODERS = (
     "camembert",
 )
 POSITIONS_AFTER_PAD = ("roberta", "xlm-roberta", "camembert", "mpnet")  # the first position is pad_token_id + 1
+FAULTS = (  # what reading a strange config may raise; memory is the machine's fault, not the model's
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+)
 BLOCK, SAMPLES = 4096, 4096  # a file up to 16 MB is hashed whole
 
 
@@ -73,23 +87,24 @@ def check_folder(folder: Path) -> None:
         )
     if not (folder / "config.json").is_file():
         raise ModelError(f"model: {folder} has no config.json. It is no transformers model folder.")
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ModelError(
-            f"model: {folder / 'config.json'} is not valid JSON ({error}). Fetch the model again."
-        ) from error
-    if not isinstance(config, dict):
-        raise ModelError(
-            f"model: {folder / 'config.json'} holds a {type(config).__name__}; expected keys. Fetch the model again."
-        )
-    if "auto_map" in config:
-        raise ModelError(
-            f"model: {folder / 'config.json'} asks to run code of its own (auto_map). "
-            "Tunesmith never runs a model's code."
-        )
+    for path in sorted(folder.glob("*config.json")):  # the tokenizer's and the processor's can name code as well
+        _check_config(path)
     for path in _weight_files(folder):
         _header(path)
+
+
+def _check_config(path: Path) -> None:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"model: {path} is not valid JSON ({_line(error)}). Fetch the model again.") from error
+    if not isinstance(config, dict):
+        raise ModelError(f"model: {path} holds a {type(config).__name__}; expected keys. Fetch the model again.")
+    if "auto_map" in config:
+        raise ModelError(
+            f"model: {path} asks to run code of its own (auto_map). Tunesmith never runs a model's code. "
+            "Use another model."
+        )
 
 
 def _weight_files(folder: Path) -> list[Path]:
@@ -174,8 +189,28 @@ def _short_hash(text: str) -> str:
 
 
 def _line(error: Exception) -> str:
-    """The start of a library's message, on one line."""
-    return " ".join(str(error).split())[:200].rstrip(" .:!,")
+    """The start of a library's message, on one line, after the kind of error where the message may not tell it."""
+    said = " ".join(str(error).split())[:200].rstrip(" .:!,")
+    if isinstance(error, OSError | ValueError | RuntimeError) and said and not isinstance(error, RecursionError):
+        return said
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+
+
+def _check_template(folder: Path, tokenizer: Any) -> None:
+    """Raise ModelError for a template that cannot be rendered safely; the bundled one is known."""
+    template = tokenizer.chat_template
+    if template is None or template == _bundled_template():
+        return
+    if not isinstance(template, str):
+        raise ModelError(
+            f"model: {folder} has {len(template)} chat templates ({', '.join(sorted(template))}); expected one. "
+            "Leave the one to train with in its chat_template.jinja."
+        )
+    check_template(folder, template, {k: v for k, v in tokenizer.special_tokens_map.items() if isinstance(v, str)})
+
+
+def _bundled_template() -> str:
+    return (Path(str(resources.files("tunesmith"))) / "assets" / "base" / "chat_template.jinja").read_text("utf-8")
 
 
 def card_of(reference: str) -> tuple[ModelCard, Any, Any]:
@@ -190,11 +225,18 @@ def card_of(reference: str) -> tuple[ModelCard, Any, Any]:
         where = _from_hub(where)
     try:
         config = AutoConfig.from_pretrained(where)
-    except (OSError, ValueError, KeyError, StrictDataclassError) as error:
-        raise ModelError(f"model: {where / 'config.json'} cannot be read: {_line(error)}.") from error
+        text = config.get_text_config()
+        vocabulary, layers, width = int(text.vocab_size), int(text.num_hidden_layers), int(text.hidden_size)
+    except (
+        *FAULTS,
+        StrictDataclassError,
+    ) as error:  # a number may be zero, absent or a word
+        raise ModelError(
+            f"model: {where / 'config.json'} cannot be read: {_line(error)}. Fetch the model again, or use another."
+        ) from error
     try:
         tokenizer = AutoTokenizer.from_pretrained(where)
-    except (OSError, ValueError, KeyError) as error:
+    except FAULTS as error:
         raise ModelError(
             f"model: the tokenizer of {where} cannot be read: {_line(error)}. "
             "Fetch tokenizer.json and tokenizer_config.json of this model."
@@ -204,10 +246,9 @@ def card_of(reference: str) -> tuple[ModelCard, Any, Any]:
             f"model: the tokenizer of {where} ({type(tokenizer).__name__}) gives no offsets, by which trained tokens "
             "are found. Fetch its tokenizer.json."
         )
-    text = config.get_text_config()
+    _check_template(where, tokenizer)
     headers = [_header(p) for p in _weight_files(where)]
     parameters = sum(_size(v["shape"]) for h in headers for k, v in h.items() if k != "__metadata__")
-    vocabulary = int(text.vocab_size)
     if len(tokenizer) > vocabulary:
         raise ModelError(
             f"model: the tokenizer of {where} has {len(tokenizer)} ids, the embedding {vocabulary} rows. "
@@ -222,8 +263,8 @@ def card_of(reference: str) -> tuple[ModelCard, Any, Any]:
         kind=_kind(config),
         architecture=(config.architectures or [type(config).__name__])[0],
         parameters=parameters,
-        layers=int(text.num_hidden_layers),
-        width=int(text.hidden_size),
+        layers=layers,
+        width=width,
         vocabulary=vocabulary,
         context=context,
         fingerprint=fingerprint(where),
@@ -275,10 +316,13 @@ def load(reference: str, *, precision: Precision = "float32", device: str | None
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # told below, by name
         )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ModelError(f"model: {card.path} cannot be loaded: {_line(error)}.") from error
+    except FAULTS as error:
+        raise ModelError(
+            f"model: {card.path} cannot be loaded: {_line(error)}. Fetch the model again, or use another."
+        ) from error
     network, told = loaded
     _check_complete(card, told)
+    _check_finite(card, network)
     if tokenizer.pad_token_id is None:  # a pad is masked by position, never by id, so any id serves
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     network.eval()
@@ -299,6 +343,20 @@ def _check_complete(card: ModelCard, told: dict[str, Any]) -> None:
             f"model: {card.path} has no weights for {missing[0]} and {len(missing) - 1} more of {card.architecture}. "
             "Fetch the model again."
         )
+
+
+def _check_finite(card: ModelCard, network: torch.nn.Module) -> None:
+    """Raise ModelError for weights that hold NaN or infinity: every loss would be one, whatever the rows."""
+    for name, tensor in network.state_dict().items():
+        if not tensor.is_floating_point() or tensor.numel() == 0:
+            continue
+        low, high = (float(x) for x in tensor.aminmax())  # one pass and no copy; NaN comes through
+        if not (math.isfinite(low) and math.isfinite(high)):
+            found = low if not math.isfinite(low) else high
+            raise ModelError(
+                f"model: {card.path}: {name} holds {found} among its {tensor.numel():,} weights; expected finite "
+                "numbers. Fetch the model again, or name another."
+            )
 
 
 def default_device() -> str:

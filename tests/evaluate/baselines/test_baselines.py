@@ -2,13 +2,16 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from tests import small
 
 from tunesmith.core import parts
 from tunesmith.core.example import Example, Message, Place
 from tunesmith.core.protocols import Embedder
+from tunesmith.data.render import Renderer
 from tunesmith.evaluate.baselines._context import Baseline, BaselineContext
 
 NAMES = parts.names("evaluate.baselines")
@@ -59,8 +62,6 @@ def test_one_prediction_a_row_in_order_and_repeatable(
 def test_never_looks_at_the_test_answers(name: str, contexts: dict[str, BaselineContext], make_chat: Make) -> None:
     context = contexts["decoder generates"]
     hidden = tuple(make_chat(row.place.line, row.input_text, "hidden") for row in context.test)
-    from dataclasses import replace
-
     assert find(name).answer(replace(context, test=hidden)) == find(name).answer(context)
 
 
@@ -134,7 +135,7 @@ def test_choice_is_per_byte_so_long_labels_are_not_punished(
     make_context: MakeContext, make_labelled: Make, parrot: Any
 ) -> None:
     labels = ("no", "a_very_long_label")
-    parrot.label_logp = lambda prompts, _: [[-2.0, -5.0]] * len(prompts)
+    parrot.label_logp = lambda prompts, _labels, tools: [[-2.0, -5.0]] * len(prompts)
     context = make_context(task="classify", labels=labels, test=(make_labelled(1, "t", "no"),), completer=parrot)
     assert find("zero_shot").answer(context)[0].answer == "a_very_long_label"  # 5/17 a byte against 2/2
 
@@ -164,3 +165,61 @@ def test_shots_keep_their_own_turns_without_system(make_context: MakeContext, ma
     shot = Example(place=Place(file="f", line=1), messages=turns)
     assert as_turns(shot) == turns[1:]
     assert [m.content for m in as_turns(make_labelled(1, "text", "label"))] == ["text", "label"]
+
+
+TOOL = {"type": "function", "function": {"name": "find", "parameters": {"type": "object"}}}
+
+
+@pytest.fixture
+def calling(make_context: MakeContext) -> BaselineContext:
+    """Rows whose answer calls a tool; the test rows have a tool of their own, and the last has none."""
+
+    def row(line: int, name: str) -> Example:
+        tool = {"type": "function", "function": {**TOOL["function"], "name": name}}
+        call = {"type": "function", "function": {"name": name, "arguments": {"n": line}}}
+        turns = (Message(role="user", content=f"find {line}"), Message(role="assistant", tool_calls=(call,)))
+        return Example(
+            place=Place(file="calls.jsonl", line=line), messages=turns, tools=(tool,), written=f"{name} {line}"
+        )
+
+    test = (row(8, "seek"), row(9, "look"), row(10, "find").model_copy(update={"tools": ()}))
+    return make_context(train=tuple(row(n, "find") for n in range(1, 8)), test=test)
+
+
+@pytest.mark.parametrize("name", ["zero_shot", "few_shot"])
+def test_a_prompted_baseline_is_shown_the_tools_of_its_row_as_training_shows_them(
+    name: str, calling: BaselineContext
+) -> None:
+    from transformers import AutoTokenizer
+
+    renderer = Renderer(AutoTokenizer.from_pretrained(small.ASSETS))
+    find(name).answer(calling)
+    parrot: Any = calling.completer
+    assert parrot.offered == [row.tools for row in calling.test]
+    for row, prompt, tools in zip(calling.test, parrot.seen, parrot.offered, strict=True):
+        asked = renderer.prompt_ids(prompt, tools)
+        trained = renderer.rows(row.model_copy(update={"messages": (*prompt, row.messages[-1])})).rows[0]
+        assert list(trained.ids[: len(asked)]) == asked
+        text = renderer.tokenizer.decode(asked)
+        assert ("<tools>" in text) == bool(row.tools)
+        assert text.count("<tool_call>") == (calling.shots if name == "few_shot" else 0)
+
+
+def test_the_likelihood_of_a_tool_call_is_that_of_its_turn(calling: BaselineContext) -> None:
+    predictions = find("zero_shot").answer(replace(calling, likelihood=True))
+    words = [len(str(row.messages[-1].tool_calls).split()) for row in calling.test]
+    assert [p.nll_tokens for p in predictions] == words
+    parrot: Any = calling.completer
+    assert parrot.offered == [row.tools for row in calling.test] * 2
+
+
+def test_room_for_the_tools_is_kept(calling: BaselineContext) -> None:
+    roomy, parrot = find("few_shot").answer(calling), calling.completer
+    parrot.context = max(p.prompt_tokens for p in roomy) + calling.max_new_tokens - 1  # type: ignore[union-attr]
+    parrot.seen.clear()  # type: ignore[union-attr]
+    find("few_shot").answer(calling)
+    assert min(sum(m.role == "assistant" for m in prompt) for prompt in parrot.seen) < calling.shots  # type: ignore[union-attr]
+
+
+def test_copied_tool_calls_are_copied_as_they_are_written(calling: BaselineContext) -> None:
+    assert {p.answer for p in find("nearest_neighbour").answer(calling)} <= {row.written for row in calling.train}

@@ -1,6 +1,7 @@
 """How the untuned model is asked, with or without shots; zero_shot is few_shot with none.
 
-Notable: a prompted baseline differs from the tuned system by its prompt alone. What does not fit the context is
+Notable: a prompted baseline differs from the tuned system by its prompt alone, and is offered the tools of the row
+that is asked, whatever tools its shots had. What does not fit the context is
 dropped in the order of least harm: the least similar shots first, then the list of allowed answers. ``classify``
 compares the likelihood of the labels per byte of label: the sum would favour short labels, and bytes, unlike tokens,
 are the same for every tokenizer (lm-eval's acc_norm).
@@ -30,8 +31,8 @@ def prompted(
         answers = _write(context, completer, prompts)
     if not context.likelihood:
         return tuple(answers)
-    targets = [e.text if e.text is not None and is_plain_text(e) else e.answer for e in context.test]
-    likelihoods = completer.likelihood(prompts, targets)
+    tools = [row.tools for row in context.test]
+    likelihoods = completer.likelihood(prompts, [row.target for row in context.test], tools=tools)
     return tuple(
         answer.model_copy(update={"nll": -found.logp, "nll_tokens": found.tokens})
         for answer, found in zip(answers, likelihoods, strict=True)
@@ -66,7 +67,7 @@ def _fitted(
         return with_system((*row.prompt[:system], *turns, *row.prompt[system:]), text)
 
     def size(kept: int) -> int:
-        return completer.count_tokens(build(kept, texts[0]))
+        return completer.count_tokens(build(kept, texts[0]), tools=row.tools)
 
     if size(len(shots)) <= space:
         return build(len(shots), texts[0])
@@ -76,7 +77,9 @@ def _fitted(
 
 def _write(context: BaselineContext, completer: Completer, prompts: Sequence[Conversation]) -> list[Prediction]:
     asked = [n for n, row in enumerate(context.test) if not is_plain_text(row)]
-    written = completer.complete([prompts[n] for n in asked], max_new_tokens=context.max_new_tokens) if asked else []
+    tools = [context.test[n].tools for n in asked]
+    limit = context.max_new_tokens
+    written = completer.complete([prompts[n] for n in asked], max_new_tokens=limit, tools=tools) if asked else []
     by_row: dict[int, Completion] = dict(zip(asked, written, strict=True))
     silent = Completion(text="", prompt_tokens=0, new_tokens=0)
     return [
@@ -92,10 +95,14 @@ def _write(context: BaselineContext, completer: Completer, prompts: Sequence[Con
 
 
 def _choose(context: BaselineContext, completer: Completer, prompts: Sequence[Conversation]) -> list[Prediction]:
-    logp = np.asarray(completer.label_logp(prompts, context.labels), dtype=np.float64)
+    logp = np.asarray(
+        completer.label_logp(prompts, context.labels, tools=[row.tools for row in context.test]), dtype=np.float64
+    )
     size = np.asarray([max(len(label.encode()), 1) for label in context.labels])
     best = (logp / size).argmax(axis=1)
     return [
-        Prediction(id=row.id, answer=context.labels[choice], prompt_tokens=completer.count_tokens(prompt))
+        Prediction(
+            id=row.id, answer=context.labels[choice], prompt_tokens=completer.count_tokens(prompt, tools=row.tools)
+        )
         for row, prompt, choice in zip(context.test, prompts, best, strict=True)
     ]
