@@ -266,8 +266,9 @@ def _likely(sketch: _Sketch, a: Ints, b: Ints, more: Ints | int = 0) -> Mask:
     low = sketch.low_NP
     enough = (THRESHOLD - 0.14) * BANDS * ROWS  # nearly three standard deviations of the estimate below
     agree = (low[a] == low[b]).view(np.uint64).sum(axis=1) * np.uint64(0x0101010101010101) >> np.uint64(56)
-    likely: Mask = np.minimum(size_N[a], size_N[b]) >= THRESHOLD * np.maximum(size_N[a], size_N[b])
-    return likely & (agree.astype(np.int64) >= enough + more)
+    likely: Mask = agree.astype(np.int64) >= enough + more
+    likely &= np.minimum(size_N[a], size_N[b]) >= THRESHOLD * np.maximum(size_N[a], size_N[b])
+    return likely
 
 
 def _near(sketch: _Sketch, a: Ints, b: Ints, likely: Mask) -> Mask:
