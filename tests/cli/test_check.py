@@ -47,6 +47,12 @@ def test_a_sound_file(cli: Cli, tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.jsonl"]
 
 
+def test_an_address_is_called_one(cli: Cli) -> None:
+    done = cli("check", "https://example.org/a.jsonl")
+    assert done.exit_code == 2
+    assert "is an address, not a file" in done.output
+
+
 def test_a_blocking_finding_leaves_with_2_and_is_told(cli: Cli, tmp_path: Path) -> None:
     rows(tmp_path / "a.jsonl", 60, reply="  ")
     done = cli("check", "a.jsonl", "--column", "prompt=question", "--column", "completion=reply", "--json")

@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import socket
+import time
 from pathlib import Path
 
 import pyarrow as pa
@@ -81,6 +82,11 @@ def test_csv_line_numbers_survive_line_breaks_in_cells(tmp_path):
     assert [(r.line, r.value["text"]) for r in rows] == [(2, 'two\nlines, "quoted"'), (4, "next")]
 
 
+def test_a_bad_csv_row_keeps_its_text(tmp_path):
+    rows = load(put(tmp_path, "a.csv", b'text,label\nx,a\n"a"b,c\n,\n')).rows
+    assert [r.text() for r in rows[1:]] == ['"a"b,c\n', ","]
+
+
 def test_text_is_cut_into_paragraphs_or_lines(tmp_path):
     path = put(tmp_path, "a.txt", b"one\r\nstill one\r\n\r\n\r\ntwo\r\n")
     assert [(r.line, r.value["text"]) for r in load(path).rows] == [(1, "one\nstill one"), (5, "two")]
@@ -111,7 +117,8 @@ BAD_LINES = {
     "nested duplicate": (b'{"a": [{"b": 1, "b": 2}]}', "field a[0].b: found the key twice", "each key once"),
     "deep": (b'{"a":' + b"[" * 10_000 + b"]" * 10_000 + b"}", "levels of nesting", "flat columns"),
     "rather deep": (b'{"a":' + b"[" * 100 + b"]" * 100 + b"}", "more than 64 levels", "flat columns"),
-    "long number": (b'{"a": ' + b"1" * 5000 + b"}", "4300 digits", "plain JSON"),
+    "long number": (b'{"a": ' + b"1" * 5000 + b"}", "found a number of 5,000 digits", "at most 4,000"),
+    "long negative number": (b'{"a": [-' + b"1" * 4001 + b"]}", "found a number of 4,001 digits", "text in quotes"),
 }
 
 
@@ -141,7 +148,7 @@ def test_a_huge_line_is_refused_without_parsing(tmp_path, monkeypatch):
     [
         (b"one,two,three\n", "3 cells"),
         (b"alone\n", "1 cells"),
-        (b'"open,b\n', "never closed"),
+        (b",\n", "a row of empty cells"),
         (b'"a"b,c\n', "broken quoting"),
         (b"caf\xe9,b\n", "byte 0xe9"),
         (b"a\x00,b\n", "NUL"),
@@ -161,9 +168,16 @@ def test_a_bad_csv_record_is_one_bad_row_with_its_line(tmp_path, line, found):
         ("a.json", b"[]", "holds no rows"),
         ("a.csv", b"text,label\n", "holds no rows"),
         ("a.csv", b"text,text\nx,y\n", "column text stands twice"),
+        ("a.csv", b'text,label\nx,a\n"open,b\n', "line 3: found a quote that is never closed"),
+        ("a.csv", b'text,label\n"open,b\n' + b"x,a\n" * 50, "Lines 2 to 52 were read as one row"),
+        ("a.csv", b'text,label\n"open,b\n' + b"x,a\n" * 50 + b'"y",b\n', "line 2: found a quote that is never closed"),
+        ("a.json", b'[{"a": ' + b"1" * 5000 + b"}]", "found a number of 5,000 digits"),
         ("a.jsonl", JSONL.decode().encode("utf-16"), "UTF-16"),
         ("a.jsonl", JSONL.decode().encode("utf-16-le"), "UTF-16"),
-        ("a.csv", "text,label\nä,b\n".encode("utf-16-be"), "UTF-16"),
+        ("a.csv", "text,label\nä,b\n".encode("utf-16-be"), "iconv -f utf-16be"),
+        ("a.jsonl", JSONL.decode().encode("utf-32"), "UTF-32; expected UTF-8. Convert it: iconv -f utf-32 "),
+        ("a.jsonl", JSONL.decode().encode("utf-32-le"), "iconv -f utf-32le"),
+        ("a.csv", "text,label\nä,b\n".encode("utf-32-be"), "iconv -f utf-32be"),
         ("a.jsonl.gz", JSONL, "not one"),
         ("a.jsonl.gz", gzip.compress(JSONL)[:-9], "cut short"),
         ("a.jsonl.gz", gzip.compress(JSONL)[:-8] + bytes(8), "damaged gzip"),
@@ -188,9 +202,73 @@ def test_a_bad_file_is_a_sentence_with_its_name(tmp_path, name, data, said):
 
 
 def test_a_gzip_bomb_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
-    monkeypatch.setattr(containers, "MAX_BYTES", 1 << 20)
+    monkeypatch.setattr(readers, "MAX_BYTES", 1 << 20)
     with pytest.raises(DataError, match="bomb"):
         load(put(tmp_path, "a.jsonl.gz", gzip.compress(b" " * (8 << 20))))
+
+
+def test_many_gzip_members_take_time_in_proportion(tmp_path):
+    path = put(tmp_path, "a.jsonl.gz", gzip.compress(b"") * 100_000 + gzip.compress(JSONL))
+    start = time.process_time()
+    assert good(path) == ROWS
+    assert time.process_time() - start < 3
+
+
+BOMBS = {
+    "a text in every row": pa.DictionaryArray.from_arrays(pa.array([0] * 200, pa.int32()), pa.array(["x" * 1_000_000])),
+    "a list of one text": pa.ListArray.from_arrays(
+        pa.array([0, 200]),
+        pa.DictionaryArray.from_arrays(pa.array([0] * 200, pa.int32()), pa.array(["x" * 1_000_000])),
+    ),
+    "no text": pa.nulls(5_000_000),
+    "numbers": pa.array([7] * 5_000_000, pa.int8()),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_parquet_bomb_is_refused_before_it_is_unpacked(tmp_path, name):
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": BOMBS[name]}), path, compression="zstd")
+    assert path.stat().st_size < 100_000
+    before = pa.default_memory_pool().max_memory()
+    with pytest.raises(DataError, match=r"a\.parquet unpacks to .* bytes or more; expected at most 67,108,864"):
+        load(path)
+    assert pa.default_memory_pool().max_memory() - before < 100 << 20
+
+
+def test_a_bomb_of_shared_prefixes_is_read_in_small_batches(tmp_path, monkeypatch):
+    path = tmp_path / "a.parquet"
+    options = {"compression": "zstd", "use_dictionary": False, "column_encoding": {"text": "DELTA_BYTE_ARRAY"}}
+    pq.write_table(pa.table({"text": ["one", "two"]}), path, **options)
+    assert [row["text"] for row in good(path)] == ["one", "two"]
+    pq.write_table(pa.table({"text": ["x" * 100_000] * 100}), path, **options)
+    monkeypatch.setattr(readers, "most_unpacked", lambda size: 1_000_000)
+    with pytest.raises(DataError, match=r"unpacks to 1,[0-9]{3},[0-9]{3} bytes"):
+        load(path)
+
+
+def test_parquet_times_that_python_lacks_are_text(tmp_path):
+    columns = {
+        "text": pa.array(["a"]),
+        "at": pa.array([1], pa.timestamp("ns")),
+        "day": pa.array([2**30], pa.date32()),
+        "log": pa.array([[{"took": 1}]], pa.list_(pa.struct([("took", pa.time64("ns"))]))),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    (row,) = good(tmp_path / "a.parquet")
+    assert (row["text"], row["at"]) == ("a", "1970-01-01 00:00:00.000000001")
+    assert row["log"] == [{"took": "00:00:00.000000001"}]
+
+
+def test_a_parquet_column_that_stands_twice_is_refused(tmp_path):
+    one = pa.array(["a"])
+    pq.write_table(pa.Table.from_arrays([one, one], names=["text", "text"]), tmp_path / "a.parquet")
+    with pytest.raises(DataError, match=r"a\.parquet: column text stands twice"):
+        load(tmp_path / "a.parquet")
+    nested = pa.StructArray.from_arrays([one, one], names=["role", "role"])
+    pq.write_table(pa.table({"messages": pa.ListArray.from_arrays(pa.array([0, 1]), nested)}), tmp_path / "b.parquet")
+    with pytest.raises(DataError, match=r"b\.parquet: column role stands twice"):
+        load(tmp_path / "b.parquet")
 
 
 def test_a_file_above_the_size_limit_is_refused(tmp_path, monkeypatch):

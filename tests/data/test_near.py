@@ -89,6 +89,37 @@ def test_a_large_cluster_is_one_cluster():
     assert len(set(near.clusters(texts).tolist())) == 1
 
 
+def test_a_train_row_meets_the_test_row_of_a_family_larger_than_the_window():
+    rng = random.Random(2)
+    words = rng.choices(WORDS, k=30)
+    family = []
+    for _ in range(20 * near.WINDOW):
+        at = rng.randrange(30)
+        family.append(" ".join([*words[:at], rng.choice(WORDS), *words[at + 1 :]]))
+    texts, others = family[:-3], family[-3:]
+    expected = [any(jaccard(t, o) >= near.THRESHOLD for o in others) for t in texts]
+    assert sum(expected) > 10 * near.WINDOW
+    assert near.touching(texts, others).tolist() == expected
+
+
+def test_a_family_just_below_the_threshold_does_not_hide_a_near_duplicate_and_stays_cheap(monkeypatch):
+    rng = random.Random(3)
+    words = ["".join(rng.choices("abcdefghijklmnop", k=6)) for _ in range(3036)]
+    family = [" ".join(words[:36] + words[36 + 6 * i : 42 + 6 * i]) for i in range(500)]
+    texts, others = family[:300], family[300:]
+    others.append(texts[7].replace("a", "z", 1))
+    compared = []
+    similarity = near._Sketch.similarity
+
+    def counted(self, a, b):
+        compared.append(len(a))
+        return similarity(self, a, b)
+
+    monkeypatch.setattr(near._Sketch, "similarity", counted)
+    assert np.flatnonzero(near.touching(texts, others)).tolist() == [7]
+    assert 10 * len(texts) < sum(compared) < 80 * len(texts), "the signatures alone let about 175 a row through"
+
+
 def test_twenty_thousand_short_texts_take_seconds():
     texts = sentences(16_000, 7)
     start = time.perf_counter()

@@ -63,7 +63,9 @@ def check(
     if is_recipe(path):
         recipe = recipe_file.load(path, settings)
     else:
-        recipe = recipe_file.override(Recipe.parse({"data": {"train": str(path.absolute())}}), settings)
+        from tunesmith.data.containers import admit
+
+        recipe = recipe_file.override(Recipe.parse({"data": {"train": str(admit(path).absolute())}}), settings)
     from tunesmith.flows.check import check as run_checks
 
     report, masks = run_checks(recipe, show_mask=rows if show_mask else 0)

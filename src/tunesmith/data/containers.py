@@ -8,7 +8,9 @@ and gzip is unpacked up to a size and a ratio only.
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import io
 import itertools
 import json
 import os
@@ -19,10 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tunesmith.core.errors import DataError
-from tunesmith.data.readers import MAX_BYTES, READERS, delimiter
+from tunesmith.data.readers import MAX_BYTES, READERS, delimiter, most_unpacked
 from tunesmith.data.rows import RawRow, listed, shown
 
-MAX_RATIO = 250
 KINDS = "JSONL, JSON, CSV, TSV, Parquet, .txt or .md, or gzip of one"
 _URL = re.compile(r"^[a-z][a-z0-9+.-]+:/{1,2}", re.IGNORECASE)
 _FOREIGN = {
@@ -112,25 +113,21 @@ def _read(path: Path) -> bytes:
 
 
 def _gunzip(path: Path, data: bytes) -> bytes:
-    out, rest = bytearray(), data
-    most = min(MAX_BYTES, max(64 << 20, MAX_RATIO * len(data)))
+    most = most_unpacked(len(data))
     try:
-        while rest.strip(b"\0"):
-            member = zlib.decompressobj(wbits=31)
-            out += member.decompress(rest, most + 1 - len(out))
-            if len(out) > most:
-                raise DataError(
-                    f"{path} unpacks from {len(data):,} bytes to more than {most:,}: it looks like a bomb. "
-                    "Unpack it yourself if you trust it."
-                )
-            if not member.eof:
-                raise DataError(f"{path} is cut short: the gzip data end in the middle. Copy it again.")
-            rest = member.unused_data
-    except zlib.error as error:
+        out = gzip.GzipFile(fileobj=io.BytesIO(data)).read(most + 1)
+    except EOFError:
+        raise DataError(f"{path} is cut short: the gzip data end in the middle. Copy it again.") from None
+    except (zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{path} is damaged gzip ({error}). Copy or compress it again.") from None
+    if len(out) > most:
+        raise DataError(
+            f"{path} unpacks from {len(data):,} bytes to more than {most:,}: it looks like a bomb. "
+            "Unpack it yourself if you trust it."
+        )
     if out.startswith(b"\x1f\x8b"):
         raise DataError(f"{path} is gzip inside gzip. Unpack it once.")
-    return bytes(out)
+    return out
 
 
 def _kind(path: Path, data: bytes, ending: str) -> str:
@@ -141,7 +138,7 @@ def _kind(path: Path, data: bytes, ending: str) -> str:
     for magic, name in _FOREIGN.items():
         if data.startswith(magic):
             raise DataError(f"{path} is {name}; expected {KINDS}. Unpack or export it first.")
-    _refuse_utf16(path, data)
+    _refuse_wide(path, data)
     head = data.removeprefix(b"\xef\xbb\xbf").lstrip()
     if head[:1] == b"{" and ending not in (".csv", ".tsv", ".md"):
         return _object_kind(data, head, ending)
@@ -176,9 +173,21 @@ def _is_json(text: bytes) -> bool:
     return True
 
 
-def _refuse_utf16(path: Path, data: bytes) -> None:
-    head = data[:4096]
-    wide = len(head) >= 4 and max(head[::2].count(0), head[1::2].count(0)) > 0.4 * len(head) / 2
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff") or wide:
-        convert = f"iconv -f utf-16 -t utf-8 {path.name} > utf8-{path.name}"
-        raise DataError(f"{path} is UTF-16; expected UTF-8. Convert it: {convert}")
+def _refuse_wide(path: Path, data: bytes) -> None:
+    name = _wide(data[:4096])
+    if name is not None:
+        convert = f"iconv -f {name} -t utf-8 {path.name} > utf8-{path.name}"
+        raise DataError(f"{path} is {name[:6].upper()}; expected UTF-8. Convert it: {convert}")
+
+
+def _wide(head: bytes) -> str | None:
+    """UTF-32 or UTF-16 as iconv names it, by the mark at the beginning or by which of four bytes are mostly zero."""
+    if head[:4] in (b"\xff\xfe\0\0", b"\0\0\xfe\xff"):
+        return "utf-32"
+    if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return "utf-16"
+    if len(head) < 4:
+        return None
+    zero = [head[i::4].count(0) > 0.4 * len(head[i::4]) for i in range(4)]
+    found = {"utf-32le": (2, 3), "utf-32be": (0, 1), "utf-16le": (1, 3), "utf-16be": (0, 2)}
+    return next((name for name, (a, b) in found.items() if zero[a] and zero[b]), None)

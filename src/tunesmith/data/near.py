@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,33 +66,51 @@ def clusters(texts: Sequence[str]) -> Ints:
     leader, distinct, of_distinct = _distinct(texts)
     union = Union(len(distinct))
     sketch = _Sketch.of(distinct)
-
-    def apart(a: Ints, b: Ints) -> Mask:
-        roots = union.roots()
-        return np.not_equal(roots[a], roots[b])
-
-    for a, b in _near_pairs(sketch, apart):
-        for one, other in zip(a.tolist(), b.tolist(), strict=True):
-            union.join(one, other)
+    for key_N in _band_keys(sketch):
+        order = np.argsort(key_N, kind="stable")
+        key_N = key_N[order]
+        for distance in range(1, WINDOW + 1):
+            same = np.flatnonzero(key_N[distance:] == key_N[:-distance])
+            if not len(same):
+                break
+            roots = union.roots()
+            a, b = order[same], order[same + distance]
+            apart = roots[a] != roots[b]
+            a, b = a[apart], b[apart]
+            near = _near(sketch, a, b, _likely(sketch, a, b))
+            for one, other in zip(a[near].tolist(), b[near].tolist(), strict=True):
+                union.join(one, other)
     return leader[union.roots()[of_distinct]]
 
 
 def touching(texts: Sequence[str], others: Sequence[str]) -> Mask:
-    """[N] whether a text is a (near-)duplicate of one of ``others``, by itself and not through a third text."""
+    """[N] whether a text is a (near-)duplicate of one of ``others``, by itself and not through a third text.
+
+    A text meets every other of its bands, once each, until one of them is near. After many comparisons in vain it asks
+    with each for signatures that agree more, so that a large family just below the threshold stays cheap.
+    """
     count = len(texts)
     _, distinct, of_distinct = _distinct([*texts, *others])
-    is_text = np.zeros(len(distinct), dtype=bool)
-    is_other = np.zeros(len(distinct), dtype=bool)
-    is_text[of_distinct[:count]] = True
-    is_other[of_distinct[count:]] = True
-    hit = is_text & is_other
-
-    def undecided(a: Ints, b: Ints) -> Mask:
-        return (is_text[a] & is_other[b] & ~hit[a]) | (is_text[b] & is_other[a] & ~hit[b])
-
-    for a, b in _near_pairs(_Sketch.of(distinct), undecided):
-        hit[a] |= is_text[a] & is_other[b]
-        hit[b] |= is_text[b] & is_other[a]
+    hit = np.zeros(len(distinct), dtype=bool)
+    hit[of_distinct[count:]] = True
+    other = np.flatnonzero(hit)
+    sketch = _Sketch.of(distinct)
+    vain_N = np.zeros(len(distinct), dtype=np.int64)
+    met = list[Hashes]()
+    for key_N in _band_keys(sketch):
+        other = other[np.argsort(key_N[other], kind="stable")]
+        left = np.flatnonzero(~hit)
+        at, end = (np.searchsorted(key_N[other], key_N[left], side) for side in ("left", "right"))
+        while len(left := left[more := at < end]):
+            at, end = at[more], end[more]
+            likely = _likely(sketch, left, other[at], np.maximum(vain_N[left] - WINDOW, 0))
+            for earlier_N in met:
+                likely &= earlier_N[left] != earlier_N[other[at]]
+            near = _near(sketch, left, other[at], likely)
+            hit[left[near]] = True
+            vain_N[left[likely & ~near]] += 1
+            left, at, end = left[~near], at[~near] + 1, end[~near]
+        met.append(key_N)
     return hit[of_distinct[:count]]
 
 
@@ -136,11 +154,13 @@ def _distinct(texts: Sequence[str]) -> tuple[Ints, list[str], Ints]:
 
 @dataclass(frozen=True, slots=True)
 class _Sketch:
-    """Text ``i`` has ``hashes_S[start_N[i]:start_N[i + 1]]``, sorted; ``signature_NP`` is their MinHash."""
+    """Text ``i`` has ``hashes_S[start_N[i]:start_N[i + 1]]``, sorted; ``signature_NP`` is their MinHash and
+    ``low_NP`` its lowest bytes, which are quicker to compare and disagree as often but for one time in 256."""
 
     hashes_S: Hashes
     start_N: Ints
     signature_NP: NDArray[np.uint32]
+    low_NP: NDArray[np.uint8]
 
     @classmethod
     def of(cls, texts: Sequence[str]) -> _Sketch:
@@ -151,23 +171,23 @@ class _Sketch:
             counts.append(count)
         hashes_S = np.concatenate(pieces) if pieces else np.empty(0, np.uint64)
         start_N = np.concatenate([[0], *counts]).astype(np.int64).cumsum()
-        return cls(hashes_S, start_N, _signatures(hashes_S, start_N))
+        signature_NP = _signatures(hashes_S, start_N)
+        return cls(hashes_S, start_N, signature_NP, signature_NP.astype(np.uint8))
 
     def similarity(self, a: Ints, b: Ints) -> NDArray[np.float64]:
         """Jaccard similarity of each pair's shingles; for long texts over the union's ``SKETCH`` smallest."""
         count_N = np.diff(self.start_N)
+        most = np.where(np.maximum(count_N[a], count_N[b]) >= SKETCH, SKETCH, 2 * SKETCH)
         out = np.empty(len(a))
-        long = np.maximum(count_N[a], count_N[b]) >= SKETCH
-        for i in np.flatnonzero(long):
-            first, second = (self.hashes_S[self.start_N[x] : self.start_N[x + 1]] for x in (a[i], b[i]))
-            shared = np.isin(np.union1d(first, second)[:SKETCH], np.intersect1d(first, second))
-            out[i] = shared.mean()
-        for some in np.array_split(short := np.flatnonzero(~long), len(short) // 8192 + 1):
+        for some in np.array_split(np.arange(len(a)), len(a) // 2048 + 1):
             keys = np.concatenate([self._keyed(a[some]), self._keyed(b[some])])
             keys.sort(kind="stable")  # two sorted runs: one merge
-            twice = keys[1:][keys[1:] == keys[:-1]] >> _HASH_BITS
-            both = np.bincount(twice.astype(np.int64), minlength=len(some))
-            out[some] = both / (count_N[a[some]] + count_N[b[some]] - both)
+            twice = np.diff(keys, prepend=~keys[:1]) == 0
+            owner = (keys >> _HASH_BITS).astype(np.int64)
+            union = np.bincount(owner[~twice], minlength=len(some))
+            rank = (~twice).cumsum() - (union.cumsum() - union)[owner]
+            both = np.bincount(owner[twice & (rank <= most[some][owner])], minlength=len(some))
+            out[some] = both / np.minimum(union, most[some])
         return out
 
     def _keyed(self, which: Ints) -> Hashes:
@@ -230,29 +250,28 @@ def _signatures(hashes_S: Hashes, start_N: Ints) -> NDArray[np.uint32]:
     return signature
 
 
-def _near_pairs(sketch: _Sketch, wanted: Callable[[Ints, Ints], Mask]) -> Iterator[tuple[Ints, Ints]]:
-    """Pairs of near-duplicates among those ``wanted`` (asked anew for each batch: what is settled costs no more).
-
-    Candidates share a band; those come on whose sizes and signatures allow the threshold; the real similarity decides.
-    """
-    signature = sketch.signature_NP
-    size_N = np.diff(sketch.start_N)
-    enough = (THRESHOLD - 0.14) * signature.shape[1]  # nearly three standard deviations of the estimate below
+def _band_keys(sketch: _Sketch) -> Iterator[Hashes]:
+    """[N] a number for each text, band by band; candidates are those that have the same number in a band."""
     for band in range(BANDS):
-        rows = signature[:, band * ROWS : (band + 1) * ROWS].astype(np.uint64)
+        rows = sketch.signature_NP[:, band * ROWS : (band + 1) * ROWS].astype(np.uint64)
         key_N = np.zeros(len(rows), dtype=np.uint64)
         for r in range(ROWS):
             key_N = _mix(key_N ^ (rows[:, r] + np.uint64(r + 1)))
-        order = np.argsort(key_N, kind="stable")
-        key_N = key_N[order]
-        for distance in range(1, WINDOW + 1):
-            same = np.flatnonzero(key_N[distance:] == key_N[:-distance])
-            if not len(same):
-                break
-            a, b = order[same], order[same + distance]
-            fits = wanted(a, b) & (np.minimum(size_N[a], size_N[b]) >= THRESHOLD * np.maximum(size_N[a], size_N[b]))
-            a, b = a[fits], b[fits]
-            fits = (signature[a] == signature[b]).sum(axis=1) >= enough
-            a, b = a[fits], b[fits]
-            near = sketch.similarity(a, b) >= THRESHOLD
-            yield a[near], b[near]
+        yield key_N
+
+
+def _likely(sketch: _Sketch, a: Ints, b: Ints, more: Ints | int = 0) -> Mask:
+    """Which pairs may be near by their sizes and signatures; ``more`` hashes must agree than the threshold asks for."""
+    size_N = np.diff(sketch.start_N)
+    low = sketch.low_NP
+    enough = (THRESHOLD - 0.14) * BANDS * ROWS  # nearly three standard deviations of the estimate below
+    agree = (low[a] == low[b]).view(np.uint64).sum(axis=1) * np.uint64(0x0101010101010101) >> np.uint64(56)
+    likely: Mask = agree.astype(np.int64) >= enough + more
+    likely &= np.minimum(size_N[a], size_N[b]) >= THRESHOLD * np.maximum(size_N[a], size_N[b])
+    return likely
+
+
+def _near(sketch: _Sketch, a: Ints, b: Ints, likely: Mask) -> Mask:
+    near = likely.copy()
+    near[likely] = sketch.similarity(a[likely], b[likely]) >= THRESHOLD
+    return near
