@@ -118,6 +118,8 @@ def prepare(recipe: Recipe) -> Prepared:
         raise RecipeError("data.split.test is 0, so nothing could be proven. Give it a share, or name data.test.")
     labels = _labels(splits) if recipe.task == "classify" else ()
     plan, train_rows, dev_rows, cut = _rows(recipe, card, renderer, splits, labels if objective == "classify" else ())
+    spelled = {name: tuple(map(renderer.spelled, getattr(splits, name))) for name in ("train", "dev", "test")}
+    splits = splits.model_copy(update=spelled)  # the text of answers that call tools
     metrics = recipe.evaluate.metrics or default_metrics(recipe.task, [e.answer for e in splits.train])
     asked = _sample(splits.test, recipe.evaluate.limit, recipe.data.split.seed)
     warnings: tuple[str, ...] = ()
@@ -206,7 +208,7 @@ def _sized(dataset: Dataset, renderer: Renderer, recipe: Recipe, objective: str,
             if limit is not None and any(len(r.ids) > limit for r in rows):
                 bounded.rows(turn, label)  # raises where nothing of an answer is left within the limit
         except DataError as error:
-            if example.answer.strip():
+            if example.answer.strip() or example.ends_in_calls:
                 bad.append(BadRow(place=example.place, reason=str(error), raw=example.input_text[:2000]))
                 continue
             rows = ()  # an empty answer is the checks' finding, with all its rows counted
