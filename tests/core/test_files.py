@@ -4,11 +4,13 @@ Notable: the kill tests run a real process and stop it with SIGKILL at every sys
 """
 
 import json
+import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -157,3 +159,45 @@ def test_every_file_of_a_published_folder_may_be_read_by_whoever_may_read_the_fo
         (folder / "weights").chmod(0o600)
     folder_mode = (tmp_path / "adapter").stat().st_mode & 0o666
     assert {p.stat().st_mode & 0o777 for p in (tmp_path / "adapter").iterdir()} == {folder_mode}
+
+
+@pytest.fixture
+def order(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """Every sync and every rename, in order, by the name of what it was done to."""
+    seen: list[tuple[str, str]] = []
+    own_sync = os.fsync
+
+    def sync(handle: int) -> None:
+        seen.append(("sync", Path(f"/proc/self/fd/{handle}").readlink().name.partition("-")[0]))
+        own_sync(handle)
+
+    def renamed(own: Any) -> Any:
+        def rename(path: Path, target: Path) -> Path:
+            seen.append(("rename", Path(target).name))
+            return own(path, target)  # type: ignore[no-any-return]
+
+        return rename
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(Path, "replace", renamed(Path.replace))
+    monkeypatch.setattr(Path, "rename", renamed(Path.rename))
+    return seen
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc")
+def test_a_file_is_synced_before_its_rename_and_its_folder_after_it(tmp_path: Path, order: list[Any]) -> None:
+    files.write_bytes(tmp_path / "a.json", b"1")
+    assert order == [("sync", ".tmp"), ("rename", "a.json"), ("sync", tmp_path.name.partition("-")[0])]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc")
+def test_a_folder_is_synced_file_by_file_then_its_manifest_then_itself_and_its_parent_after_the_rename(
+    tmp_path: Path, order: list[Any]
+) -> None:
+    with files.publish(tmp_path / "adapter") as folder:
+        (folder / "sub").mkdir()
+        (folder / "a").write_bytes(b"1")
+        (folder / "sub" / "b").write_bytes(b"2")
+    parent = tmp_path.name.partition("-")[0]
+    synced = [*(("sync", name) for name in ("a", "b", "MANIFEST.json", "sub", ".tmp"))]
+    assert order == [*synced, ("rename", "adapter"), ("sync", parent)]

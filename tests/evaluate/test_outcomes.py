@@ -73,3 +73,18 @@ def test_at_most_eight_rows(make_chat: Make) -> None:
     assert found.losses == ()
     with pytest.raises(LookupError):
         outcomes("nope", predictions(["a"]), predictions(["a"]), rows[:1])
+
+
+def test_the_largest_win_and_the_worst_answer_come_first(make_chat: Make) -> None:
+    rows = [make_chat(n, "q", "a b c d") for n in range(4)]
+    tuned = predictions(["a b", "a b c d", "a", "a b c"])
+    found = outcomes("token_f1", tuned, predictions(["x"] * 4), rows)
+    assert [r.id[-1] for r in found.wins] == ["1", "3", "0", "2"]
+    assert [r.id[-1] for r in found.best][:3] == ["1", "3", "0"]
+    assert [r.id[-1] for r in found.worst][:2] == ["2", "0"]
+
+
+def test_private_data_is_masked_in_the_rows_that_a_report_shows(make_chat: Make) -> None:
+    rows = [make_chat(0, "The card I paid with is 5555 5555 5555 4444, write to jane@example.org", "a")]
+    found = outcomes("exact_match", predictions(["a"]), predictions(["jane@example.org"]), rows)
+    assert "5555 4444" not in found.wins[0].input and "jane@" not in found.wins[0].input + found.wins[0].baseline

@@ -182,3 +182,12 @@ def test_what_is_found_in_a_test_file_of_its_own_is_told_with_its_role(make_reci
 def test_a_part_of_the_test_rows_is_told(make_recipe: MakeRecipe) -> None:
     ready = prepare(make_recipe(evaluate={"limit": 4}))
     assert any(w.startswith("4 of ") and "test rows are asked" in w for w in ready.warnings)
+
+
+def test_a_limit_draws_test_rows_by_the_seed_and_takes_not_the_first(make_recipe: MakeRecipe) -> None:
+    whole = [e.id for e in prepare(make_recipe()).test]
+    drawn = [
+        [e.id for e in prepare(make_recipe(data={"split": {"seed": 0}}, evaluate={"limit": n})).test] for n in (4, 5, 6)
+    ]
+    assert all(set(ids) <= set(whole) for ids in drawn)
+    assert any(ids != whole[: len(ids)] for ids in drawn)
