@@ -76,8 +76,8 @@ def test_at_most_eight_rows(make_chat: Make) -> None:
 
 
 def test_the_largest_win_and_the_worst_answer_come_first(make_chat: Make) -> None:
-    rows = [make_chat(n, "q", "a b c d") for n in range(4)]
-    tuned = predictions(["a b", "a b c d", "a", "a b c"])
+    rows = [make_chat(n, "q", "k l m n") for n in range(4)]
+    tuned = predictions(["k l", "k l m n", "k", "k l m"])
     found = outcomes("token_f1", tuned, predictions(["x"] * 4), rows)
     assert [r.id[-1] for r in found.wins] == ["1", "3", "0", "2"]
     assert [r.id[-1] for r in found.best][:3] == ["1", "3", "0"]

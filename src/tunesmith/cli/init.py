@@ -87,16 +87,15 @@ class Seen:
         self.answers, self.why = answers, why
         self.json = sum(_is_json_object(a) for a in answers) > len(answers) / 2
         words = median(len(a.split()) for a in answers) if answers else 0
-        self.short = words <= 6
         classes = len(set(answers))
         few = classes <= 200 and 5 * classes <= len(answers) and words <= 5 and not self.json
         self.task = "classify" if labelled or few else "generate"
 
     def metric(self, task: str) -> str:
-        """The primary metric that fits classes, JSON answers, short answers or long ones."""
-        if task == "classify":
-            return "accuracy"
-        return "json_field_accuracy" if self.json else "exact_match" if self.short else "chrf"
+        """The primary metric that a run would take for these answers."""
+        from tunesmith.evaluate.score import default_metrics
+
+        return default_metrics("classify" if task == "classify" else "generate", self.answers)[0]
 
 
 def look(path: Path) -> Seen:
