@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -339,3 +340,13 @@ def test_stories260k_loads_and_knows_its_language(shared_folder: Path) -> None:
     with torch.no_grad():
         mean = float(model.token_logp(batch).sum() / batch.weight_BT.sum())
     assert -1.8 < mean < 0
+
+
+def test_the_licence_is_read_off_the_models_own_card(llama: Path, tmp_path: Path) -> None:
+    assert loading.card_of("bundled")[0].licence == "apache-2.0"
+    folder = Path(shutil.copytree(llama, tmp_path / "base"))
+    assert loading.card_of(str(folder))[0].licence == "unknown"
+    (folder / "README.md").write_text('---\nlanguage: en\nlicense: "mit"\n---\nlicense: gpl\n')
+    assert loading.card_of(str(folder))[0].licence == "mit"
+    (folder / "README.md").write_text("license: gpl, says no front matter\n")
+    assert loading.card_of(str(folder))[0].licence == "unknown"

@@ -11,6 +11,7 @@ import importlib.util
 import json
 import math
 import os
+import re
 import struct
 from importlib import resources
 from pathlib import Path
@@ -270,8 +271,18 @@ def card_of(reference: str) -> tuple[ModelCard, Any, Any]:
         fingerprint=fingerprint(where),
         tokenizer_hash=_short_hash(tokenizer.backend_tokenizer.to_str()),
         template_hash=_short_hash(tokenizer.chat_template or ""),
+        licence=_licence(where),
     )
     return card, config, tokenizer
+
+
+def _licence(folder: Path) -> str:
+    """What the model's own card says in its front matter (``license: apache-2.0``), or unknown."""
+    card = folder / "README.md"
+    head = card.read_text(encoding="utf-8", errors="replace")[:20_000] if card.is_file() else ""
+    front = head.split("---")[1] if head.startswith("---") and head.count("---") > 1 else ""
+    found = re.search(r"^license:\s*['\"]?([\w.+-]{1,60})", front, re.MULTILINE)
+    return found[1] if found else "unknown"
 
 
 def _size(shape: list[int]) -> int:

@@ -8,6 +8,7 @@ escaped. The page is a pure function of the report: the same report gives the sa
 import base64
 import hashlib
 import math
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -112,7 +113,7 @@ def _charts(report: Report) -> dict[str, str]:
             "Loss on train and dev",
             steps,
             f"loss ({unit})",
-            [charts.Series("train", train, "series-b"), charts.Series("dev", dev, "series-a", dots=True)],
+            [charts.Series(*settled(train), "series-b"), charts.Series("dev", dev, "series-a", dots=True)],
             (fit.best_step, f"best step {fit.best_step:,}"),
         ),
         "rate": charts.lines(
@@ -149,6 +150,19 @@ def _costs(report: Report) -> list[tuple[str, list[str]]]:
         ("New tokens an answer", [count(s.new_tokens) for s in ordered]),
         ("Invalid answers", [count(s.invalid) for s in ordered]),
     ]
+
+
+def settled(train: Sequence[tuple[float, float]]) -> tuple[str, tuple[tuple[float, float], ...]]:
+    """Name and points of the train curve without the first steps that tower above the rest (at most 5% of them): they
+    would press all that follows flat.
+
+    >>> settled([(1.0, 9.0), *((float(x), 1.0) for x in range(2, 42))])[0]
+    'train, from step 2'
+    """
+    most = len(train) // 20
+    rest = max((loss for _, loss in train[most:]), default=0.0)
+    start = next((i for i, (_, loss) in enumerate(train[:most]) if loss <= 1.5 * rest), most)
+    return f"train, from step {train[start][0]:g}" if start else "train", tuple(train[start:])
 
 
 def _fit(report: Report) -> list[tuple[str, str]]:
