@@ -350,3 +350,9 @@ def test_the_licence_is_read_off_the_models_own_card(llama: Path, tmp_path: Path
     assert loading.card_of(str(folder))[0].licence == "mit"
     (folder / "README.md").write_text("license: gpl, says no front matter\n")
     assert loading.card_of(str(folder))[0].licence == "unknown"
+
+
+def test_a_file_of_the_makers_own_that_ends_in_config_is_let_be(llama: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(llama, tmp_path / "base"))
+    (folder / "data_config.json").write_text("[1, 2]")
+    assert loading.card_of(str(folder))[0].vocabulary > 0

@@ -100,6 +100,8 @@ def _check_config(path: Path) -> None:
     except (ValueError, RecursionError) as error:
         raise ModelError(f"model: {path} is not valid JSON ({_line(error)}). Fetch the model again.") from error
     if not isinstance(config, dict):
+        if path.name != "config.json":  # a file of the makers' own, such as the data_config.json of MiniLM
+            return
         raise ModelError(f"model: {path} holds a {type(config).__name__}; expected keys. Fetch the model again.")
     if "auto_map" in config:
         raise ModelError(
