@@ -69,7 +69,7 @@ def show_report(report: "Report", folder: Path) -> None:
     """The summary of a run, and where its page and its weights lie."""
     from tunesmith.present import terminal
 
-    show(terminal.summary(report, {"Report": str(folder / "report.html"), "Weights": str(folder / report.adapter)}))
+    show(terminal.summary(report, {"Weights": str(folder / report.adapter), "Report": str(folder / "report.html")}))
 
 
 def summary_object(done: "Run", adapter: str) -> dict[str, Any]:
