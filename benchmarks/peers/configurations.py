@@ -1,0 +1,115 @@
+"""What is measured: the model's shape, the data's size, and each configuration of either side.
+
+Notable: TRL's four are float32, bf16 autocast, bf16 weights, and bf16 weights with packing; each runs with gradient
+checkpointing on, which is TRL's default, and off, which is faster and larger. ``--quick`` replaces every size by a tiny
+one.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+Shape = dict[str, Any]
+RANK = 16
+CONTEXT = 8192
+
+
+def shape(width: int, inner: int, layers: int, heads: int, groups: int, vocabulary: int = 49_152) -> Shape:
+    """A Llama of SmolLM2's kind: heads of 64, tied embeddings, rope theta 100,000."""
+    return {
+        "vocab_size": vocabulary,
+        "hidden_size": width,
+        "intermediate_size": inner,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": groups,
+        "head_dim": 64,
+        "max_position_embeddings": CONTEXT,
+        "rope_theta": 100_000.0,
+        "rms_norm_eps": 1e-5,
+        "initializer_range": 0.041666666666666664,
+        "tie_word_embeddings": True,
+    }
+
+
+SHAPES = {  # by size in millions of weights; the last two are SmolLM2's own
+    "10M": shape(128, 384, 16, 2, 1),
+    "38M": shape(384, 1024, 12, 6, 2),
+    "135M": shape(576, 1536, 30, 9, 3),
+    "360M": shape(960, 2560, 32, 15, 5),
+}
+TINY = shape(64, 128, 2, 2, 1, vocabulary=2048)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is run. ``rows`` an optimiser step; ``steps`` hold two of warm-up.
+
+    Four rows a step let all parts end within 35 minutes or so where a step of TRL runs 100 tokens a second.
+    """
+
+    shape: Shape
+    name: str
+    rows: int = 4
+    micro_rows: int = 2  # of TRL, in memory at once: faster than 1, 4 and 8 where this was written
+    steps: int = 22
+    books: int = 30_000_000  # characters that the tokenizer is trained on, beside GSM8K
+    encoder_rows: int | None = None  # None: all of them
+    encoder_probe: int = 14  # steps of each candidate of the peer before the epoch
+    growth_shapes: Mapping[str, Shape] = field(default_factory=lambda: SHAPES)
+    growth_lengths: tuple[int, ...] = (128, 256, 512, 1024, 2048, 4096)
+    growth_length: int = 512  # of the sweep over sizes; one of growth_lengths
+    growth_tokens: int = 4096  # a step
+
+
+FULL_SIZES = Sizes(SHAPES["135M"], "135M")
+QUICK_SIZES = Sizes(
+    TINY,
+    "tiny",
+    steps=5,
+    books=200_000,
+    encoder_rows=192,
+    encoder_probe=3,
+    growth_shapes={"tiny": TINY, "wider": shape(128, 256, 2, 2, 1, vocabulary=2048)},
+    growth_lengths=(128, 256),
+    growth_length=128,
+    growth_tokens=256,
+)
+
+
+@dataclass(frozen=True)
+class Peer:
+    """One way of running TRL's SFTTrainer. ``leaner`` names the same with gradient checkpointing, where this is
+    without."""
+
+    name: str
+    weights: str
+    autocast: bool = False
+    packing: bool = False
+    leaner: str | None = None
+
+    def spec(self) -> dict[str, Any]:
+        kept = ("weights", "autocast", "packing")
+        return {name: getattr(self, name) for name in kept} | {"checkpointing": self.leaner is None}
+
+
+def _both(name: str, weights: str, **options: Any) -> tuple[Peer, Peer]:
+    """With gradient checkpointing, as TRL comes, and without."""
+    first = Peer(f"trl_{name}", weights, **options)
+    return first, Peer(f"{first.name}_no_checkpointing", weights, leaner=first.name, **options)
+
+
+LORA_PEERS = (
+    *_both("float32", "float32"),
+    *_both("bf16_autocast", "float32", autocast=True),
+    *_both("bf16_weights", "bfloat16"),
+    *_both("bf16_weights_packing", "bfloat16", packing=True),
+)
+GROWTH_PEERS = (128, 512, "10M", "tiny")  # lengths and sizes at which TRL is run too
+FULL_PEERS = (*_both("float32", "float32"), *_both("bf16_weights", "bfloat16"))
+ENCODER_PEERS = (  # name, rows in memory at once, bf16 autocast
+    ("trainer_16", 16, False),
+    ("trainer_32", 32, False),
+    ("trainer_64", 64, False),
+    ("trainer_64_bf16_autocast", 64, True),
+)

@@ -1,0 +1,167 @@
+"""Our side, in a process of its own: the package's public pieces in the order in which a run joins them.
+
+Notable: nothing here is made for the benchmark. Precision is what ``auto`` resolves to; the plan is ``plan.resolve``'s
+with the numbers that both sides share (learning rate, warm-up, rows a step); each step's rows go through ``Steps``,
+which cuts them into micro-batches as in any run. Time is read at the loop's own ``on_step``.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from peers.common import Clock, digest, write
+from tunesmith.core import parts
+from tunesmith.core.batch import Batch, TokenRow
+from tunesmith.core.example import Example, Message, Place
+from tunesmith.core.plan import Plan
+from tunesmith.core.recipe import Recipe
+from tunesmith.data.batches import Steps, in_order
+from tunesmith.data.render import Renderer
+from tunesmith.models import load as loading
+from tunesmith.models.model import Model
+from tunesmith.plan.resolve import resolve
+from tunesmith.train.loop import Hooks, fit
+
+SEED = 0
+
+
+def load(spec: dict[str, Any]) -> Model:
+    fast = loading.has_fast_bfloat16()
+    return loading.load(spec["model"], precision="bfloat16" if fast else "float32")
+
+
+def attach(model: Model, recipe: Recipe) -> None:
+    parts.find("models.adapters", recipe.method.name).attach(model, recipe.method, SEED)
+
+
+def planned(recipe: Recipe, model: Model, rows: list[TokenRow], steps: int) -> Plan:
+    """The plan of a run on these rows; ``steps`` counts its optimiser steps."""
+    return resolve(
+        recipe,
+        model.card,
+        [len(r.ids) for r in rows],
+        lambda _batch, _longest: steps,
+        dev_tokens=0,
+        machine=loading.machine(),
+    )
+
+
+def recipe_of(spec: dict[str, Any], **train: Any) -> Recipe:
+    method = {"name": "full"} if spec["method"] == "full" else {"name": "lora", "rank": spec["rank"]}
+    train = {"epochs": 1, "learning_rate": spec["learning_rate"], "seed": SEED} | train
+    return Recipe.parse({"model": spec["model"], "data": {"train": "rows"}, "method": method, "train": train})
+
+
+def read(spec: dict[str, Any], model: Model) -> list[TokenRow]:
+    """Rendered chats, or rows that come as ids."""
+    renderer = Renderer(model.tokenizer)
+    rows = []
+    for number, line in enumerate(Path(spec["rows"]).read_text(encoding="utf-8").splitlines()):
+        row = json.loads(line)
+        if "ids" in row:
+            rows.append(TokenRow(tuple(row["ids"]), tuple(map(float, row["weight"]))))
+        else:
+            turns = tuple(Message(**m) for m in row["messages"])
+            rows += renderer.rows(Example(place=Place(file="rows", line=number + 1), messages=turns)).rows
+    return rows
+
+
+def sft(spec: dict[str, Any]) -> None:
+    model = load(spec)
+    rows, size = read(spec, model), spec["rows_per_step"]
+    groups = [rows[i : i + size] for i in range(0, len(rows), size)][: spec["steps"]]
+    most = max(sum(len(r.ids) for r in g) for g in groups)  # a step's budget bounds it from above
+    recipe = recipe_of(spec, batch_tokens=most, warmup=0.0)
+    attach(model, recipe)
+    plan = planned(recipe, model, rows, len(groups))
+    pad = model.tokenizer.pad_token_id or 0
+
+    def steps(epoch: int) -> Iterator[list[Batch]]:
+        for group in groups:  # both sides take the same rows in each step; everything below that is Steps' own
+            whole = sum(len(r.ids) for r in group)
+            micro = plan.micro_tokens
+            yield from Steps(group, batch_tokens=whole, micro_tokens=micro, pad_id=pad, seed=SEED)(epoch)
+
+    clock = train(spec, model, "sft", steps, plan, floor=1.0)
+    kept = [r for g in groups for r in g]
+    write(
+        spec,
+        clock,
+        tokens=[sum(len(r.ids) for r in g) for g in groups],
+        trained=[sum(r.trained for r in g) for g in groups],
+        rows=[len(g) for g in groups],
+        digest=digest([r.ids for r in kept], [[w > 0 for w in r.weight] for r in kept]),
+        detail=detail(model, plan),
+    )
+
+
+def train(spec: dict[str, Any], model: Model, objective: str, steps: Any, plan: Plan, *, floor: float) -> Clock:
+    """``fit`` with nothing but a clock in its hooks. ``floor`` 1 keeps the learning rate constant after warm-up."""
+    clock = Clock(spec)
+
+    def on_step(point: Any, _total: int, _speed: float) -> None:
+        clock.step()
+        clock.losses.append(point.loss)
+
+    torch.manual_seed(SEED)
+    clock.begin()
+    fit(model, parts.find("objectives", objective), steps, plan, Hooks(on_step=on_step, schedule_floor=floor))
+    return clock
+
+
+def detail(model: Model, plan: Plan) -> dict[str, Any]:
+    trained = sum(p.numel() for _, p in model.trainable())
+    kept = ("precision", "micro_tokens", "batch_tokens", "learning_rate", "clip_norm", "weight_decay")
+    return {name: getattr(plan, name) for name in kept} | {
+        "trained_weights": trained,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def encoder(spec: dict[str, Any]) -> None:
+    """One epoch over labelled texts with a head on the mean of the hidden states, then accuracy on the test rows."""
+    model = load(spec)
+    labels, renderer = spec["labels"], Renderer(model.tokenizer, max_length=model.card.context)
+    rows, test = (labelled(Path(spec[name]), renderer, labels) for name in ("rows", "test"))
+    mean = sum(len(r.ids) for r in rows) / len(rows)
+    recipe = recipe_of(spec, batch_tokens=round(spec["rows_per_step"] * mean), warmup=spec["warmup"], weight_decay=0.01)
+    attach(model, recipe)
+    model.add_head(labels, seed=SEED)
+    pad = model.tokenizer.pad_token_id or 0
+    cut = recipe.train.batch_tokens
+    assert isinstance(cut, int)  # set above
+    micro = planned(recipe, model, rows, 1).micro_tokens
+    source = Steps(rows, batch_tokens=cut, micro_tokens=micro, pad_id=pad, seed=SEED)
+    sizes = [sum(len(batch.length_B) for batch in micro_batches) for micro_batches in source(0)]
+    plan = planned(recipe, model, rows, len(sizes))
+    clock = train(spec, model, "classify", source, plan, floor=0.0)
+    accuracy = right(model, test, pad) / len(test)
+    write(spec, clock, rows=sizes, accuracy=accuracy, detail=detail(model, plan))
+
+
+def labelled(path: Path, renderer: Renderer, labels: list[str]) -> list[TokenRow]:
+    number = {label: i for i, label in enumerate(labels)}
+    rows: list[TokenRow] = []
+    for line, text in enumerate(path.read_text(encoding="utf-8").splitlines()):
+        row = json.loads(text)
+        turn = Message(role="user", content=row["text"])
+        example = Example(place=Place(file=path.name, line=line + 1), messages=(turn,), label=row["label"])
+        rows += renderer.rows(example, number[row["label"]]).rows
+    return rows
+
+
+@torch.no_grad()
+def right(model: Model, rows: list[TokenRow], pad: int) -> int:
+    found = 0
+    for batch in in_order(rows, budget=8192, pad_id=pad):
+        found += int((model.class_logp(batch.to(model.device)).argmax(-1) == batch.label_B.to(model.device)).sum())
+    return found
+
+
+if __name__ == "__main__":
+    told = json.loads(sys.argv[1])
+    (encoder if told["task"] == "encoder" else sft)(told)
