@@ -23,7 +23,7 @@ from tunesmith.flows.training import Trained
 from tunesmith.generate.local import LocalModel
 from tunesmith.models.model import Model
 
-SAMPLE = 100  # rows of train and of dev that are answered to tell learning from memorising
+SAMPLE = 64  # rows of train and of dev that are answered to tell learning from memorising
 
 
 @dataclass(frozen=True)
