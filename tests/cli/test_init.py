@@ -41,6 +41,17 @@ def test_classes_are_seen(cli: Callable[..., Result], tmp_path: Path) -> None:
     assert (recipe.task, recipe.evaluate.metrics) == ("classify", ("accuracy",))
 
 
+def test_columns_of_another_name_are_given_by_flags(cli: Callable[..., Result], tmp_path: Path) -> None:
+    rows = [f"pain {i},{'S43' if i % 2 else 'I10'}" for i in range(40)]
+    (tmp_path / "notes.csv").write_text("\n".join(["diagnosis,code", *rows]))
+    done = cli("init", "--data", "notes.csv", "--column", "text=diagnosis", "--column", "label=code", "--yes")
+    assert done.exit_code == 0, done.output
+    recipe = recipe_file.load(tmp_path / "recipe.yaml")
+    assert (recipe.task, recipe.data.columns) == ("classify", {"text": "diagnosis", "label": "code"})
+    odd = cli("init", "other.yaml", "--data", "notes.csv", "--column", "label", "--yes")
+    assert odd.exit_code == 2 and "expected OURS=THEIRS" in odd.stderr
+
+
 def test_a_recipe_is_never_overwritten_without_force(cli: Callable[..., Result], tickets: Path, tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text("mine")
     done = cli("init", "--data", tickets, "--yes")

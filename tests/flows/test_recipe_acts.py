@@ -110,6 +110,7 @@ ACTS: dict[str, tuple[Any, See, tuple[str, ...]]] = {
     "train.max_length": (60, lambda r: (plan("max_length")(r), max(len(x.ids) for x in prepared(r).train_rows)), ()),
     "train.precision": ("bfloat16", plan("precision"), ()),
     "train.memory": ("checkpoint", plan("memory"), ()),
+    "train.compile": ("always", plan("compiled"), ()),
     "train.seed": (1, plan("seed"), ()),
     "evaluate.metrics": (["chrf"], lambda r: prepared(r).metrics, ()),
     "evaluate.baselines": (["majority", "zero_shot"], lambda r: sorted(bars(r)), FEW),

@@ -18,6 +18,8 @@ def test_parts_by_hand() -> None:
     assert narrow["moments"] == 8_000_000 + 4_000_000  # the float32 masters
     lora = needed(TINY, full=False, rank=3, narrow=False, micro_tokens=1000)
     assert lora["gradients"] == 4 * 20 * 100 * 2 * 3
+    least = needed(TINY, full=True, rank=1, narrow=False, micro_tokens=1000, level="least", eight_bit=True)
+    assert least["moments"] == int(2.1 * 800_000 + 8 * 200_000)  # those of the embedding stay float32
 
 
 DEEP = card(parameters=1_000_000, layers=4, width=100, vocabulary=2_000)

@@ -44,11 +44,12 @@ def plan(
     memory: int | None = 1 << 50,
     passes: int = 40,
     dev_tokens: int = 1000,
+    eight_bit: bool = False,
     **recipe: Any,
 ) -> Plan:
     parsed = Recipe.parse({"data": {"train": "rows.jsonl"}, **recipe})
     per_epoch = lambda _batch, _longest: passes  # noqa: E731
-    where = Machine(device, memory, fast)
+    where = Machine(device, memory, fast, eight_bit)
     return resolve(parsed, of or card(), lengths, per_epoch, dev_tokens=dev_tokens, machine=where)
 
 
@@ -186,3 +187,26 @@ def test_least_takes_its_step_in_one_micro_batch() -> None:
     assert whole.micro_tokens == whole.batch_tokens == 16_384
     assert plan(rows).micro_tokens == 1024
     assert plan(rows, device="cuda").micro_tokens == 16_384
+
+
+def test_layers_are_compiled_where_that_pays_within_the_run() -> None:
+    """10M weights, 3 passes of 21,900 tokens by LoRA: 2.6e12 operations. 8B weights: 2.1e15."""
+    small, large = card(), card(parameters=8_000_000_000)
+    assert not plan(of=small, device="cuda", fast=True).compiled
+    long = plan(LENGTHS * 400, of=large, device="cuda", fast=True)
+    assert long.compiled
+    assert "it pays" in long.reasons["compiled"]
+    assert plan(LENGTHS * 40, of=large, fast=True).compiled  # a processor with bf16
+    slow = plan(LENGTHS * 40, of=large, fast=False)
+    assert not slow.compiled
+    assert "matrix products" in slow.reasons["compiled"]
+    assert plan(of=small, train={"compile": "always"}).compiled
+    assert not plan(LENGTHS * 400, of=large, device="cuda", fast=True, train={"compile": "never"}).compiled
+
+
+def test_the_least_level_takes_eight_bit_moments_where_it_can() -> None:
+    least = {"method": {"name": "full"}, "train": {"memory": "least"}}
+    assert plan(eight_bit=True, **least).moments == "int8"
+    assert "bitsandbytes" in plan(eight_bit=True, **least).reasons["moments"]
+    assert plan(**least).moments == "float32"
+    assert plan(eight_bit=True).moments == "float32"

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from tunesmith.train.optimiser import NamedParameters, adamw, muon, set_factor, warmup_cosine
+from tunesmith.train.optimiser import NamedParameters, adamw, adamw_8bit, muon, set_factor, warmup_cosine
 
 
 def named(*shapes: tuple[str, tuple[int, ...]]) -> NamedParameters:
@@ -90,3 +90,35 @@ def test_muon_takes_the_matrices_inside_and_adamw_the_rest() -> None:
     for optimiser in (inner, outer):
         optimiser.step()
     assert not [name for name, p in parameters if torch.equal(p.detach(), torch.ones(p.shape))]
+
+
+def test_eight_bit_moments_follow_float32_ones_and_take_a_quarter_of_their_memory() -> None:
+    """A noisy quadratic: both optimisers see the same gradients and come out at nearly the same weights."""
+    shape = (64, 128)
+    goal = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    ends, sizes = [], []
+    for make in (adamw, adamw_8bit):
+        draw = torch.Generator().manual_seed(1)
+        parameters = [("layers.0.w", nn.Parameter(torch.zeros(shape))), ("embed.w", nn.Parameter(torch.zeros(shape)))]
+        optimisers = make(parameters, learning_rate=0.02, weight_decay=0.0)
+        for _ in range(150):
+            for _, p in parameters:
+                p.grad = p.detach() - goal + 0.3 * torch.randn(shape, generator=draw)
+            for one in optimisers:
+                one.step()
+        ends.append(parameters[0][1].detach())
+        held = next(o.state[parameters[0][1]] for o in optimisers if parameters[0][1] in o.state)
+        sizes.append(sum(t.nbytes for t in held.values() if isinstance(t, torch.Tensor) and t.numel() >= 64))
+        assert all(torch.isfinite(p).all() for _, p in parameters)
+    start = float(goal.square().mean())
+    assert float((ends[0] - goal).square().mean()) < 0.02 * start
+    assert float((ends[1] - goal).square().mean()) < 0.03 * start
+    assert sizes[1] < 0.35 * sizes[0]
+
+
+def test_eight_bit_moments_leave_embeddings_and_vectors_in_float32() -> None:
+    parameters = named(("layers.0.w", (64, 128)), ("embed_tokens.weight", (64, 128)), ("layers.0.norm", (128,)))
+    narrow, wide = adamw_8bit(parameters, learning_rate=0.1, weight_decay=0.1)
+    assert [id(p) for g in narrow.param_groups for p in g["params"]] == [id(parameters[0][1])]
+    assert {id(p) for g in wide.param_groups for p in g["params"]} == {id(p) for _, p in parameters[1:]}
+    assert [g["weight_decay"] for g in wide.param_groups] == [0.1, 0.0]

@@ -22,6 +22,7 @@ EXAMPLES = {
         "tunesmith init",
         "tunesmith init support.yaml --data tickets.jsonl --yes",
         "tunesmith init topics.yaml --data news.csv --task classify --goal macro_f1 --yes",
+        "tunesmith init codes.yaml --data notes.csv --column text=diagnosis --column label=code --yes",
         "tunesmith init support.yaml --data tickets.jsonl --dry-run",
     )
 }
@@ -43,6 +44,10 @@ def init(
     goal: Annotated[
         str | None, typer.Option("--goal", metavar="METRIC", help="What counts as good.", show_default="by the data")
     ] = None,
+    columns: Annotated[
+        list[str] | None,
+        typer.Option("--column", metavar="OURS=THEIRS", help="How the file calls a column of ours; may be repeated."),
+    ] = None,
     method: Annotated[str, typer.Option("--method", metavar="NAME", help="lora or full.")] = "lora",
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing; take what was detected.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a recipe that is there.")] = False,
@@ -53,7 +58,8 @@ def init(
     _free(path, force or dry_run)
     answers = _Answers(ask=not yes and sys.stdin.isatty())
     file = Path(answers.get(data, "Which file holds the examples?", None, "--data")).expanduser()
-    seen = look(file)
+    named = _columns(columns or [])
+    seen = look(file, named)
     tell(f"{len(seen.answers):,} examples, {seen.why}.")
     chosen_task = answers.get(task, "Should the model generate an answer or classify?", seen.task, "--task")
     chosen_model = answers.get(model, "Which model? (bundled, a folder, or a hub id)", "bundled", "--model")
@@ -61,7 +67,7 @@ def init(
     raw = {
         "model": _beside(chosen_model, path),
         "task": chosen_task,
-        "data": {"train": _beside(file, path)},
+        "data": {"train": _beside(file, path), "columns": named},
         "method": {"name": method},
         "evaluate": {"metrics": [_known("evaluate.metrics", chosen_goal)]},
     }
@@ -98,12 +104,21 @@ class Seen:
         return default_metrics("classify" if task == "classify" else "generate", self.answers)[0]
 
 
-def look(path: Path) -> Seen:
+def _columns(pairs: Sequence[str]) -> dict[str, str]:
+    """``label=code`` and so on as a mapping. Raises RecipeError."""
+    split = [pair.partition("=") for pair in pairs]
+    odd = next((pair for pair, (ours, _, theirs) in zip(pairs, split, strict=True) if not (ours and theirs)), None)
+    if odd is not None:
+        raise RecipeError(f"--column {odd[:80]}: expected OURS=THEIRS, such as label=code.")
+    return {ours.strip(): theirs.strip() for ours, _, theirs in split}
+
+
+def look(path: Path, columns: dict[str, str]) -> Seen:
     """Read the data file and see what it is good for. Raises DataError."""
     from tunesmith.core.recipe import DataRecipe
     from tunesmith.data.read import read
 
-    dataset = read(path, DataRecipe(train=str(path), on_bad_row="quarantine"), "generate")
+    dataset = read(path, DataRecipe(train=str(path), columns=columns, on_bad_row="quarantine"), "generate")
     if dataset.bad_rows:
         bad, first = len(dataset.bad_rows), dataset.bad_rows[0]
         rows = bad + len(dataset.examples)

@@ -99,6 +99,13 @@ def publish(final: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def remove(folder: Path) -> None:
+    """Delete a folder: out of its place in one rename, then piece by piece."""
+    discarded = _temporary(folder)
+    folder.rename(discarded)
+    shutil.rmtree(discarded)
+
+
 def _seal(folder: Path) -> None:
     entries = {}
     readable = folder.stat().st_mode & 0o666  # some libraries write files for the owner alone

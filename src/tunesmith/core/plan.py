@@ -8,11 +8,13 @@ from tunesmith.core.noun import Noun
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Where a run takes place. ``memory`` is that of the processor or of the GPU in bytes, None where unknown."""
+    """Where a run takes place. ``memory`` is that of the processor or of the GPU in bytes, None where unknown;
+    ``eight_bit``: whether bitsandbytes is there."""
 
     device: Literal["cpu", "cuda"]
     memory: int | None
     fast_bfloat16: bool
+    eight_bit: bool = False
 
 
 class Plan(Noun):
@@ -31,6 +33,8 @@ class Plan(Noun):
     clip_norm: float
     precision: Literal["float32", "bfloat16"]
     memory: Literal["fast", "selective", "checkpoint", "least"]
+    moments: Literal["float32", "int8"] = "float32"
+    compiled: bool = False
     max_length: int
     seconds: float | None
     seed: int

@@ -104,6 +104,9 @@ class TrainRecipe(Noun):
     memory: Literal["auto", "fast", "selective", "checkpoint", "least"] = Field(
         "auto", description="what is recomputed to save memory: nothing, every second layer, all; least: and more"
     )
+    compile: Literal["auto", "always", "never"] = Field(
+        "auto", description="whether layers are compiled; auto: where that pays within the run"
+    )
     seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of the training: order, dropout, new weights")
 
 

@@ -116,6 +116,7 @@ class Fit(Noun):
     tokens_per_second: float
     trained_tokens: int
     seconds: float
+    compile_seconds: float = 0.0
 
 
 class RowOutcome(Noun):

@@ -8,7 +8,7 @@ as ``<|im_end|>`` inside a user's text stay text.
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from jinja2.exceptions import TemplateError
@@ -185,18 +185,30 @@ class Renderer:
 
     def rows(self, example: Example, label: int = -1) -> Rendered:
         """Token rows of an example: one for a conversation or a label, several for a long text. Raises DataError."""
+        return self.bound(example, self.whole(example, label))
+
+    def whole(self, example: Example, label: int = -1) -> tuple[TokenRow, ...]:
+        """The rows of ``example`` as long as they come, whatever ``max_length`` is. Raises DataError."""
         if example.text is not None:
-            return self._text_rows(example)
+            bos = self.tokenizer.bos_token_id
+            ids = ([] if bos is None else [int(bos)]) + self._plain_ids(example.text or "")
+            return (TokenRow(tuple(ids), (1.0,) * len(ids), -1, example.id),)
         if label >= 0:
             ids = self.classify_ids(example)
-            kept = ids[: self.max_length]
-            return Rendered((TokenRow(tuple(kept), (0.0,) * len(kept), label, example.id),), len(ids) - len(kept))
+            return (TokenRow(tuple(ids), (0.0,) * len(ids), label, example.id),)
         try:
             parts = self._conversation(example)
         except _Refused as error:
             raise DataError(f"{example.place}: {error}") from error
-        rendered = [self._cut(example, ids, weight) for ids, weight in parts]
-        return Rendered(tuple(row for row, _ in rendered), sum(cut for _, cut in rendered))
+        return tuple(TokenRow(tuple(ids), tuple(weights), -1, example.id) for ids, weights in parts)
+
+    def bound(self, example: Example, rows: Sequence[TokenRow]) -> Rendered:
+        """``whole`` rows within ``max_length``: a text goes on in a further row, anything else is cut. Raises DataError
+        where no token would be trained."""
+        if example.text is not None:
+            return Rendered(tuple(part for row in rows for part in self._pieces(row)))
+        cut = [self._cut(example, row) for row in rows]
+        return Rendered(tuple(cut), sum(len(row.ids) for row in rows) - sum(len(row.ids) for row in cut))
 
     def spelled(self, example: Example) -> Example:
         """The example with the text of its answer where that calls tools: what the model is trained to write, read as
@@ -217,12 +229,12 @@ class Renderer:
         ids = self.tokenizer(example.input_text, split_special_tokens=True, truncation=False, verbose=False).input_ids
         return list(ids)
 
-    def _text_rows(self, example: Example) -> Rendered:
-        bos = self.tokenizer.bos_token_id
-        ids = ([] if bos is None else [int(bos)]) + self._plain_ids(example.text or "")
-        size = self.max_length or max(len(ids), 1)
-        parts = [ids[i : i + size] for i in range(0, len(ids), size)]
-        return Rendered(tuple(TokenRow(tuple(p), (1.0,) * len(p), -1, example.id) for p in parts if len(p) > 1))
+    def _pieces(self, row: TokenRow) -> Iterator[TokenRow]:
+        size = self.max_length or max(len(row.ids), 1)
+        for start in range(0, len(row.ids), size):
+            piece = slice(start, start + size)
+            if len(row.ids[piece]) > 1:
+                yield replace(row, ids=row.ids[piece], weight=row.weight[piece])
 
     def _conversation(self, example: Example) -> list[tuple[list[int], list[float]]]:
         """Ids and weights: one row, or one for each trained turn where the template rewrites earlier turns."""
@@ -322,16 +334,16 @@ class Renderer:
             ]
         return ids, weights
 
-    def _cut(self, example: Example, ids: list[int], weights: list[float]) -> tuple[TokenRow, int]:
-        size = len(ids) if self.max_length is None else min(len(ids), self.max_length)
-        row = TokenRow(tuple(ids[:size]), tuple(weights[:size]), -1, example.id)
-        if row.trained == 0:
-            why = "its answer lies beyond" if any(weights) else "it has no assistant turn to learn from within"
+    def _cut(self, example: Example, whole: TokenRow) -> TokenRow:
+        size = len(whole.ids) if self.max_length is None else min(len(whole.ids), self.max_length)
+        row = whole if size == len(whole.ids) else replace(whole, ids=whole.ids[:size], weight=whole.weight[:size])
+        if row.label < 0 and row.trained == 0:
+            why = "its answer lies beyond" if any(whole.weight) else "it has no assistant turn to learn from within"
             raise DataError(
-                f"{example.place}: no token would be trained; {why} the first {size} tokens (the row has {len(ids)}). "
-                "Raise train.max_length, shorten the prompt, or leave the row out."
+                f"{example.place}: no token would be trained; {why} the first {size} tokens (the row has "
+                f"{len(whole.ids)}). Raise train.max_length, shorten the prompt, or leave the row out."
             )
-        return row, len(ids) - size
+        return row
 
 
 class _NotAPrefix(Exception):

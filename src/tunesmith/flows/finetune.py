@@ -34,6 +34,8 @@ from tunesmith.present.model_card import model_card
 from tunesmith.records.folder import RunFolder
 from tunesmith.records.index import Index
 
+ROWS = Path(".tunesmith") / "rows"  # rendered rows of large sets, for the next run
+
 
 def finetune(
     recipe: Recipe | str | Path,
@@ -54,7 +56,7 @@ def finetune(
     )
     clock = _Clock(watch)
     clock.stage("Read and check", recipe.data.train)
-    prepared = prepare(recipe)
+    prepared = prepare(recipe, Path(workspace) / ROWS)
     for warning in prepared.warnings:
         watch.note(warning)
     clock.stage("Load", f"{prepared.card.name}, {prepared.card.parameters / 1e6:.1f}M parameters")

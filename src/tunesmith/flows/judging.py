@@ -156,6 +156,7 @@ def fit_report(model: Model, prepared: Prepared, trained: Trained) -> Fit:
         tokens_per_second=progress.tokens / max(progress.seconds, 1e-9),
         trained_tokens=progress.trained_tokens,
         seconds=progress.seconds,
+        compile_seconds=trained.compile_seconds,
     )
 
 

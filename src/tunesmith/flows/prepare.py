@@ -5,7 +5,7 @@ nothing, blocking findings, an answer longer than the context.
 """
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,13 +13,14 @@ from tunesmith.core import parts, seeds
 from tunesmith.core.batch import TokenRow
 from tunesmith.core.card import ModelCard
 from tunesmith.core.errors import DataError, RecipeError
-from tunesmith.core.example import BadRow, Dataset, Example, Message, Splits
+from tunesmith.core.example import BadRow, Dataset, Example, Message, Place, Splits
 from tunesmith.core.plan import Plan
 from tunesmith.core.recipe import Recipe
 from tunesmith.core.report import DataReport, Finding
 from tunesmith.data import inspect, read, split
 from tunesmith.data.batches import Steps
 from tunesmith.data.render import Renderer
+from tunesmith.data.rendered import render_all
 from tunesmith.evaluate.score import default_metrics, find_metric
 from tunesmith.evaluate.systems import find_baseline
 from tunesmith.models import load as loading
@@ -56,9 +57,10 @@ class Prepared:
 
 @dataclass(frozen=True)
 class _Sized:
-    """A dataset whose every row renders, with the token length of each."""
+    """A dataset whose every row renders, with its token rows; ``lengths`` and ``answers`` count tokens a row."""
 
     dataset: Dataset
+    rows: dict[Place, tuple[TokenRow, ...]]
     lengths: tuple[int, ...]
     answers: tuple[int, ...]
     trained_share: float | None
@@ -66,17 +68,19 @@ class _Sized:
 
 @dataclass(frozen=True)
 class Checked:
-    """A dataset that was read, rendered for its lengths, and inspected. ``limit`` bounds a row in tokens."""
+    """A dataset that was read, rendered and inspected. ``limit`` bounds a row in tokens; ``rows`` are not bounded."""
 
     dataset: Dataset
+    rows: dict[Place, tuple[TokenRow, ...]]
     data: DataReport
     card: ModelCard
     tokenizer: Any
     limit: int
 
 
-def check_data(recipe: Recipe, objective: str) -> Checked:
-    """Read, render and inspect the training file; findings are reported, not acted on."""
+def check_data(recipe: Recipe, objective: str, store: Path | None = None) -> Checked:
+    """Read, render and inspect the training file; findings are reported, not acted on. ``store`` keeps rendered rows
+    from run to run."""
     dataset = read.read(Path(recipe.data.train), recipe.data, recipe.task)
     card, _config, tokenizer = loading.card_of(recipe.model)
     if card.kind == "encoder" and objective != "classify":
@@ -85,7 +89,7 @@ def check_data(recipe: Recipe, objective: str) -> Checked:
             "Set these, or use a decoder."
         )
     limit = _limit(recipe, card)
-    sized = _sized(dataset, Renderer(tokenizer), recipe, objective, limit)
+    sized = _sized(dataset, tokenizer, card, objective, limit, recipe.data.on_bad_row, store)
     data = inspect.inspect(
         sized.dataset,
         task=recipe.task,
@@ -101,23 +105,25 @@ def check_data(recipe: Recipe, objective: str) -> Checked:
             "file_sha256": dataset.file_sha256,
         }
     )
-    return Checked(sized.dataset, data, card, tokenizer, limit)
+    return Checked(sized.dataset, sized.rows, data, card, tokenizer, limit)
 
 
-def prepare(recipe: Recipe) -> Prepared:
-    """Raises RecipeError, DataError, ModelError or PartError, each a sentence."""
+def prepare(recipe: Recipe, store: Path | None = None) -> Prepared:
+    """Raises RecipeError, DataError, ModelError or PartError, each a sentence. ``store`` keeps rendered rows from run
+    to run."""
     objective = check_parts(recipe)
-    checked = check_data(recipe, objective)
+    checked = check_data(recipe, objective, store)
     inspect.stop_on_blocking(checked.data)
     card, renderer = checked.card, Renderer(checked.tokenizer)
-    dev, of_dev = _own_file(recipe, "dev", checked, objective)
-    test, of_test = _own_file(recipe, "test", checked, objective)
+    dev, of_dev, dev_whole = _own_file(recipe, "dev", checked, objective, store)
+    test, of_test, _ = _own_file(recipe, "test", checked, objective, store)
     bad_rows = tuple(b for d in (checked.dataset, dev, test) if d is not None for b in d.bad_rows)
     splits = split.lock(checked.dataset, recipe.data, task=recipe.task, dev=dev, test=test)
     if not splits.test:
         raise RecipeError("data.split.test is 0, so nothing could be proven. Give it a share, or name data.test.")
     labels = _labels(splits) if recipe.task == "classify" else ()
-    plan, train_rows, dev_rows, cut = _rows(recipe, card, renderer, splits, labels if objective == "classify" else ())
+    whole = checked.rows | dev_whole
+    plan, train_rows, dev_rows, cut = _rows(recipe, checked, splits, labels if objective == "classify" else (), whole)
     spelled = {name: tuple(map(renderer.spelled, getattr(splits, name))) for name in ("train", "dev", "test")}
     splits = splits.model_copy(update=spelled)  # the text of answers that call tools
     metrics = recipe.evaluate.metrics or default_metrics(recipe.task, [e.answer for e in splits.train])
@@ -168,20 +174,20 @@ def check_parts(recipe: Recipe) -> str:
 
 
 def _own_file(
-    recipe: Recipe, role: Literal["dev", "test"], checked: Checked, objective: str
-) -> tuple[Dataset | None, tuple[Finding, ...]]:
-    """A dev or test file of its own and what was found in it, inspected as the training file is. A test row may be
-    longer than the model takes: it is asked all the same, and counts as it comes out."""
+    recipe: Recipe, role: Literal["dev", "test"], checked: Checked, objective: str, store: Path | None
+) -> tuple[Dataset | None, tuple[Finding, ...], dict[Place, tuple[TokenRow, ...]]]:
+    """A dev or test file of its own, what was found in it, inspected as the training file is, and its rows. A test row
+    may be longer than the model takes: it is asked all the same, and counts as it comes out."""
     path = getattr(recipe.data, role)
     if path is None:
-        return None, ()
+        return None, (), {}
     dataset = read.read(Path(path), recipe.data, recipe.task, role)
     limit = checked.limit if role == "dev" else None
-    dataset = _sized(dataset, Renderer(checked.tokenizer), recipe, objective, limit).dataset
-    found = inspect.inspect(dataset, task=recipe.task, allow=recipe.data.allow)
+    sized = _sized(dataset, checked.tokenizer, checked.card, objective, limit, recipe.data.on_bad_row, store)
+    found = inspect.inspect(sized.dataset, task=recipe.task, allow=recipe.data.allow)
     inspect.stop_on_blocking(found)
     told = (f.model_copy(update={"message": f"In the {role} file: {f.message}"}) for f in found.findings)
-    return dataset, tuple(told)
+    return sized.dataset, tuple(told), sized.rows
 
 
 def _limit(recipe: Recipe, card: ModelCard) -> int:
@@ -196,35 +202,51 @@ def to_train(example: Example) -> Example:
     return example.model_copy(update={"messages": (*example.messages, turn), "label": None})
 
 
-def _sized(dataset: Dataset, renderer: Renderer, recipe: Recipe, objective: str, limit: int | None) -> _Sized:
+def _sized(
+    dataset: Dataset,
+    tokenizer: Any,
+    card: ModelCard,
+    objective: str,
+    limit: int | None,
+    on_bad_row: str,
+    store: Path | None,
+) -> _Sized:
     """Render every row once: its whole length, and whether anything of it would be trained within ``limit`` tokens."""
-    bounded = Renderer(renderer.tokenizer, max_length=limit)
-    lengths, good, bad = [], [], list(dataset.bad_rows)
-    answers: list[int] = []
-    for example in dataset.examples:
-        try:
-            turn, label = (example, 0) if objective == "classify" else (to_train(example), -1)
-            rows = renderer.rows(turn, label).rows
-            if limit is not None and any(len(r.ids) > limit for r in rows):
-                bounded.rows(turn, label)  # raises where nothing of an answer is left within the limit
-        except DataError as error:
-            if example.answer.strip() or example.ends_in_calls:
-                bad.append(BadRow(place=example.place, reason=str(error), raw=example.input_text[:2000]))
-                continue
-            rows = ()  # an empty answer is the checks' finding, with all its rows counted
-        good.append(example)
-        lengths.append(sum(len(r.ids) for r in rows))
-        answers.append(sum(r.trained for r in rows))
+    bounded = Renderer(tokenizer, max_length=limit)
+    label = 0 if objective == "classify" else -1  # which class it is, is known once the rows are split
+    turns = dataset.examples if label == 0 else tuple(map(to_train, dataset.examples))
+    identity = f"{card.tokenizer_hash}/{card.template_hash}"
+    whole = render_all(turns, bounded, label=label, store=store, identity=identity)
+    kept: dict[Place, tuple[TokenRow, ...]] = {}
+    good, bad = [], list(dataset.bad_rows)
+    for example, turn, found in zip(dataset.examples, turns, whole, strict=True):
+        rows, reason = ((), found) if isinstance(found, str) else (found, _refusal(bounded, turn, found))
+        if reason and (example.answer.strip() or example.ends_in_calls):
+            bad.append(BadRow(place=example.place, reason=reason, raw=example.input_text[:2000]))
+            continue
+        good.append(example)  # an empty answer is the checks' finding, with all its rows counted
+        kept[example.place] = () if reason else rows
     fresh = bad[len(dataset.bad_rows) :]
-    if fresh and (recipe.data.on_bad_row == "stop" or not good):
+    if fresh and (on_bad_row == "stop" or not good):
         way_out = "Or set data.on_bad_row: quarantine." if good else "No row is left to train on."
         raise DataError("\n".join([*(b.reason for b in fresh[:5]), f"{len(fresh)} such rows. {way_out}"]))
+    lengths = [sum(len(r.ids) for r in rows) for rows in kept.values()]
+    answers = [sum(r.trained for r in rows) for rows in kept.values()]
     return _Sized(
         dataset.model_copy(update={"examples": tuple(good), "bad_rows": tuple(bad)}),
+        kept,
         tuple(lengths),
         tuple(answers),
-        None if objective == "classify" else sum(answers) / max(sum(lengths), 1),
+        None if label == 0 else sum(answers) / max(sum(lengths), 1),
     )
+
+
+def _refusal(bounded: Renderer, example: Example, rows: tuple[TokenRow, ...]) -> str | None:
+    try:
+        bounded.bound(example, rows)
+    except DataError as error:
+        return str(error)
+    return None
 
 
 def _labels(splits: Splits) -> tuple[str, ...]:
@@ -240,9 +262,13 @@ def _sample(rows: tuple[Example, ...], limit: int | None, seed: int) -> tuple[Ex
 
 
 def _rows(
-    recipe: Recipe, card: ModelCard, renderer: Renderer, splits: Splits, labels: tuple[str, ...]
+    recipe: Recipe,
+    checked: Checked,
+    splits: Splits,
+    labels: tuple[str, ...],
+    whole: dict[Place, tuple[TokenRow, ...]],
 ) -> tuple[Plan, list[TokenRow], list[TokenRow], int]:
-    bounded = Renderer(renderer.tokenizer, max_length=_limit(recipe, card))
+    bounded = Renderer(checked.tokenizer, max_length=checked.limit)
     number = {label: i for i, label in enumerate(labels)}
     cut = 0
 
@@ -250,9 +276,9 @@ def _rows(
         nonlocal cut
         found: list[TokenRow] = []
         for example in examples:
-            done = bounded.rows(example, number[example.answer]) if labels else bounded.rows(to_train(example))
+            done = bounded.bound(example, whole[example.place])
             cut += done.truncated
-            found += done.rows
+            found += [replace(row, label=number[example.answer]) for row in done.rows] if labels else done.rows
         return found
 
     train_rows = render(splits.train)
@@ -260,7 +286,7 @@ def _rows(
     dev_rows = render(_sample(splits.dev, most, recipe.train.seed))
     plan = resolve(
         recipe,
-        card,
+        checked.card,
         [len(r.ids) for r in train_rows],
         lambda batch, longest: Steps(
             train_rows, batch_tokens=batch, micro_tokens=longest, pad_id=0, seed=recipe.train.seed

@@ -6,6 +6,7 @@ off and must give the very same states as before: frozen weights stayed frozen, 
 measured on is the one that is tuned.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from tunesmith.core import parts, seeds
+from tunesmith.core.batch import Batch
 from tunesmith.core.errors import DataError, ModelError
 from tunesmith.core.report import CurvePoint
 from tunesmith.data.batches import Steps, in_order
@@ -22,7 +24,9 @@ from tunesmith.models.head_start import class_means
 from tunesmith.models.model import Model, adapters_off, pooled
 from tunesmith.objectives._objective import Objective
 from tunesmith.train.loop import DevResult, Hooks, Progress, fit
+from tunesmith.train.optimiser import adamw, adamw_8bit
 
+COMPILED_BOUND = {"float32": 1e-4, "bfloat16": 2e-2}
 HEAD_ROWS = 10_000  # rows that set the head's start
 
 
@@ -30,6 +34,7 @@ HEAD_ROWS = 10_000  # rows that set the head's start
 class Trained:
     progress: Progress
     trainable: int
+    compile_seconds: float
 
 
 def attach(model: Model, prepared: Prepared) -> None:
@@ -53,13 +58,19 @@ def train(model: Model, prepared: Prepared, watch: Watcher, log: Callable[[Curve
             start_head(model, prepared)
     if plan.memory != "fast":
         model.recompute(2 if plan.memory == "selective" else 1)
-    torch.manual_seed(seeds.stream(plan.seed, "dropout"))
     pad = model.tokenizer.pad_token_id or 0
     steps = Steps(
         prepared.train_rows, batch_tokens=plan.batch_tokens, micro_tokens=plan.micro_tokens, pad_id=pad, seed=plan.seed
     )
-    if model.packs and not model.check_packing(next(steps(0))[0]):
+    first = next(steps(0))[0]
+    if model.packs and not model.check_packing(first):
         watch.note("Rows packed together differ from the same rows alone; rows run padded from here on, and slower.")
+    compiling = 0.0
+    if plan.compiled:
+        started = time.monotonic()
+        why = compile_layers(model, objective, first)
+        compiling = time.monotonic() - started
+        watch.note(f"Layers run uncompiled: {why}." if why else f"Layers compiled in {compiling:.0f} s.")
 
     def on_step(point: CurvePoint, total: int, speed: float) -> None:
         log(point)
@@ -74,7 +85,9 @@ def train(model: Model, prepared: Prepared, watch: Watcher, log: Callable[[Curve
         start=look() if prepared.dev_rows else None,
         on_step=on_step,
         on_note=watch.note,
+        make_optimisers=adamw_8bit if plan.moments == "int8" else adamw,
     )
+    torch.manual_seed(seeds.stream(plan.seed, "dropout"))
     progress = fit(model, objective, steps, plan, hooks)
     if method.is_adapter:
         with adapters_off(model):
@@ -82,7 +95,37 @@ def train(model: Model, prepared: Prepared, watch: Watcher, log: Callable[[Curve
                 raise ModelError(
                     "With the adapter off the base no longer gives its old states: frozen weights have moved."
                 )
-    return Trained(progress, sum(p.numel() for _, p in model.trainable()))
+    return Trained(progress, sum(p.numel() for _, p in model.trainable()), compiling)
+
+
+def compile_layers(model: Model, objective: Objective, batch: Batch) -> str | None:
+    """Compile the layers of ``model`` and prove on one micro-batch that its loss stays what it was. Where that fails
+    the layers are left plain, and the reason is returned."""
+    model.train(True)
+    plain, again = (_trial(model, objective, batch, seed) for seed in (0, 1))
+    try:
+        if not model.compile():
+            return f"{model.card.architecture} has no list of {model.card.layers} layers of one kind"
+        model.train(True)
+        compiled = _trial(model, objective, batch, 0)
+    except (RuntimeError, OSError, ImportError) as error:  # no compiler, or code that it cannot take
+        model.compile_no_more()
+        return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    bound = COMPILED_BOUND[model.precision] * max(1.0, abs(plain))
+    if plain == again and abs(compiled - plain) > bound:  # with dropout each draw differs, and so do compiled ones
+        model.compile_no_more()
+        return f"compiled they give a loss of {compiled:.6g} where plain ones give {plain:.6g}"
+    return None
+
+
+def _trial(model: Model, objective: Objective, batch: Batch, seed: int) -> float:
+    """The loss a unit of weight of one micro-batch, forward and backward, leaving no gradient behind."""
+    torch.manual_seed(seed)
+    loss = objective.loss(getattr(model, objective.needs)(batch), batch.to(model.device)) / objective.weight(batch)
+    loss.backward()  # type: ignore[no-untyped-call]
+    for _, parameter in model.trainable():
+        parameter.grad = None
+    return float(loss.detach())
 
 
 @torch.no_grad()

@@ -379,10 +379,15 @@ def default_device() -> str:
 def machine() -> Machine:
     """The device that ``load`` would take, for the plan."""
     if torch.cuda.is_available():
-        return Machine("cuda", torch.cuda.get_device_properties(0).total_memory, has_fast_bfloat16())
+        return Machine("cuda", torch.cuda.get_device_properties(0).total_memory, has_fast_bfloat16(), has_eight_bit())
     known = "SC_PHYS_PAGES" in getattr(os, "sysconf_names", ())
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if known else None
-    return Machine("cpu", memory, has_fast_bfloat16())
+    return Machine("cpu", memory, has_fast_bfloat16(), has_eight_bit())
+
+
+def has_eight_bit() -> bool:
+    """Whether bitsandbytes is installed."""
+    return importlib.util.find_spec("bitsandbytes") is not None
 
 
 def has_fast_bfloat16() -> bool:

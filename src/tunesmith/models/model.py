@@ -18,6 +18,7 @@ from tunesmith.core.batch import Batch
 from tunesmith.core.card import ModelCard
 from tunesmith.core.errors import ModelError
 from tunesmith.models import packing
+from tunesmith.models.compiled import CompiledLayers
 from tunesmith.models.linear_logp import linear_logp
 from tunesmith.models.masters import Masters
 
@@ -64,6 +65,7 @@ class Model:
         self.adapted: dict[str, Any] = {}
         self.adapter_config: dict[str, Any] = {}
         self.masters = Masters({})
+        self._compiled: CompiledLayers | None = None
         if precision == "bfloat16":  # buffers, such as the frequencies of positions, stay what they are
             for parameter in network.parameters():
                 parameter.data = parameter.data.bfloat16()
@@ -96,6 +98,19 @@ class Model:
     def train(self, mode: bool = True) -> None:
         for module in self.modules():
             module.train(mode)
+        if self._compiled is not None:
+            self._compiled.use(mode)
+
+    def compile(self) -> int:
+        """Compile the layers: from now on they run so while the model trains. Returns how many there are."""
+        self._compiled = CompiledLayers(self.network, self.card.layers)
+        return len(self._compiled)
+
+    def compile_no_more(self) -> None:
+        """Back to plain layers."""
+        if self._compiled is not None:
+            self._compiled.use(False)
+        self._compiled = None
 
     def trainable(self) -> list[tuple[str, nn.Parameter]]:
         """What the optimiser moves: float32 masters where the network holds bf16 copies of them."""

@@ -21,6 +21,8 @@ MICRO_TOKENS = {
 }  # a processor is as fast with little in memory; faster, where memory is slow
 MOST_LOOKS = 10
 LOOK_SHARE, LOOK_COST = 0.1, 1 / 3  # of the training's work, where two looks allow; a forward pass costs a third
+EAGER_RATE = {"cpu": 3e11, "cuda": 2e14}  # operations a second in bf16 without compiling, as a rule of thumb
+COMPILE_SECONDS, COMPILE_GAIN = {"cpu": 60, "cuda": 40}, 0.3
 SET = "set in the recipe"
 
 
@@ -61,8 +63,11 @@ def resolve(
     level, why_level = _memory(recipe, card, machine, precision, micro)
     if level == "least":  # a weight that has taken its step takes no second gradient
         micro = max(batch, max_length)
+    moments = "int8" if level == "least" and machine.eight_bit else "float32"
     passes = per_epoch(batch, max_length)
     steps = max(1, round(train.epochs * passes))
+    work = train.epochs * sum(lengths) * card.parameters * (6 if recipe.method.name == "full" else 4)
+    compiled, why_compiled = _compiled(train.compile, machine, precision, work)
     looks, why_looks = _looks(train.epochs, sum(lengths), dev_tokens)
     reasons = {
         "learning_rate": why_rate,
@@ -74,7 +79,10 @@ def resolve(
         "eval_every": why_looks,
         "precision": why_precision,
         "memory": why_level,
+        "compiled": why_compiled,
     }
+    if moments == "int8":
+        reasons["moments"] = "part of train.memory: least, with bitsandbytes: two bytes a weight instead of eight"
     if recipe.budget.time is not None:
         reasons["seconds"] = "budget.time; the learning rate anneals to the end of it"
     return Plan(
@@ -90,6 +98,8 @@ def resolve(
         clip_norm=train.clip_norm,
         precision=precision,
         memory=level,
+        moments=moments,
+        compiled=compiled,
         max_length=max_length,
         seconds=recipe.budget.time,
         seed=train.seed,
@@ -130,6 +140,18 @@ def _precision(recipe: Recipe, fast_bfloat16: bool) -> tuple[Literal["float32", 
     return "float32", "this machine has no bf16 instructions"
 
 
+def _compiled(wanted: str, machine: Machine, precision: str, work: float) -> tuple[bool, str]:
+    """(whether layers are compiled, reason) for a training of ``work`` floating-point operations."""
+    if wanted != "auto":
+        return wanted == "always", SET
+    if machine.device == "cpu" and precision == "float32":
+        return False, "float32 layers on a processor gain nothing from it: their time is the matrix products'"
+    seconds, cost = work / EAGER_RATE[machine.device], COMPILE_SECONDS[machine.device]
+    pays = COMPILE_GAIN * seconds > cost
+    told = f"about {seconds:,.0f} s of training would save {COMPILE_GAIN:.0%}, compiling takes about {cost} s"
+    return pays, f"{told}: it {'pays' if pays else 'does not pay'}"
+
+
 def _memory(recipe: Recipe, card: ModelCard, machine: Machine, precision: str, micro: int) -> tuple[memory.Level, str]:
     if recipe.train.memory != "auto":
         return recipe.train.memory, SET
@@ -137,4 +159,6 @@ def _memory(recipe: Recipe, card: ModelCard, machine: Machine, precision: str, m
     if limit is None:
         return "fast", "how much memory this machine has is not known; set budget.memory"
     full, narrow = recipe.method.name == "full", precision == "bfloat16"
-    return memory.choose(limit, card, full=full, rank=recipe.method.rank, narrow=narrow, micro_tokens=micro)
+    return memory.choose(
+        limit, card, full=full, rank=recipe.method.rank, narrow=narrow, micro_tokens=micro, eight_bit=machine.eight_bit
+    )

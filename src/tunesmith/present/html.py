@@ -179,14 +179,17 @@ def _fit(report: Report) -> list[tuple[str, str]]:
             around = f"({interval(report.primary, estimate)}, n = {count(estimate.n)})"
             text = f"{score(report.primary, estimate.value)} {around}"
             rows.append((f"{metric_name(report.primary)} on {name}", text))
-    first = next((f", {duration(p.seconds)} until the first step" for p in fit.curve if p.step == 1), "")
+    began = next((p.seconds + fit.compile_seconds for p in fit.curve if p.step == 1), None)
+    first = "" if began is None else f", {duration(began)} until the first step"
+    if fit.compile_seconds:
+        first += f", {duration(fit.compile_seconds)} of it compiling"
     share = 100 * fit.trainable_parameters / max(report.card.parameters, 1)
     return [
         *rows,
         ("Trained parameters", f"{count(fit.trainable_parameters)} ({share:.3g}% of {count(report.card.parameters)})"),
         ("Trained tokens", f"{count(fit.trained_tokens)}, one loss each"),
         ("Speed", f"{count(round(fit.tokens_per_second))} tokens/s, prompts and looks at dev included"),
-        ("Training time", duration(fit.seconds) + first),
+        ("Training time", duration(fit.seconds + fit.compile_seconds) + first),
     ]
 
 

@@ -20,10 +20,7 @@ def run(examples: Sequence[Example], context: Context) -> tuple[Finding, ...]:
     cluster, exact = near.clusters(texts), near.exact(texts)
     twins = [i for i in range(len(texts)) if cluster[i] != i and exact[i] == i]
     sizes = np.bincount(cluster, minlength=1)
-    message = (
-        f"{counted(len(twins))} nearly repeat an earlier input (largest cluster: {int(sizes.max()):,} rows). "
-        "Each cluster stays on one side of the split."
-    )
+    message = f"{counted(len(twins))} nearly repeat an earlier input (largest cluster: {int(sizes.max()):,} rows)."
     samples = [f"{texts[cluster[i]][:55]} ~ {texts[i][:55]}" for i in twins]
     return finding("near_duplicates", "warning", [examples[i] for i in twins], message, samples)
 

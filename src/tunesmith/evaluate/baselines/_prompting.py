@@ -1,10 +1,10 @@
 """How the untuned model is asked, with or without shots; zero_shot is few_shot with none.
 
-Notable: a prompted baseline differs from the tuned system by its prompt alone, and is offered the tools of the row
-that is asked, whatever tools its shots had. What does not fit the context is
-dropped in the order of least harm: the least similar shots first, then the list of allowed answers. ``classify``
-compares the likelihood of the labels per byte of label: the sum would favour short labels, and bytes, unlike tokens,
-are the same for every tokenizer (lm-eval's acc_norm).
+Notable: a prompted baseline that writes differs from the tuned system by its prompt alone, and is offered the tools of
+the row that is asked, whatever tools its shots had. What does not fit the context is dropped in the order of least
+harm: the least similar shots first, then the list of allowed answers; where references are scored, room is left for the
+whole of them. ``classify`` compares the likelihood of the labels per byte of label: an untuned model's sum would favour
+short labels, and bytes, unlike tokens, are the same for every tokenizer (lm-eval's acc_norm).
 """
 
 from bisect import bisect_right
@@ -59,7 +59,7 @@ def _fitted(
     """The prompt with as many ``shots`` as fit, counted from the last; with the shorter text where even none fits."""
     if is_plain_text(row):
         return ()
-    space = completer.context - context.max_new_tokens
+    space = completer.context - max(context.max_new_tokens, _reference_tokens(context, completer, row))
 
     def build(kept: int, text: str) -> Conversation:
         turns = [turn for shot in shots[len(shots) - kept :] for turn in as_turns(shot)]
@@ -73,6 +73,15 @@ def _fitted(
         return build(len(shots), texts[0])
     fit = bisect_right(range(len(shots)), space, key=size)  # how many of 0, 1, 2, ... shots leave room
     return build(fit - 1, texts[0]) if fit else build(0, texts[1])
+
+
+def _reference_tokens(context: BaselineContext, completer: Completer, row: Example) -> int:
+    """What the reference takes where its likelihood is asked; a cut one would be scored on fewer words."""
+    if not context.likelihood:
+        return 0
+    turn = Message(role="assistant", content=row.target) if isinstance(row.target, str) else row.target
+    alone, answered = (completer.count_tokens(turns, tools=row.tools) for turns in (row.prompt, (*row.prompt, turn)))
+    return answered - alone
 
 
 def _write(context: BaselineContext, completer: Completer, prompts: Sequence[Conversation]) -> list[Prediction]:
