@@ -1,0 +1,96 @@
+"""The checkpoints of a run: folders that are whole or not there, of which the newest that verifies counts.
+
+Notable: torch is not needed here; ``write`` puts files into a temporary folder that ``core.files.publish`` seals with a
+manifest and renames. The order is by step, which stands in the name, never by a clock. An older checkpoint goes only
+after the new one is in its place, and two are always kept, so a damaged newest one has one behind it.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tunesmith.core import files
+from tunesmith.core.errors import DataError, DiskError
+
+KEEP = 2
+PREFIX = "step-"
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A checkpoint on disk, with its size in bytes and how long the save took."""
+
+    path: Path
+    step: int
+    bytes: int
+    seconds: float
+
+
+class Checkpoints:
+    """Those in ``folder``. Saves are made under the run's lock."""
+
+    def __init__(self, folder: Path, *, keep: int = KEEP) -> None:
+        self.folder = folder
+        self.keep = max(KEEP, keep)
+
+    def all(self) -> list[tuple[int, Path]]:
+        """(step, folder) of each, the newest first; whether they verify is not looked at."""
+        found = (p for p in self.folder.glob(f"{PREFIX}*") if p.is_dir() and p.name[len(PREFIX) :].isdigit())
+        return sorted(((int(p.name[len(PREFIX) :]), p) for p in found), reverse=True)
+
+    def save(self, step: int, write: Callable[[Path], None]) -> Saved:
+        """Publish what ``write`` puts into the folder it is given, then drop the oldest. Raises DiskError, and then
+        whatever was there before is there still."""
+        started = time.monotonic()
+        place = self.folder / f"{PREFIX}{step:09d}"
+        try:
+            with files.publish(place) as temporary:
+                write(temporary)
+        except DiskError:
+            raise
+        except OSError as error:
+            raise DiskError(f"Cannot write {place}: {error.strerror or error}. Free space.") from error
+        size = sum(p.stat().st_size for p in place.iterdir())
+        self.rotate()
+        return Saved(place, step, size, time.monotonic() - started)
+
+    def rotate(self) -> None:
+        """Delete all but the newest ones. One that cannot be deleted stays, and costs nothing but its space."""
+        for _, path in self.all()[self.keep :]:
+            try:
+                files.remove(path)
+            except OSError:
+                continue
+
+    def latest(self, tell: Callable[[str], None], *, strict: bool = False) -> Path | None:
+        """The newest that verifies, None where there is none at all; each that does not is told.
+
+        Raises DataError where all are damaged, or the newest is and ``strict`` forbids to fall back.
+        """
+        damaged: list[str] = []
+        for _, path in self.all():
+            try:
+                files.verify(path)
+            except (DataError, OSError) as error:
+                damaged.append(str(error))
+                if strict:
+                    raise DataError(f"{error} Without --strict an older checkpoint would be taken.") from error
+                tell(f"{path.name} is left out: {error}")
+                continue
+            return path
+        if damaged:
+            raise DataError(
+                f"No checkpoint in {self.folder} is whole ({len(damaged)} are damaged). {damaged[0]} "
+                "Start over: tunesmith run with the run's recipe.yaml."
+            )
+        return None
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Another name for a file that does not change; a copy where the disk knows no such names."""
+    try:
+        os.link(source, target)
+    except OSError:
+        target.write_bytes(source.read_bytes())
