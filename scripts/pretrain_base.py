@@ -28,8 +28,9 @@ from tunesmith.core.report import CurvePoint
 from tunesmith.models.adapters import full
 from tunesmith.models.model import Model
 from tunesmith.objectives.sft import PART as SFT
-from tunesmith.train.loop import DevResult, Hooks, Progress, fit
+from tunesmith.train.loop import Hooks, fit
 from tunesmith.train.optimiser import muon
+from tunesmith.train.state import DevResult, Progress
 
 CONTEXT = 1024
 LENGTHS = ((0.65, 256), (0.88, 512), (2.0, CONTEXT))  # (until this share of the budget, tokens a row)

@@ -284,7 +284,8 @@ def test_ctrl_c_leaves_a_run_that_says_interrupted(make_recipe: MakeRecipe, tmp_
     with pytest.raises(KeyboardInterrupt):
         finetune(make_recipe(evaluate=QUICK), workspace=tmp_path, watch=Stops())
     run = only(tmp_path)
-    assert (run.status, run.error, run.pid) == ("interrupted", "interrupted by the user", None)
+    told = f"interrupted by the user; tunesmith resume {run.id}"
+    assert (run.status, run.error, run.pid) == ("interrupted", told, None)
     assert not (Path(run.folder) / "adapter").exists()
     assert not (Path(run.folder) / "report.json").exists()
 

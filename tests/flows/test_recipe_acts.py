@@ -111,6 +111,7 @@ ACTS: dict[str, tuple[Any, See, tuple[str, ...]]] = {
     "train.precision": ("bfloat16", plan("precision"), ()),
     "train.memory": ("checkpoint", plan("memory"), ()),
     "train.compile": ("always", plan("compiled"), ()),
+    "train.save_every": ("30s", plan("save_seconds"), ()),
     "train.seed": (1, plan("seed"), ()),
     "evaluate.metrics": (["chrf"], lambda r: prepared(r).metrics, ()),
     "evaluate.baselines": (["majority", "zero_shot"], lambda r: sorted(bars(r)), FEW),

@@ -14,7 +14,7 @@ import pytest
 from tunesmith.core.errors import BusyError, DataError, DiskError
 from tunesmith.core.recipe import DataRecipe, Recipe
 from tunesmith.core.run import Run
-from tunesmith.records.folder import RunFolder, read_jsonl, status
+from tunesmith.records.folder import RunFolder, as_it_stands, read_jsonl, status
 
 RECIPE = Recipe(data=DataRecipe(train="a.jsonl"))
 
@@ -98,13 +98,15 @@ def test_a_second_process_is_told_who_holds_the_run(folder: RunFolder) -> None:
         assert json.loads(folder.lock_file.read_text())["pid"] == os.getpid()
 
 
-def test_the_lock_dies_with_its_holder_and_the_run_shows_as_interrupted(folder: RunFolder) -> None:
+def test_the_lock_dies_with_its_holder_and_the_run_shows_as_crashed(folder: RunFolder) -> None:
     process = start_holder(folder)
     process.send_signal(signal.SIGKILL)
     finish(process)
     assert not folder.is_locked()
     run = running(folder)
-    assert status(run) == "interrupted"
+    assert status(run) == "crashed"
+    told = as_it_stands(run).error or ""
+    assert f"process {process.pid} ended without a word, last seen at " in told
     assert status(run.model_copy(update={"status": "done"})) == "done"
     with folder.lock():
         assert status(run) == "running"

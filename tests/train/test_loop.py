@@ -24,8 +24,9 @@ from tunesmith.models.model import Model
 from tunesmith.objectives.classify import PART as CLASSIFY
 from tunesmith.objectives.sft import PART as SFT
 from tunesmith.train import loop
-from tunesmith.train.loop import DevResult, Hooks, fit
+from tunesmith.train.loop import Hooks, fit
 from tunesmith.train.optimiser import NamedParameters
+from tunesmith.train.state import DevResult
 
 # --- One step, whatever the micro-batches ---------------------------------------------------------------------------
 

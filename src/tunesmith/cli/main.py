@@ -17,14 +17,14 @@ import typer
 from typer.core import TyperGroup
 
 from tunesmith import __version__
-from tunesmith.cli import chat, check, demo, doctor, init, run, runs
+from tunesmith.cli import chat, check, demo, doctor, init, resume, run, runs
 from tunesmith.cli.output import examples, tell
-from tunesmith.core.errors import DiskError, MemoryNeeded, TunesmithError
+from tunesmith.core.errors import DiskError, MemoryNeeded, TunesmithError, is_out_of_memory
 
 PANELS = {
     "Start": (demo.demo, init.init, doctor.doctor),
     "Data": (check.check,),
-    "Train": (run.run,),
+    "Train": (run.run, resume.resume),
     "Use": (chat.chat,),
     "Manage": (runs.runs, runs.show),
 }
@@ -50,7 +50,7 @@ class Verbs(TyperGroup):
         except MemoryError:
             failure = MemoryNeeded("out of memory. Use a smaller model, or shorten rows with train.max_length.")
         except RuntimeError as error:
-            if not _out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             failure = MemoryNeeded(
                 "out of memory. Set train.memory: checkpoint, lower train.max_length, or take a smaller model."
@@ -63,11 +63,6 @@ class Verbs(TyperGroup):
             traceback.print_exception(failure)
         tell(f"error: {failure}")
         raise typer.Exit(failure.exit_code)
-
-
-def _out_of_memory(error: RuntimeError) -> bool:
-    """Whether torch says that an allocation failed, on a GPU (a class of its own) or on a processor (words alone)."""
-    return type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
 
 
 app = typer.Typer(

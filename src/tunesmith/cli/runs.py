@@ -18,10 +18,10 @@ EXAMPLES = {
 
 def runs(runs: Runs = Path(), as_json: AsJson = False) -> None:
     """List the runs of a workspace, newest first."""
-    from tunesmith.records.folder import status
+    from tunesmith.records.folder import as_it_stands
 
     index = index_of(runs)
-    found = [] if index is None else [run.model_copy(update={"status": status(run)}) for run in index.all()]
+    found = [] if index is None else [as_it_stands(run) for run in index.all()]
     for notice in index.notices if index is not None else ():
         tell(notice)
     if as_json:
@@ -41,13 +41,13 @@ def show(
 ) -> None:
     """Show the verdict, the systems and the warnings of one run."""
     from tunesmith.core.report import Report
-    from tunesmith.records.folder import status
+    from tunesmith.records.folder import as_it_stands
 
-    found = the_run(run, runs)
+    found = as_it_stands(the_run(run, runs))
     path = Path(found.folder) / "report.json"
-    if status(found) != "done" or not path.is_file():
+    if found.status != "done" or not path.is_file():
         why = f" ({found.error})" if found.error else ""
-        raise DataError(f"Run {found.id} has no result: its status is {status(found)}{why}. Run its recipe again.")
+        raise DataError(f"Run {found.id} has no result: its status is {found.status}{why}.")
     try:
         report = Report.load(path)
     except (OSError, ValueError) as error:

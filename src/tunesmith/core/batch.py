@@ -52,3 +52,17 @@ class Batch:
             self.label_B.to(device),
             self.example_ids,
         )
+
+    def halves(self) -> tuple[Batch, ...]:
+        """The first and the second half of the rows, each as wide as its own longest row; itself where it is one."""
+        rows = len(self.length_B)
+        if rows < 2:
+            return (self,)
+        return tuple(self._part(slice(start, end)) for start, end in ((0, rows // 2), (rows // 2, rows)))
+
+    def _part(self, rows: slice) -> Batch:
+        wide = int(self.length_B[rows].max())
+        whole = (self.ids_BT, self.target_BT, self.weight_BT)
+        ids_BT, target_BT, weight_BT = (tensor[rows, :wide] for tensor in whole)
+        names = self.example_ids[rows]
+        return Batch(ids_BT, target_BT, weight_BT, self.length_B[rows], self.label_B[rows], names)

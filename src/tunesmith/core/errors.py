@@ -9,6 +9,7 @@
     |- MemoryNeeded  (MemoryError)      4  does not fit
     |- Diverged      (ArithmeticError)  5  loss or gradient not finite
     |- DiskError     (OSError)          6  disk full or not writable
+    |- Interrupted   (RuntimeError)     128 + the signal's number: 130 for Ctrl-C, 143 for SIGTERM
 
 A message is a sentence: the value, the place, what was expected, the way out.
 """
@@ -51,6 +52,21 @@ class Diverged(TunesmithError, ArithmeticError):
 
 class DiskError(TunesmithError, OSError):
     exit_code = 6
+
+
+class Interrupted(TunesmithError, RuntimeError):
+    """A signal ended a run after its step was finished."""
+
+    def __init__(self, signal: int, message: str) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether torch or Python says that an allocation failed: on a GPU (a class of its own), on a processor (words
+    alone)."""
+    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return named or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
 
 
 VERDICT_NO = 7  # not an error: the run is sound and the verdict is not SHIP

@@ -37,5 +37,6 @@ class Plan(Noun):
     compiled: bool = False
     max_length: int
     seconds: float | None
+    save_seconds: float = 120.0
     seed: int
     reasons: dict[str, str]

@@ -107,7 +107,15 @@ class TrainRecipe(Noun):
     compile: Literal["auto", "always", "never"] = Field(
         "auto", description="whether layers are compiled; auto: where that pays within the run"
     )
+    save_every: Annotated[float, Field(ge=0)] | Auto = Field(
+        "auto", description="time between two checkpoints; 10m, 90s, or seconds; 0: after each step"
+    )
     seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of the training: order, dropout, new weights")
+
+    @field_validator("save_every", mode="before")
+    @classmethod
+    def _seconds(cls, value: Any) -> Any:
+        return seconds(value) if isinstance(value, str) and value != "auto" else value
 
 
 class EvaluateRecipe(Noun):

@@ -4,11 +4,12 @@ from typing import Literal
 
 from tunesmith.core.noun import Noun
 
-Status = Literal["running", "done", "failed", "diverged", "interrupted"]
+Status = Literal["running", "done", "failed", "diverged", "interrupted", "crashed"]
 
 
 class Run(Noun):
-    """One run folder. ``score`` and ``baseline`` are the primary metric of the tuned system and of the best one."""
+    """One run folder. ``score`` and ``baseline`` are the primary metric of the tuned system and of the best one.
+    "crashed" is never written: it is what "running" means once the process is gone."""
 
     id: str
     folder: str

@@ -4,6 +4,7 @@ Notable: the only writer of a run's folder. The baselines are measured before a 
 answered once by each system, and whatever goes wrong leaves a run that says so.
 """
 
+import contextlib
 import json
 import os
 import platform
@@ -17,13 +18,14 @@ from pathlib import Path
 import torch
 
 from tunesmith.core import files, recipe_file
-from tunesmith.core.errors import Diverged, TunesmithError
+from tunesmith.core.errors import Diverged, Interrupted, TunesmithError
 from tunesmith.core.plan import Plan
 from tunesmith.core.recipe import Recipe
-from tunesmith.core.report import DataReport, Prediction, Report, SystemResult
+from tunesmith.core.report import DataReport, Report, SystemResult
 from tunesmith.core.run import Run
 from tunesmith.data import split
-from tunesmith.flows import judging, training
+from tunesmith.flows import judging, keeping, training
+from tunesmith.flows.checkpointing import Checkpointing, room
 from tunesmith.flows.prepare import Prepared, prepare
 from tunesmith.flows.watch import Silent, Watcher
 from tunesmith.models import artefact
@@ -33,6 +35,7 @@ from tunesmith.present.html import render_html
 from tunesmith.present.model_card import model_card
 from tunesmith.records.folder import RunFolder
 from tunesmith.records.index import Index
+from tunesmith.train.state import Snapshot
 
 ROWS = Path(".tunesmith") / "rows"  # rendered rows of large sets, for the next run
 
@@ -54,36 +57,63 @@ def finetune(
         if isinstance(recipe, Recipe)
         else recipe_file.load(Path(recipe), overrides)
     )
-    clock = _Clock(watch)
+    clock = Clock(watch)
+    prepared, model = made_ready(recipe, Path(workspace), clock)
+    folder = RunFolder.create(Path(workspace), recipe)
+    with folder.lock(), recorded(folder, prepared, Path(workspace)) as record:
+        folder.check_space(room(model))
+        write_inputs(folder, prepared)
+        return carry_out(folder, model, prepared, record, clock)
+
+
+def made_ready(recipe: Recipe, workspace: Path, clock: "Clock") -> tuple[Prepared, Model]:
+    """Rows, plan and a model with its method: the last that can refuse a recipe. Nothing of a run is written."""
     clock.stage("Read and check", recipe.data.train)
-    prepared = prepare(recipe, Path(workspace) / ROWS)
+    prepared = prepare(recipe, workspace / ROWS)
     for warning in prepared.warnings:
-        watch.note(warning)
+        clock.watch.note(warning)
     clock.stage("Load", f"{prepared.card.name}, {prepared.card.parameters / 1e6:.1f}M parameters")
     model = loading.load(recipe.model, precision=prepared.plan.precision)
-    training.attach(model, prepared)  # the last that can refuse the recipe; only then is anything written
-    folder = RunFolder.create(Path(workspace), recipe)
-    with folder.lock(), _recorded(folder, prepared, Path(workspace)) as record:
-        write_inputs(folder, prepared)
+    training.attach(model, prepared)
+    return prepared, model
+
+
+def carry_out(
+    folder: RunFolder,
+    model: Model,
+    prepared: Prepared,
+    record: "Record",
+    clock: "Clock",
+    kept: Checkpointing | None = None,
+    resume: Snapshot | None = None,
+) -> Run:
+    """From the baselines to the report, in ``folder``; ``resume`` and what lies in the folder are not done again."""
+    bars = keeping.read_baselines(folder)
+    if bars is None:
         clock.stage("Baselines", f"{len(prepared.test)} locked test rows")
         with adapters_off(model):
             bars = judging.baselines(model, prepared)
-        clock.stage("Train", f"{recipe.method.name}, {prepared.plan.steps} steps")
-        trained = training.train(
-            model, prepared, watch, lambda point: folder.append_metric(point.model_dump(mode="json"))
-        )
-        clock.stage("Evaluate", f"{len(prepared.test)} locked test rows")
-        split.check_lock(prepared.splits, folder.data)
-        result, predictions = judging.tuned(model, prepared)
-        fit = judging.fit_report(model, prepared, trained)
-        clock.stage("Verdict")
-        answers = bars.predictions | {"tuned": predictions}
-        report = judging.report(folder.id, prepared, bars, result, answers, fit)
-        warnings = (*report.warnings, *_earlier_verdicts(Path(workspace), prepared))
-        about = {"seconds": clock.seconds(), "environment": environment(), "warnings": warnings}
-        report = report.model_copy(update=about)
-        publish(folder, model, report, answers)
-        return record(report, result)
+        keeping.write_predictions(folder, bars)
+    kept = kept or Checkpointing(folder, clock.watch, every=prepared.plan.save_seconds)
+    clock.stage("Train", f"{prepared.recipe.method.name}, {prepared.plan.steps} steps")
+    trained = training.train(model, prepared, clock.watch, folder, kept, resume)
+    clock.stage("Evaluate", f"{len(prepared.test)} locked test rows")
+    split.check_lock(prepared.splits, folder.data)
+    result, predictions = judging.tuned(model, prepared)
+    fit = judging.fit_report(model, prepared, trained)
+    kept.saver.finish()
+    clock.stage("Verdict")
+    answers = bars.predictions | {"tuned": predictions}
+    report = judging.report(folder.id, prepared, bars, result, answers, fit)
+    warnings = (*report.warnings, *_earlier_verdicts(record.workspace, prepared))
+    about = {"seconds": clock.seconds(), "environment": environment(), "warnings": warnings}
+    report = report.model_copy(update=about)
+    keeping.write_predictions(folder, bars, predictions)
+    publish(folder, model, report)
+    done = record(report, result)
+    with contextlib.suppress(OSError):  # a finished run needs none
+        files.remove(folder.checkpoints)
+    return done
 
 
 def plan_only(recipe: Recipe) -> tuple[Plan, DataReport]:
@@ -104,7 +134,7 @@ def _earlier_verdicts(workspace: Path, prepared: Prepared) -> Iterator[str]:
         )
 
 
-class _Clock:
+class Clock:
     """Times the stages and announces them."""
 
     def __init__(self, watch: Watcher) -> None:
@@ -121,14 +151,18 @@ class _Clock:
 
 
 @contextmanager
-def _recorded(folder: RunFolder, prepared: Prepared, workspace: Path) -> Iterator["_Record"]:
+def recorded(folder: RunFolder, prepared: Prepared, workspace: Path, created: str | None = None) -> Iterator["Record"]:
     """A run row that is "running" until it is done, and otherwise says how it ended."""
-    record = _Record(folder, prepared, workspace)
+    record = Record(folder, prepared, workspace, created)
     try:
         yield record
     except KeyboardInterrupt:
-        record.end("interrupted", "interrupted by the user")
+        record.end("interrupted", f"interrupted by the user; tunesmith resume {folder.id}")
         raise
+    except Interrupted as error:
+        told = f"{error}. Go on with: tunesmith resume {folder.id}"
+        record.end("interrupted", told)
+        raise Interrupted(error.exit_code - 128, told) from None
     except Diverged as error:
         record.end("diverged", str(error))
         raise
@@ -140,8 +174,8 @@ def _recorded(folder: RunFolder, prepared: Prepared, workspace: Path) -> Iterato
             record.end("failed", "stopped by an unexpected error; see the terminal")
 
 
-class _Record:
-    def __init__(self, folder: RunFolder, prepared: Prepared, workspace: Path) -> None:
+class Record:
+    def __init__(self, folder: RunFolder, prepared: Prepared, workspace: Path, created: str | None) -> None:
         self.folder, self.workspace, self.started = folder, workspace, time.monotonic()
         self.run = Run(
             id=folder.id,
@@ -150,7 +184,7 @@ class _Record:
             task=prepared.recipe.task,
             model=prepared.card.name,
             method=prepared.recipe.method.name,
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            created=created or datetime.now(UTC).isoformat(timespec="seconds"),
             recipe_hash=prepared.recipe.content_hash(),
             data_hash=prepared.splits.test_hash,
             metric=prepared.metrics[0],
@@ -188,12 +222,11 @@ def write_inputs(folder: RunFolder, prepared: Prepared) -> None:
     prepared.data.save(folder.data / "report.json")
     _write_jsonl(folder.data / "quarantine.jsonl", [b.model_dump(mode="json") for b in prepared.bad_rows])
     split.write_lock(prepared.splits, folder.data)
+    keeping.origin(prepared, versions()).save(folder.origin)
 
 
-def publish(folder: RunFolder, model: Model, report: Report, answers: dict[str, tuple[Prediction, ...]]) -> None:
-    """Predictions, weights with their card, report.json and report.html, each whole or not at all."""
-    for name, predictions in answers.items():
-        _write_jsonl(folder.predictions / f"{name}.jsonl", [p.model_dump(mode="json") for p in predictions])
+def publish(folder: RunFolder, model: Model, report: Report) -> None:
+    """Weights with their card, report.json and report.html, each whole or not at all."""
     artefact.publish(model, report.recipe.method.name, folder.path / report.adapter, {"README.md": model_card(report)})
     report.save(folder.report)
     files.write_text(folder.html, render_html(report))
@@ -203,8 +236,12 @@ def _write_jsonl(path: Path, rows: Sequence[dict[str, object]]) -> None:
     files.write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
+def versions() -> dict[str, str]:
+    """Of what computes: a run is not resumed under others without being told to."""
+    return {name: metadata.version(name) for name in ("tunesmith", "torch", "transformers", "tokenizers", "numpy")}
+
+
 def environment() -> dict[str, str]:
     """Versions and machine, for whoever wants to repeat the numbers."""
-    versions = {name: metadata.version(name) for name in ("tunesmith", "torch", "transformers", "tokenizers", "numpy")}
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
-    return versions | {"python": platform.python_version(), "system": platform.platform(terse=True), "device": device}
+    return versions() | {"python": platform.python_version(), "system": platform.platform(terse=True), "device": device}

@@ -7,7 +7,6 @@ measured on is the one that is tuned.
 """
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -18,13 +17,16 @@ from tunesmith.core.batch import Batch
 from tunesmith.core.errors import DataError, ModelError
 from tunesmith.core.report import CurvePoint
 from tunesmith.data.batches import Steps, in_order
+from tunesmith.flows.checkpointing import Checkpointing
 from tunesmith.flows.prepare import Prepared
 from tunesmith.flows.watch import Watcher
 from tunesmith.models.head_start import class_means
 from tunesmith.models.model import Model, adapters_off, pooled
 from tunesmith.objectives._objective import Objective
-from tunesmith.train.loop import DevResult, Hooks, Progress, fit
+from tunesmith.records.folder import RunFolder
+from tunesmith.train.loop import Hooks, fit
 from tunesmith.train.optimiser import adamw, adamw_8bit
+from tunesmith.train.state import DevResult, Progress, Snapshot
 
 COMPILED_BOUND = {"float32": 1e-4, "bfloat16": 2e-2}
 HEAD_ROWS = 10_000  # rows that set the head's start
@@ -44,8 +46,18 @@ def attach(model: Model, prepared: Prepared) -> None:
     parts.find("models.adapters", recipe.method.name).attach(model, recipe.method, seed)
 
 
-def train(model: Model, prepared: Prepared, watch: Watcher, log: Callable[[CurvePoint], None]) -> Trained:
-    """Tune ``model``, to which the method is attached, in place by the plan. Raises Diverged, ModelError."""
+def train(
+    model: Model,
+    prepared: Prepared,
+    watch: Watcher,
+    folder: RunFolder,
+    kept: Checkpointing,
+    resume: Snapshot | None = None,
+) -> Trained:
+    """Tune ``model``, to which the method is attached, in place by the plan; from ``resume`` on, where that is given.
+
+    Raises Diverged, ModelError, MemoryNeeded, DiskError, Interrupted.
+    """
     recipe, plan = prepared.recipe, prepared.plan
     method = parts.find("models.adapters", recipe.method.name)
     objective: Objective = parts.find("objectives", prepared.objective)
@@ -73,7 +85,8 @@ def train(model: Model, prepared: Prepared, watch: Watcher, log: Callable[[Curve
         watch.note(f"Layers run uncompiled: {why}." if why else f"Layers compiled in {compiling:.0f} s.")
 
     def on_step(point: CurvePoint, total: int, speed: float) -> None:
-        log(point)
+        folder.append_metric(point.model_dump(mode="json"))
+        folder.beat()
         watch.step(point, total, speed)
 
     def look() -> DevResult:
@@ -82,13 +95,16 @@ def train(model: Model, prepared: Prepared, watch: Watcher, log: Callable[[Curve
     model.train(False)
     hooks = Hooks(
         evaluate=look if prepared.dev_rows else None,
-        start=look() if prepared.dev_rows else None,
+        start=look() if prepared.dev_rows and resume is None else None,
         on_step=on_step,
         on_note=watch.note,
+        after_step=kept.after_step,
+        resume=resume,
         make_optimisers=adamw_8bit if plan.moments == "int8" else adamw,
     )
     torch.manual_seed(seeds.stream(plan.seed, "dropout"))
-    progress = fit(model, objective, steps, plan, hooks)
+    with kept.stoppable():
+        progress = fit(model, objective, steps, plan, hooks)
     if method.is_adapter:
         with adapters_off(model):
             if not torch.equal(before, probe(model)):

@@ -23,6 +23,7 @@ MOST_LOOKS = 10
 LOOK_SHARE, LOOK_COST = 0.1, 1 / 3  # of the training's work, where two looks allow; a forward pass costs a third
 EAGER_RATE = {"cpu": 3e11, "cuda": 2e14}  # operations a second in bf16 without compiling, as a rule of thumb
 COMPILE_SECONDS, COMPILE_GAIN = {"cpu": 60, "cuda": 40}, 0.3
+SAVE_SECONDS = 120.0
 SET = "set in the recipe"
 
 
@@ -80,6 +81,7 @@ def resolve(
         "precision": why_precision,
         "memory": why_level,
         "compiled": why_compiled,
+        "save_seconds": "at most 2% of the time is spent on it" if train.save_every == "auto" else SET,
     }
     if moments == "int8":
         reasons["moments"] = "part of train.memory: least, with bitsandbytes: two bytes a weight instead of eight"
@@ -102,6 +104,7 @@ def resolve(
         compiled=compiled,
         max_length=max_length,
         seconds=recipe.budget.time,
+        save_seconds=SAVE_SECONDS if train.save_every == "auto" else train.save_every,
         seed=train.seed,
         reasons=reasons,
     )

@@ -10,6 +10,7 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 import socket
 import time
 import warnings
@@ -24,8 +25,10 @@ from tunesmith.core.recipe import Recipe
 from tunesmith.core.run import Run, Status
 
 RUNS = "runs"
+BEAT = 2.0  # seconds between two signs of life
 LOCK_PATIENCE = 0.3  # seconds; a reader that probes the lock holds it for microseconds
 
+NAMELESS = "another process, which has not written its name yet"
 _held: set[int] = set()  # file descriptors of locks held by this process
 
 
@@ -50,6 +53,8 @@ class RunFolder:
         self.metrics = path / "metrics.jsonl"
         self.data = path / "data"
         self.predictions = path / "predictions"
+        self.checkpoints = path / "checkpoints"
+        self.origin = path / "origin.json"
         self.adapter = path / "adapter"
         self.report = path / "report.json"
         self.html = path / "report.html"
@@ -117,7 +122,20 @@ class RunFolder:
                 ) from error
 
     def _sign(self, handle: int) -> None:
-        holder = {"pid": os.getpid(), "host": socket.gethostname(), "start": _utc_now()}
+        self._signature = {"pid": os.getpid(), "host": socket.gethostname(), "start": _utc_now()}
+        self._beat = time.monotonic()
+        self._write_signature(handle)
+
+    def beat(self) -> None:
+        """Write into the lock that this process is alive, at most every ``BEAT`` seconds. Call it while holding."""
+        if time.monotonic() - self._beat >= BEAT:
+            self._beat = time.monotonic()
+            # it tells when a dead run was last alive, and nothing depends on it
+            with contextlib.suppress(OSError), self.lock_file.open("r+b") as stream:
+                self._write_signature(stream.fileno())
+
+    def _write_signature(self, handle: int) -> None:
+        holder = self._signature | {"seen": _utc_now()}
         try:
             os.ftruncate(handle, 0)
             os.pwrite(handle, json.dumps(holder).encode(), 0)
@@ -125,11 +143,28 @@ class RunFolder:
             self._remember(error, self.lock_file)
 
     def _holder(self) -> str:
+        holder = self.signature()
+        return f"process {holder['pid']} on {holder['host']} since {holder['start']}" if holder else NAMELESS
+
+    def signature(self) -> dict[str, Any] | None:
+        """Who holds the lock, or held it last: pid, host, start and when it was last seen alive."""
         try:
             holder = json.loads(self.lock_file.read_bytes())
-            return f"process {holder['pid']} on {holder['host']} since {holder['start']}"
-        except (OSError, ValueError, KeyError, TypeError):
-            return "another process, which has not written its name yet"
+            return holder if {"pid", "host", "start"} <= set(holder) else None
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def check_space(self, needed: int) -> None:
+        """Raise DiskError where the disk has less than ``needed`` bytes free."""
+        try:
+            free = shutil.disk_usage(self.path).free
+        except OSError as error:
+            raise DiskError(f"Cannot look at {self.path}: {error.strerror}. Choose another --runs.") from error
+        if free < needed:
+            raise DiskError(
+                f"{self.path}: {free / 2**20:,.0f} MiB are free, this run may need {needed / 2**20:,.0f} MiB for its "
+                "checkpoints and its result. Free space, or choose another --runs."
+            )
 
     def is_locked(self) -> bool:
         """Whether a living process holds the run. Raises DiskError when the lock file cannot be read."""
@@ -174,10 +209,21 @@ def _utc_now() -> str:
 
 
 def status(run: Run) -> Status:
-    """The status of ``run`` now: "interrupted" when it says "running" and no living process holds its folder."""
+    """The status of ``run`` now: "crashed" when it says "running" and no living process holds its folder."""
     if run.status == "running" and not RunFolder(Path(run.folder)).is_locked():
-        return "interrupted"
+        return "crashed"
     return run.status
+
+
+def as_it_stands(run: Run) -> Run:
+    """``run`` with its status now, and for a crashed one what is known of its process."""
+    now = status(run)
+    if now != "crashed":
+        return run.model_copy(update={"status": now})
+    held = RunFolder(Path(run.folder)).signature() or {}
+    seen = held.get("seen", "an unknown time")
+    told = f"process {held.get('pid', run.pid)} ended without a word, last seen at {seen}; tunesmith resume {run.id}"
+    return run.model_copy(update={"status": now, "error": told})
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:

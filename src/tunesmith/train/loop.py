@@ -1,15 +1,17 @@
 """The one loop. Methods differ in the model, the source of batches and the objective; never in a subclass.
 
 Notable: the loss is divided once, by the weight of the whole optimiser step, so micro-batches never change the
-result; a step whose loss or gradient is not finite is not taken (never multiplied by zero), and three in a row end
-the run as diverged; the best weights on dev are put back at the end.
+result, not even those that are cut in two because memory ran out; a step whose loss or gradient is not finite is not
+taken (never multiplied by zero), and three in a row, or more than 1% of all, end the run as diverged; the best weights
+on dev are put back at the end.
 """
 
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Protocol
 
 import torch
@@ -17,15 +19,20 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from tunesmith.core.batch import Batch
-from tunesmith.core.errors import Diverged, ModelError
+from tunesmith.core.errors import Diverged, MemoryNeeded, ModelError, is_out_of_memory
 from tunesmith.core.plan import Plan
 from tunesmith.core.report import CurvePoint
 from tunesmith.objectives._objective import Objective
 from tunesmith.train import optimiser as optimisers_module
+from tunesmith.train import state as states
 from tunesmith.train.optimiser import NamedParameters
+from tunesmith.train.state import Best, DevResult, Progress, Snapshot
 from tunesmith.train.update import AfterBackward, InBackward, OnGradient, Update
 
+WAY_OUT = "Lower train.learning_rate, or look at these rows."
+NO_IMPROVEMENT = "no improvement on dev"
 MAX_SKIPPED_IN_A_ROW = 3
+MAX_SKIPPED = 0.01  # of the planned steps; one is always forgiven
 CHECK_MOVED_AT = 3  # LoRA's A has no gradient before B has moved; later still while a long warm-up takes tiny steps
 
 
@@ -48,40 +55,17 @@ MakeOptimisers = Callable[..., list[Optimizer]]
 
 
 @dataclass(frozen=True)
-class DevResult:
-    """``loss`` a unit of weight; ``rank`` is compared, lower is better: the loss, or (error rate, loss)."""
-
-    loss: float
-    rank: tuple[float, ...]
-
-
-@dataclass
-class Progress:
-    """What the loop has done so far."""
-
-    step: int = 0
-    tokens: int = 0
-    trained_tokens: int = 0
-    skipped: int = 0
-    skipped_in_a_row: int = 0
-    best: DevResult | None = None
-    best_step: int = 0
-    since_best: int = 0
-    stopped: str = "all steps done"
-    seconds: float = 0.0
-    curve: list[CurvePoint] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
 class Hooks:
-    """Where others look in: dev evaluation, progress display, and what happens when dev improved. ``start`` is dev's
-    result before the first step: weights that never beat it are not kept."""
+    """Where others look in: dev evaluation, progress display, saving. ``start`` is dev's result before the first step:
+    weights that never beat it are not kept. ``resume`` is where an earlier training stopped."""
 
     evaluate: Callable[[], DevResult] | None = None
     start: DevResult | None = None
     on_step: Callable[[CurvePoint, int, float], None] = lambda *_: None
     on_note: Callable[[str], None] = lambda _: None
     on_eval: Callable[[Progress], None] = lambda _: None
+    after_step: Callable[[int, bool, Callable[[], Snapshot]], None] = lambda *_: None  # step, whether it is the last
+    resume: Snapshot | None = None
     make_optimisers: MakeOptimisers = optimisers_module.adamw
     schedule_floor: float = 0.0
 
@@ -91,54 +75,79 @@ def fit(model: Trainable, objective: Objective, steps: Steps, plan: Plan, hooks:
 
     ``steps(epoch)`` yields the optimiser steps of one pass; the loop takes passes until ``plan.steps`` are done.
     """
-    hooks = hooks or Hooks()
-    parameters = model.trainable()
-    if not parameters:
-        raise ModelError("Nothing to train: no weight requires a gradient. Check method.target_modules.")
-    update = _update(model, parameters, plan, hooks)
-    schedule = optimisers_module.warmup_cosine(plan.warmup_steps / max(plan.steps, 1), hooks.schedule_floor)
-    start = [_bits(p) for _, p in parameters]
-    keeper = _Best(parameters)
-    state = Progress(best=hooks.start)
-    if hooks.start is not None:
-        keeper.keep()
-    started = time.monotonic()
+    training = _Training(model, objective, plan, hooks or Hooks())
     model.train(True)
-    for micro_batches in _endless(steps):
-        state.seconds = time.monotonic() - started
-        share = _share(plan, state)
-        if share >= 1.0 or state.stopped == "no improvement on dev":
+    for micro_batches in _endless(steps, training.state):
+        if training.is_over():
             break
-        factor = schedule(share)
-        optimisers_module.set_factor(update.optimisers, factor)
-        loss = _step(model, objective, micro_batches, update, state)
+        training.step(micro_batches)
+    return training.end()
+
+
+class _Training:
+    """One call of ``fit``: what its steps share."""
+
+    def __init__(self, model: Trainable, objective: Objective, plan: Plan, hooks: Hooks) -> None:
+        self.model, self.objective, self.plan, self.hooks = model, objective, plan, hooks
+        self.parameters = model.trainable()
+        if not self.parameters:
+            raise ModelError("Nothing to train: no weight requires a gradient. Check method.target_modules.")
+        self.update = _update(model, self.parameters, plan, hooks)
+        self.schedule = optimisers_module.warmup_cosine(plan.warmup_steps / max(plan.steps, 1), hooks.schedule_floor)
+        self.still = [_bits(p) for _, p in self.parameters]  # until all of them have moved
+        self.keeper = Best(self.parameters)
+        self.state = Progress(best=hooks.start)
+        if hooks.resume is not None:
+            self.state = states.restore(hooks.resume, self.parameters, self.update.optimisers, self.keeper)
+            model.refresh()
+        elif hooks.start is not None:
+            self.keeper.keep()
+        if self.state.step - self.state.skipped >= max(CHECK_MOVED_AT, plan.warmup_steps):
+            self.still.clear()
+        self.started = time.monotonic() - self.state.seconds
+
+    def is_over(self) -> bool:
+        self.state.seconds = time.monotonic() - self.started
+        return _share(self.plan, self.state) >= 1.0 or self.state.stopped == NO_IMPROVEMENT
+
+    def step(self, micro_batches: list[Batch]) -> None:
+        """One optimiser step and what belongs to it: the curve, a look at dev, a save."""
+        state, plan, hooks = self.state, self.plan, self.hooks
+        factor = self.schedule(_share(plan, state))
+        optimisers_module.set_factor(self.update.optimisers, factor)
+        loss = _step(self.model, self.objective, micro_batches, self.update, state, plan, hooks.on_note)
         state.step += 1
-        if start and state.step - state.skipped >= max(CHECK_MOVED_AT, plan.warmup_steps):
-            _check_moved(parameters, start)
-            start.clear()
-        state.seconds = time.monotonic() - started
-        point = CurvePoint(
-            step=state.step,
-            tokens=state.tokens,
-            seconds=state.seconds,
-            loss=loss,
-            learning_rate=plan.learning_rate * factor,
-        )
+        if self.still and state.step - state.skipped >= max(CHECK_MOVED_AT, plan.warmup_steps):
+            _check_moved(self.parameters, self.still)
+            self.still.clear()
+        state.seconds = time.monotonic() - self.started
+        rate = plan.learning_rate * factor
+        point = CurvePoint(step=state.step, tokens=state.tokens, seconds=state.seconds, loss=loss, learning_rate=rate)
         if hooks.evaluate and (state.step % plan.eval_every == 0 or state.step == plan.steps):
-            point = _evaluate(model, hooks, plan, state, keeper, point)
+            point = _evaluate(self.model, hooks, plan, state, self.keeper, point)
+        _tell_of_loss(hooks, state, micro_batches, loss)
         state.curve.append(point)
         hooks.on_step(point, plan.steps, state.tokens / max(state.seconds, 1e-9))
-        if loss is None:
-            hooks.on_note(f"Step {state.step}: loss or gradient was not finite; the step was not taken.")
-    if state.step < plan.steps and state.stopped == "all steps done":
-        state.stopped = "time budget spent"
-    if hooks.evaluate and (state.curve and state.curve[-1].dev_loss is None):
-        state.curve[-1] = _evaluate(model, hooks, plan, state, keeper, state.curve[-1])
-    keeper.restore()
-    model.refresh()
-    model.train(False)
-    state.seconds = time.monotonic() - started
-    return state
+        last = state.step >= plan.steps or state.stopped == NO_IMPROVEMENT
+        hooks.after_step(state.step, last, self.snapshot)
+
+    def snapshot(self) -> Snapshot:
+        return states.capture(self.parameters, self.update.optimisers, self.keeper, self.state)
+
+    def end(self) -> Progress:
+        """The best weights put back; what happened."""
+        state, hooks = self.state, self.hooks
+        if state.step < self.plan.steps and state.stopped == "all steps done":
+            state.stopped = "time budget spent"
+        if state.skipped == state.step:
+            raise Diverged(f"No step of {state.step} had a finite loss and gradient: nothing was trained. {WAY_OUT}")
+        if hooks.evaluate and (state.curve and state.curve[-1].dev_loss is None):
+            state.curve[-1] = _evaluate(self.model, hooks, self.plan, state, self.keeper, state.curve[-1])
+        self.keeper.restore()
+        self.model.refresh()
+        self.model.train(False)
+        state.seconds = time.monotonic() - self.started
+        return state
 
 
 def _share(plan: Plan, state: Progress) -> float:
@@ -148,16 +157,15 @@ def _share(plan: Plan, state: Progress) -> float:
     return by_steps if plan.seconds is None or state.step == 0 else max(by_steps, state.seconds / plan.seconds)
 
 
-def _endless(steps: Steps) -> Iterator[list[Batch]]:
-    epoch = 0
+def _endless(steps: Steps, state: Progress) -> Iterator[list[Batch]]:
+    """The steps from ``state.epoch`` and ``state.place`` on; both are those of the step that is yielded."""
     while True:
-        empty = True
-        for micro_batches in steps(epoch):
-            empty = False
+        for micro_batches in islice(steps(state.epoch), state.place, None):
+            state.place += 1
             yield micro_batches
-        if empty:
+        if state.place == 0:
             raise ModelError("The source of batches is empty: no row is left to train on.")
-        epoch += 1
+        state.epoch, state.place = state.epoch + 1, 0
 
 
 def _step(
@@ -166,18 +174,19 @@ def _step(
     micro_batches: list[Batch],
     update: Update,
     state: Progress,
+    plan: Plan,
+    note: Callable[[str], None],
 ) -> float | None:
     """One optimiser step; the loss a unit of weight, or None when it was not finite and the step was not taken."""
     weight = sum(float(objective.weight(b)) for b in micro_batches)
     if weight <= 0:
         raise ModelError("A step has no trained token: its rows are all prompt. Run tunesmith check --show-mask.")
-    total = torch.zeros((), dtype=torch.float64, device=model.device)
-    for batch in micro_batches:
-        loss = objective.loss(getattr(model, objective.needs)(batch), batch.to(model.device)) / weight
-        loss.backward()  # type: ignore[no-untyped-call]
-        total += loss.detach().double()
-        state.tokens += int(batch.length_B.sum())
-        state.trained_tokens += int((batch.weight_BT > 0).sum())
+    while (total := _gradients(model, objective, _cut(micro_batches, state.halvings), weight)) is None:
+        update.clear()
+        _halve(micro_batches, state, plan)
+        note(f"Step {state.step + 1}: out of memory; micro-batches are cut in {2**state.halvings} from here on.")
+    state.tokens += sum(int(b.length_B.sum()) for b in micro_batches)
+    state.trained_tokens += sum(int((b.weight_BT > 0).sum()) for b in micro_batches)
     sizes: list[float] = torch.stack([total, update.norm().double()]).tolist()  # the one wait for the device in a step
     finite = all(map(math.isfinite, sizes))
     if finite:
@@ -188,19 +197,81 @@ def _step(
     if not finite:
         state.skipped += 1
         state.skipped_in_a_row += 1
-        if state.skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
-            rows = ", ".join(i for b in micro_batches for i in b.example_ids[:4])
-            raise Diverged(
-                f"Loss or gradient was not finite {MAX_SKIPPED_IN_A_ROW} steps in a row (step {state.step + 1}; "
-                f"rows {rows or 'unnamed'}). "
-                "Lower train.learning_rate, or look at these rows."
-            )
+        _stop_when_diverged(micro_batches, state, plan)
         return None
     return sizes[0]
 
 
+def _gradients(model: Trainable, objective: Objective, micro_batches: list[Batch], weight: float) -> Tensor | None:
+    """Forward and backward over a step; its loss, or None where memory ran out."""
+    total = torch.zeros((), dtype=torch.float64, device=model.device)
+    try:
+        for batch in micro_batches:
+            loss = objective.loss(getattr(model, objective.needs)(batch), batch.to(model.device)) / weight
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.detach().double()
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return None
+    return total
+
+
+def _cut(micro_batches: list[Batch], halvings: int) -> list[Batch]:
+    for _ in range(halvings):
+        micro_batches = [half for batch in micro_batches for half in batch.halves()]
+    return micro_batches
+
+
+def _halve(micro_batches: list[Batch], state: Progress, plan: Plan) -> None:
+    """Cut finer from now on. Raises MemoryNeeded where rows stand alone already, or a step must be one piece."""
+    rows = max(len(b.length_B) for b in _cut(micro_batches, state.halvings))
+    if rows == 1 or plan.memory == "least":
+        raise MemoryNeeded(
+            f"out of memory in step {state.step + 1} with {'one row' if rows == 1 else 'one step'} at a time. Set "
+            f"train.memory: checkpoint, lower train.max_length (now {plan.max_length}), or take a smaller model."
+        )
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    state.halvings += 1
+
+
+def _stop_when_diverged(micro_batches: list[Batch], state: Progress, plan: Plan) -> None:
+    many = state.skipped > max(1.0, MAX_SKIPPED * plan.steps)
+    if state.skipped_in_a_row < MAX_SKIPPED_IN_A_ROW and not many:
+        return
+    in_a_row = state.skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW
+    often = f"{MAX_SKIPPED_IN_A_ROW} steps in a row" if in_a_row else f"in {state.skipped} of {state.step + 1} steps"
+    losses = ", ".join("none" if p.loss is None else f"{p.loss:.3g}" for p in state.curve[-20:])
+    raise Diverged(
+        f"Loss or gradient was not finite {often} (step {state.step + 1}; rows {_rows(micro_batches)}; the losses "
+        f"before: {losses or 'none'}). {WAY_OUT}"
+    )
+
+
+def _rows(micro_batches: list[Batch]) -> str:
+    names = [i for b in micro_batches for i in b.example_ids]
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "") or "unnamed"
+
+
+def _tell_of_loss(hooks: Hooks, state: Progress, micro_batches: list[Batch], loss: float | None) -> None:
+    if loss is None:
+        hooks.on_note(
+            f"Step {state.step}: loss or gradient was not finite; the step was not taken. Its rows: "
+            f"{_rows(micro_batches)}."
+        )
+        return
+    before = [p.loss for p in state.curve[-states.SPIKE_WINDOW :] if p.loss is not None]
+    usual = states.spike(before, loss)
+    if usual is not None:
+        hooks.on_note(
+            f"Step {state.step}: the loss is {loss:.3g}, the median of the last {len(before)} steps {usual:.3g}. Its "
+            f"rows: {_rows(micro_batches)}."
+        )
+
+
 def _evaluate(
-    model: Trainable, hooks: Hooks, plan: Plan, state: Progress, keeper: "_Best", point: CurvePoint
+    model: Trainable, hooks: Hooks, plan: Plan, state: Progress, keeper: Best, point: CurvePoint
 ) -> CurvePoint:
     assert hooks.evaluate is not None  # the caller asked for it
     model.train(False)
@@ -213,7 +284,7 @@ def _evaluate(
     else:
         state.since_best += 1
         if state.since_best >= plan.patience:
-            state.stopped = "no improvement on dev"
+            state.stopped = NO_IMPROVEMENT
     hooks.on_eval(state)
     return point.model_copy(update={"dev_loss": result.loss})
 
@@ -239,20 +310,3 @@ def _check_moved(parameters: NamedParameters, start: list[int]) -> None:
             "it is trained in name only. "
             "Leave it out of method.target_modules, or raise train.learning_rate."
         )
-
-
-class _Best:
-    """A copy of the trainable weights at the best dev result."""
-
-    def __init__(self, parameters: NamedParameters) -> None:
-        self.parameters = parameters
-        self.values: list[Tensor] | None = None
-
-    def keep(self) -> None:
-        self.values = [p.detach().clone() for _, p in self.parameters]
-
-    def restore(self) -> None:
-        if self.values is not None:
-            with torch.no_grad():
-                for (_, parameter), value in zip(self.parameters, self.values, strict=True):
-                    parameter.copy_(value)

@@ -1,0 +1,65 @@
+"""What a run keeps beside its checkpoints so that it can go on after anything: its origin and its answers."""
+
+import hashlib
+import json
+from array import array
+from collections.abc import Iterator
+from pathlib import Path
+
+from tunesmith.core import files
+from tunesmith.core.errors import DataError
+from tunesmith.core.origin import Origin
+from tunesmith.core.report import Prediction, SystemResult
+from tunesmith.flows.judging import Baselines
+from tunesmith.flows.prepare import Prepared
+from tunesmith.records.folder import RunFolder
+
+SYSTEMS = "systems.json"
+
+
+def origin(prepared: Prepared, versions: dict[str, str]) -> Origin:
+    """What ``prepared`` stands on."""
+    recipe = prepared.recipe
+    paths = {role: getattr(recipe.data, role) for role in ("train", "dev", "test")}
+    digest = hashlib.sha256()
+    for row in (*prepared.train_rows, *prepared.dev_rows):
+        digest.update(array("q", (row.label, *row.ids)).tobytes())
+        digest.update(array("d", row.weight).tobytes())
+    card = prepared.card
+    return Origin(
+        recipe=recipe,
+        files={role: files.sha256(Path(path)) for role, path in paths.items() if path is not None},
+        model={"weights": card.fingerprint, "tokenizer": card.tokenizer_hash, "chat template": card.template_hash},
+        rows=digest.hexdigest()[:16],
+        test=prepared.splits.test_hash,
+        versions=versions,
+    )
+
+
+def write_predictions(folder: RunFolder, bars: Baselines, tuned: tuple[Prediction, ...] | None = None) -> None:
+    """Every answer, one file a system, and what the baselines scored: whole or not at all. Raises DiskError."""
+    answers = bars.predictions if tuned is None else bars.predictions | {"tuned": tuned}
+    systems = {"results": [r.model_dump(mode="json") for r in bars.results], "notes": list(bars.notes)}
+    with files.publish(folder.predictions) as temporary:
+        for name, predictions in answers.items():
+            lines = (json.dumps(p.model_dump(mode="json"), ensure_ascii=False) + "\n" for p in predictions)
+            text = "".join(lines)
+            (temporary / f"{name}.jsonl").write_bytes(text.encode("utf-8", "surrogatepass"))
+        (temporary / SYSTEMS).write_text(json.dumps(systems), encoding="utf-8")
+
+
+def read_baselines(folder: RunFolder) -> Baselines | None:
+    """What ``write_predictions`` left of the baselines; None where it is not there or not whole."""
+    try:
+        files.verify(folder.predictions)
+        kept = json.loads((folder.predictions / SYSTEMS).read_text(encoding="utf-8"))
+        results = tuple(SystemResult.model_validate(r) for r in kept["results"])
+        answers = {r.name: tuple(_predictions(folder.predictions / f"{r.name}.jsonl")) for r in results}
+    except (DataError, OSError, ValueError, LookupError):
+        return None
+    return Baselines(results, answers, tuple(kept["notes"]))
+
+
+def _predictions(path: Path) -> Iterator[Prediction]:
+    for line in path.read_bytes().decode("utf-8", "surrogatepass").splitlines():
+        yield Prediction.model_validate_json(line)

@@ -1,0 +1,98 @@
+"""A run that stopped half-way goes on: from its newest whole checkpoint, with the baselines that it has measured.
+
+Notable: whatever the run stands on is looked at first, and a change is refused by name: going on with other rows or
+another base would give a result that nobody asked for. On a processor the result has the bits of a run that never
+stopped.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from tunesmith.core import files, recipe_file
+from tunesmith.core.errors import DataError
+from tunesmith.core.origin import Origin, check_same
+from tunesmith.core.plan import Plan
+from tunesmith.core.run import Run
+from tunesmith.flows import keeping
+from tunesmith.flows.checkpointing import Checkpointing
+from tunesmith.flows.finetune import Clock, carry_out, made_ready, recorded, versions
+from tunesmith.flows.prepare import Prepared
+from tunesmith.flows.watch import Silent, Watcher
+from tunesmith.records.folder import RunFolder, read_jsonl
+from tunesmith.train.state import Snapshot
+
+
+def resume(path: Path | str, *, allow: Sequence[str] = (), strict: bool = False, watch: Watcher | None = None) -> Run:
+    """Go on with the run in the folder ``path``. ``allow`` names keys of its recipe that may have changed; ``strict``
+    refuses an older checkpoint where the newest is damaged.
+
+    Raises the errors of ``core.errors``: DataError for a run that is done or whose files are damaged, RecipeError with
+    everything that has changed, BusyError where another process has the run.
+    """
+    watch, folder = watch or Silent(), RunFolder(Path(path).absolute())
+    workspace = folder.path.parent.parent
+    with folder.lock():
+        run = _unfinished(folder)
+        recipe = recipe_file.load(folder.recipe)
+        clock = Clock(watch)
+        prepared, model = made_ready(recipe, workspace, clock)
+        now = keeping.origin(prepared, versions())
+        for told in check_same(_origin(folder), now, allow):
+            watch.note(f"Allowed: {told}.")
+        if not allow:  # the plan may depend on the machine, and the run began with this one
+            prepared = prepared.with_plan(_plan(folder))
+        kept = Checkpointing(folder, watch, every=prepared.plan.save_seconds)
+        snapshot = kept.latest(strict=strict)
+        watch.note(_told(folder, prepared, snapshot))
+        with recorded(folder, prepared, workspace, run.created) as record:
+            if allow:
+                now.save(folder.origin)
+                prepared.plan.save(folder.resolved)
+            curve = snapshot.progress["curve"] if snapshot is not None else []
+            files.write_text(folder.metrics, "".join(f"{json.dumps(point)}\n" for point in curve))
+            return carry_out(folder, model, prepared, record, clock, kept, snapshot)
+
+
+def _unfinished(folder: RunFolder) -> Run:
+    try:
+        run = Run.load(folder.run)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{folder.run} cannot be read ({str(error).splitlines()[0]}). Start a new run.") from error
+    if run.status == "done":
+        raise DataError(f"Run {folder.id} is done; there is nothing to resume. See tunesmith show {folder.id}.")
+    return run
+
+
+def _origin(folder: RunFolder) -> Origin:
+    try:
+        return Origin.load(folder.origin)
+    except (OSError, ValueError) as error:
+        first = str(error).splitlines()[0]
+        raise DataError(
+            f"{folder.origin}: what this run stands on cannot be read ({first}). Start a new run."
+        ) from error
+
+
+def _plan(folder: RunFolder) -> Plan:
+    try:
+        return Plan.load(folder.resolved)
+    except (OSError, ValueError) as error:
+        first = str(error).splitlines()[0]
+        raise DataError(f"{folder.resolved}: the plan cannot be read ({first}). Start a new run.") from error
+
+
+def _told(folder: RunFolder, prepared: Prepared, snapshot: Snapshot | None) -> str:
+    """What will be done again, and what is left."""
+    rows = read_jsonl(folder.metrics)
+    seen = max((int(r["step"]) for r in rows if isinstance(r.get("step"), int)), default=0)
+    step = 0 if snapshot is None else snapshot.step
+    paces = [r["seconds"] / r["step"] for r in rows[-1:] if r.get("step") and isinstance(r.get("seconds"), float)]
+    again, left = max(seen - step, 0), max(prepared.plan.steps - step, 0)
+
+    def minutes(steps: int) -> str:
+        return f", about {paces[0] * steps / 60:.1f} minutes" if paces and steps else ""
+
+    start = "No checkpoint was made yet" if snapshot is None else f"Going on from step {step} of {prepared.plan.steps}"
+    redone = f"{again} steps are done again{minutes(again)}" if again else "no step is done again"
+    return f"{start}: {redone}; {left} steps are left{minutes(left)}."

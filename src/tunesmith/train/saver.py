@@ -1,0 +1,104 @@
+"""When a training is saved, and how it stops when it is asked to.
+
+Notable: a save is due by the clock, never more often than leaves it ``SHARE`` of the time, and does not change what is
+trained. A small snapshot is written beside the training that goes on, a large one between two steps, for its copy would
+double the memory. A save that fails costs a note and is tried again; three in a row end the run with the last good one
+kept. After a signal the step is finished, the state is saved, and ``Interrupted`` ends the run.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+
+from tunesmith.core.errors import DiskError, Interrupted
+from tunesmith.train.state import Snapshot
+
+SECONDS = 120.0  # between two saves
+SHARE = 0.02  # of the time, at most, that saving takes
+LAST = 0.25  # of the time between two saves after which the end is worth one
+FAILURES = 3
+BESIDE = 256 << 20  # bytes of a snapshot that is written while the training goes on
+
+
+class Saver:
+    """``write`` makes a snapshot durable and returns how long that took. ``stop`` is the number of the signal that asks
+    for an end."""
+
+    def __init__(
+        self,
+        write: Callable[[Snapshot], float],
+        tell: Callable[[str], None],
+        *,
+        every: float = SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.write, self.tell, self.every, self.clock = write, tell, every, clock
+        self.stop: int | None = None
+        self.saves: list[float] = []
+        self.saved_step: int | None = None
+        self._last = clock()
+        self._failures = 0
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+
+    def after_step(self, step: int, *, last: bool, capture: Callable[[], Snapshot]) -> None:
+        """Called between two steps. Raises Interrupted, DiskError."""
+        if self.stop is not None:
+            self.finish()
+            saved = self._save(capture(), step)
+            kept = (
+                f"saved at step {step}" if saved else f"not saved; the last checkpoint is {self.saved_step or 'none'}"
+            )
+            raise Interrupted(self.stop, f"Interrupted at step {step}, {kept}")
+        since = self.clock() - self._last
+        if (last and since < LAST * self.every) or (not last and since < self._gap()):
+            return
+        self.finish()
+        snapshot = capture()
+        size = sum(t.nbytes for t in snapshot.tensors.values())
+        if size > BESIDE:
+            self._save(snapshot, step)
+            return
+        self._last = self.clock()
+        self._thread = threading.Thread(target=self._save_beside, args=(snapshot, step), daemon=True)
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Until no save is being written."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def finish(self) -> None:
+        """Wait for a save that is being written. Raises what ended it, where that was no full disk."""
+        self.wait()
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+    def _gap(self) -> float:
+        longest = max(self.saves[-3:], default=0.0)
+        return max(self.every, longest / SHARE) if self.every else 0.0
+
+    def _save_beside(self, snapshot: Snapshot, step: int) -> None:
+        try:
+            self._save(snapshot, step)
+        except BaseException as error:  # noqa: BLE001  handed to the training's thread, which raises it
+            self._error = error
+
+    def _save(self, snapshot: Snapshot, step: int) -> bool:
+        try:
+            self.saves.append(self.write(snapshot))
+        except DiskError as error:
+            self._failures += 1
+            kept = "none yet" if self.saved_step is None else f"step {self.saved_step}"
+            if self._failures >= FAILURES:
+                raise DiskError(
+                    f"{error} That was the save no. {self._failures} to fail; the last good is {kept}."
+                ) from error
+            self.tell(f"Step {step} could not be saved ({error}); the training goes on, the last checkpoint is {kept}.")
+            return False
+        finally:
+            self._last = self.clock()
+        self._failures, self.saved_step = 0, step
+        return True

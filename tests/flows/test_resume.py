@@ -1,0 +1,390 @@
+"""A run that was stopped at any place goes on and ends with the bits of one that never was; changes are refused."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.flows.conftest import MakeRecipe, write_jsonl
+
+from tunesmith.core import recipe_file
+from tunesmith.core.errors import BusyError, DataError, DiskError, Interrupted, RecipeError, TunesmithError
+from tunesmith.core.recipe import Recipe
+from tunesmith.core.report import CurvePoint, Report
+from tunesmith.core.run import Run
+from tunesmith.flows import checkpointing, judging
+from tunesmith.flows.finetune import finetune
+from tunesmith.flows.resume import resume
+from tunesmith.records.checkpoints import Checkpoints
+from tunesmith.records.folder import RunFolder, as_it_stands, read_jsonl
+from tunesmith.records.index import Index
+
+QUICK: dict[str, Any] = {"baselines": ["majority", "zero_shot"], "max_new_tokens": 6}
+
+
+class Stops:
+    """A watcher that ends the process's work at a stage, or after a step."""
+
+    def __init__(self, stage: str = "", step: int = 0, error: type[BaseException] = ZeroDivisionError) -> None:
+        self.at, self.after, self.error = stage, step, error
+        self.stages: list[str] = []
+        self.notes: list[str] = []
+
+    def stage(self, name: str, detail: str = "") -> None:
+        self.stages.append(name)
+        if name == self.at:
+            raise self.error
+
+    def step(self, point: CurvePoint, total_steps: int, tokens_per_second: float) -> None:
+        if point.step == self.after:
+            raise self.error
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+@pytest.fixture(scope="module")
+def recipe(make_recipe: MakeRecipe) -> Recipe:
+    """Dropout, shuffling, packing, micro-batches of a row or two, a checkpoint after each step."""
+    train = {"epochs": 3, "batch_tokens": 1024, "save_every": 0}
+    return make_recipe(method={"name": "lora", "rank": 4, "dropout": 0.1}, train=train, evaluate=QUICK)
+
+
+@pytest.fixture(scope="module")
+def whole(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return finetune(recipe, workspace=tmp_path_factory.mktemp("whole"))
+
+
+def stopped(recipe: Recipe, workspace: Path, watch: Stops) -> Path:
+    with pytest.raises(watch.error):
+        finetune(recipe, workspace=workspace, watch=watch)
+    (folder,) = (workspace / "runs").iterdir()
+    return folder
+
+
+def same_bits(done: Run, whole: Run) -> None:
+    for name in ("adapter/adapter_model.safetensors", "predictions/tuned.jsonl", "predictions/zero_shot.jsonl"):
+        assert (Path(done.folder) / name).read_bytes() == (Path(whole.folder) / name).read_bytes(), name
+    ours, theirs = (Report.load(Path(r.folder) / "report.json") for r in (done, whole))
+    assert ours.verdict == theirs.verdict
+    assert [(p.step, p.loss, p.dev_loss) for p in ours.fit.curve] == [
+        (p.step, p.loss, p.dev_loss) for p in theirs.fit.curve
+    ]
+
+
+@pytest.mark.parametrize(
+    ("watch", "redone", "baselines"),
+    [
+        (Stops(stage="Baselines"), 0, True),
+        (Stops(step=1), 0, False),
+        (Stops(step=7), 0, False),
+        (Stops(stage="Evaluate"), 0, False),
+        (Stops(stage="Verdict"), 0, False),
+    ],
+    ids=["baselines", "first step", "a step", "evaluate", "verdict"],
+)
+def test_a_run_that_broke_anywhere_goes_on_to_the_same_bits(
+    recipe: Recipe, whole: Run, tmp_path: Path, watch: Stops, redone: int, baselines: bool
+) -> None:
+    folder = stopped(recipe, tmp_path, watch)
+    assert Run.load(folder / "run.json").status == "failed"
+    seen = Stops()
+    done = resume(folder, watch=seen)
+    assert done.status == "done" and done.id == folder.name
+    assert ("Baselines" in seen.stages) is baselines
+    same_bits(done, whole)
+    steps = [r["step"] for r in read_jsonl(folder / "metrics.jsonl")]
+    assert steps == sorted(set(steps))  # no step stands twice
+    assert Index.open(tmp_path).get(done.id).status == "done"
+
+
+def test_what_will_be_done_again_is_told(recipe: Recipe, tmp_path: Path) -> None:
+    folder = stopped(recipe, tmp_path, Stops(step=9))
+    for _, path in Checkpoints(folder / "checkpoints").all()[:1]:
+        shutil.rmtree(path)
+    seen = Stops(step=10)
+    with pytest.raises(ZeroDivisionError):
+        resume(folder, watch=seen)
+    told = next(n for n in seen.notes if n.startswith("Going on from step"))
+    kept = int(told.split()[4])
+    assert f"{9 - kept} steps are done again, about" in told
+    assert "steps are left, about" in told
+
+
+def test_the_whole_model_is_resumed_too(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    recipe = make_recipe("labelled", "bert", method={"name": "full"}, train={"save_every": 0, "epochs": 4}, evaluate={"limit": 6})
+    one = finetune(recipe, workspace=tmp_path / "one")
+    done = resume(stopped(recipe, tmp_path / "two", Stops(step=3)))
+    for name in ("model/model.safetensors", "model/head.safetensors", "predictions/tuned.jsonl"):
+        assert (Path(done.folder) / name).read_bytes() == (Path(one.folder) / name).read_bytes(), name
+
+
+def test_a_done_run_is_not_resumed(whole: Run) -> None:
+    with pytest.raises(DataError, match="is done; there is nothing to resume"):
+        resume(whole.folder)
+
+
+# -- what has changed --------------------------------------------------------------------------------------------------
+
+
+def changed_rows(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(path.read_text().replace("garden", "Garden", 1))
+
+
+def changed_key(folder: Path, tmp_path: Path) -> None:
+    path = folder / "recipe.yaml"
+    path.write_text(path.read_text().replace("rank: 4", "rank: 5"))
+
+
+def changed_epochs(folder: Path, tmp_path: Path) -> None:
+    path = folder / "recipe.yaml"
+    path.write_text(path.read_text().replace("epochs: 2.0", "epochs: 3.0"))
+
+
+def changed_base(folder: Path, tmp_path: Path) -> None:
+    from tests import small
+
+    small.edit_tensor(tmp_path / "base" / "model.safetensors", "model.norm.weight", 1.5)
+
+
+def changed_template(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "base" / "chat_template.jinja"
+    path.write_text(path.read_text().replace("<|im_start|>", "<|im_start|> ", 1))
+
+
+def changed_version(folder: Path, tmp_path: Path) -> None:
+    path = folder / "origin.json"
+    origin = json.loads(path.read_text())
+    origin["versions"]["torch"] = "1.0"
+    path.write_text(json.dumps(origin))
+
+
+@pytest.fixture
+def broken(make_recipe: MakeRecipe, store: Path, tmp_path: Path) -> Path:
+    """A run in its fifth step, on a base and rows of its own."""
+    shutil.copytree(store / "llama", tmp_path / "base")
+    shutil.copy(store / "asked.jsonl", tmp_path / "rows.jsonl")
+    recipe = make_recipe(str(tmp_path / "rows.jsonl"), train={"save_every": 0}, evaluate=QUICK)
+    recipe = recipe.model_copy(update={"model": str(tmp_path / "base")})
+    return stopped(recipe, tmp_path / "work", Stops(step=5))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (changed_rows, "the file of data.train has changed"),
+        (changed_key, "method.rank was 4 and is 5"),
+        (changed_epochs, "train.epochs was 2.0 and is 3.0"),
+        (changed_base, "the weights of the model has changed"),
+        (changed_template, "the chat template of the model has changed"),
+        (changed_version, "torch was 1.0 and is "),
+    ],
+)
+def test_whatever_has_changed_is_refused_by_name(broken: Path, tmp_path: Path, change: Any, told: str) -> None:
+    change(broken, tmp_path)
+    before = {p: p.read_bytes() for p in (broken / "checkpoints").rglob("*") if p.is_file()}
+    with pytest.raises(RecipeError, match=told) as caught:
+        resume(broken)
+    assert caught.value.exit_code == 2
+    assert {p: p.read_bytes() for p in (broken / "checkpoints").rglob("*") if p.is_file()} == before
+    assert Run.load(broken / "run.json").status == "failed"
+
+
+def test_what_may_change_changes_when_it_is_allowed(broken: Path, tmp_path: Path) -> None:
+    changed_epochs(broken, tmp_path)
+    seen = Stops()
+    done = resume(broken, allow=["train.epochs"], watch=seen)
+    assert "Allowed: train.epochs was 2.0 and is 3.0." in seen.notes
+    report = Report.load(Path(done.folder) / "report.json")
+    assert report.recipe.train.epochs == 3
+    assert report.fit.steps > json.loads((broken / "origin.json").read_text())["recipe"]["train"]["epochs"]
+
+
+@pytest.mark.parametrize("name", ["method.rank", "train.epoch", "data.train"])
+def test_what_may_not_change_cannot_be_allowed(broken: Path, name: str) -> None:
+    with pytest.raises(RecipeError, match=f"--allow-change {name}: this cannot change within a run"):
+        resume(broken, allow=[name])
+
+
+# -- checkpoints that are damaged --------------------------------------------------------------------------------------
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 4
+    path.write_bytes(data)
+
+
+def test_a_damaged_checkpoint_is_told_and_the_one_before_is_taken(recipe: Recipe, whole: Run, tmp_path: Path) -> None:
+    folder = stopped(recipe, tmp_path, Stops(step=7))
+    (newest, path), *_ = Checkpoints(folder / "checkpoints").all()
+    flip(path / "state.safetensors")
+    with pytest.raises(DataError, match=r"state\.safetensors is damaged: found sha256 .* Without --strict"):
+        resume(folder, strict=True)
+    seen = Stops()
+    done = resume(folder, watch=seen)
+    assert any(n.startswith(f"step-{newest:09d} is left out") and "expected" in n for n in seen.notes)
+    same_bits(done, whole)
+
+
+def test_where_all_checkpoints_are_damaged_nothing_is_done(recipe: Recipe, tmp_path: Path) -> None:
+    folder = stopped(recipe, tmp_path, Stops(step=7))
+    for _, path in Checkpoints(folder / "checkpoints").all():
+        flip(path / "state.json")
+    with pytest.raises(DataError, match=r"is whole \(2 are damaged\)"):
+        resume(folder)
+
+
+def test_damaged_answers_of_baselines_are_measured_again(recipe: Recipe, whole: Run, tmp_path: Path) -> None:
+    folder = stopped(recipe, tmp_path, Stops(step=4))
+    flip(folder / "predictions" / "zero_shot.jsonl")
+    seen = Stops()
+    same_bits(resume(folder, watch=seen), whole)
+    assert "Baselines" in seen.stages
+
+
+# -- disks -------------------------------------------------------------------------------------------------------------
+
+
+def test_too_little_room_is_told_before_anything_is_measured(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judging, "baselines", lambda *_: pytest.fail("too late"))
+    monkeypatch.setattr(checkpointing, "ROOM", 1e9)
+    with pytest.raises(DiskError, match=r"MiB are free, this run may need .* MiB for its checkpoints") as caught:
+        finetune(recipe, workspace=tmp_path)
+    assert caught.value.exit_code == 6
+
+
+def test_a_save_that_fails_leaves_the_training_alive_and_the_last_checkpoint_good(
+    recipe: Recipe, whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = Checkpoints.save
+
+    def full(self: Checkpoints, step: int, write: Any) -> Any:
+        if step in (3, 4, 8):
+            raise DiskError("Cannot write it: No space left on device. Free space.")
+        return own(self, step, write)
+
+    monkeypatch.setattr(Checkpoints, "save", full)
+    seen = Stops()
+    same_bits(finetune(recipe, workspace=tmp_path, watch=seen), whole)
+    assert [n.split(" could")[0] for n in seen.notes if "could not be saved" in n] == ["Step 3", "Step 4", "Step 8"]
+
+
+def test_three_saves_that_fail_end_the_run_with_the_last_good_one(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = Checkpoints.save
+
+    def full(self: Checkpoints, step: int, write: Any) -> Any:
+        if step > 4:
+            raise DiskError("Cannot write it: No space left on device. Free space.")
+        return own(self, step, write)
+
+    monkeypatch.setattr(Checkpoints, "save", full)
+    folder = stopped(recipe, tmp_path, Stops(error=DiskError))
+    assert [step for step, _ in Checkpoints(folder / "checkpoints").all()] == [4, 3]
+    assert "the last good is step 4" in (Run.load(folder / "run.json").error or "")
+
+
+# -- real processes ----------------------------------------------------------------------------------------------------
+
+
+def start(arguments: Sequence[str], folder: Path) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "tunesmith", *arguments]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
+
+
+@pytest.fixture
+def project(store: Path, tmp_path: Path) -> Path:
+    write_jsonl(tmp_path / "rows.jsonl", [json.loads(x) for x in (store / "asked.jsonl").read_text().splitlines()])
+    raw = {
+        "model": str(store / "llama"),
+        "data": {"train": "rows.jsonl"},
+        "method": {"name": "lora", "rank": 4, "dropout": 0.1},
+        "train": {"epochs": 10, "batch_tokens": 512, "precision": "float32", "save_every": 0, "patience": 100},
+        "evaluate": {"baselines": ["majority"], "max_new_tokens": 4},
+    }
+    (tmp_path / "r.yaml").write_text(recipe_file.dump(Recipe.parse(raw)).replace(str(tmp_path) + "/", ""))
+    return tmp_path
+
+
+def wait_for_step(process: "subprocess.Popen[str]", project: Path, step: int) -> Path:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        assert process.poll() is None, process.communicate()[1]
+        for path in project.glob("runs/*/metrics.jsonl"):
+            if len(path.read_bytes().splitlines()) >= step:
+                return path.parent
+        time.sleep(0.05)
+    raise AssertionError("the run did not get there")
+
+
+def finished(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=200)
+    return process.returncode, out, err
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_ends_the_step_saves_and_says_how_to_go_on(project: Path, sent: signal.Signals) -> None:
+    process = start(["run", "r.yaml", "-s", "train.save_every=1h"], project)
+    folder = wait_for_step(process, project, 5)
+    process.send_signal(sent)
+    code, out, err = finished(process)
+    assert (code, out) == (128 + sent, ""), err
+    assert f"{sent.name}: stopping after this step; once more stops at once." in err
+    assert "Traceback" not in err
+    run = Run.load(folder / "run.json")
+    assert run.status == "interrupted"
+    assert f"tunesmith resume {folder.name}" in (run.error or "") and f"tunesmith resume {folder.name}" in err
+    ((step, _path), *_) = Checkpoints(folder / "checkpoints").all()
+    assert step == len(read_jsonl(folder / "metrics.jsonl"))
+    code, out, err = finished(start(["resume", folder.name, "--json"], project))
+    assert code in (0, 7), err
+    assert f"Going on from step {step} of" in err and "no step is done again" in err
+    assert json.loads(out)["run"] == folder.name
+
+
+def test_a_killed_process_shows_as_crashed_within_five_seconds_and_its_lock_is_free(project: Path) -> None:
+    process = start(["run", "r.yaml"], project)
+    folder = wait_for_step(process, project, 5)
+    second = finished(start(["resume", folder.name], project))
+    assert second[0] == 3, second[2]
+    assert f"process {process.pid}" in second[2]
+    with pytest.raises(BusyError):
+        resume(folder)
+    process.kill()
+    process.wait()
+    killed = time.monotonic()
+    code, out, err = finished(start(["runs", "--json"], project))
+    assert (code, time.monotonic() - killed < 5) == (0, True), err
+    (shown,) = json.loads(out)
+    assert shown["status"] == "crashed"
+    assert f"process {process.pid} ended without a word, last seen at 20" in shown["error"]
+    code, _, err = finished(start(["resume", folder.name], project))
+    assert code in (0, 7), err
+    assert as_it_stands(Run.load(folder / "run.json")).status == "done"
+
+
+def test_an_interrupted_error_carries_the_exit_code_of_its_signal() -> None:
+    assert (Interrupted(2, "x").exit_code, Interrupted(15, "x").exit_code) == (130, 143)
+    assert isinstance(Interrupted(2, "x"), TunesmithError)
+
+
+def test_a_run_folder_without_its_origin_is_a_sentence(recipe: Recipe, tmp_path: Path) -> None:
+    folder = stopped(recipe, tmp_path, Stops(step=2))
+    RunFolder(folder).origin.unlink()
+    with pytest.raises(DataError, match="what this run stands on cannot be read"):
+        resume(folder)

@@ -1,0 +1,244 @@
+"""A training that was stopped goes on with the bits of one that never was; and what is kept on the way.
+
+Notable: shuffled rows, dropout in LoRA and in the encoder, packed rows, micro-batches and looks at dev are in play.
+"""
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import small
+from tunesmith.core.batch import Batch
+from tunesmith.core.errors import DiskError, Interrupted, ModelError
+from tunesmith.data.batches import Steps, collate
+from tunesmith.models.model import Model
+from tunesmith.objectives.classify import PART as CLASSIFY
+from tunesmith.objectives.sft import PART as SFT
+from tunesmith.train.loop import Hooks, fit
+from tunesmith.train.optimiser import adamw, adamw_8bit
+from tunesmith.train.saver import Saver
+from tunesmith.train.state import DevResult, Progress, Snapshot
+
+ROWS = small.rows(24, classes=3)
+PLAN = small.plan(steps=14, warmup_steps=2, learning_rate=5e-3, eval_every=3)
+KINDS = {
+    "full": lambda llama, bert: (small.decoder(llama), SFT),
+    "lora": lambda llama, bert: (small.decoder(llama, "lora", dropout=0.2), SFT),
+    "encoder": lambda llama, bert: (small.encoder(bert), CLASSIFY),
+}
+
+
+def source() -> Steps:
+    """Five or so steps an epoch, each of several micro-batches."""
+    return Steps(ROWS, batch_tokens=90, micro_tokens=40, pad_id=0, seed=3)
+
+
+def dev(model: Model, objective: Any) -> DevResult:
+    batch = collate(ROWS[:6], 0)
+    with torch.no_grad():
+        logp = getattr(model, objective.needs)(batch)
+    loss = float(objective.loss(logp, batch))
+    return DevResult(loss, (loss,))
+
+
+def run(
+    made: tuple[Model, Any], resume: Snapshot | None = None, **hooks: Any
+) -> tuple[Model, Progress, list[Snapshot]]:
+    model, objective = made
+    taken: list[Snapshot] = []
+    if resume is None:
+        torch.manual_seed(5)
+    else:
+        torch.manual_seed(99)  # wherever the process is: the snapshot's state counts
+    every = {"after_step": lambda _step, _last, snapshot: taken.append(through_json(snapshot()))}
+    looks = Hooks(evaluate=lambda: dev(model, objective), resume=resume, **{**every, **hooks})
+    progress = fit(model, objective, source(), PLAN, looks)
+    return model, progress, taken
+
+
+def through_json(snapshot: Snapshot) -> Snapshot:
+    """What comes back from a disk."""
+    return Snapshot(
+        json.loads(json.dumps(snapshot.progress)),
+        {k: t.clone() for k, t in snapshot.tensors.items()},
+        None if snapshot.best is None else {k: t.clone() for k, t in snapshot.best.items()},
+        json.loads(json.dumps(snapshot.numbers)),
+    )
+
+
+def told(progress: Progress) -> list[tuple[Any, ...]]:
+    return [(p.step, p.tokens, p.loss, p.dev_loss, p.learning_rate) for p in progress.curve]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_resuming_after_any_step_gives_the_same_bits(kind: str, llama: Path, bert: Path) -> None:
+    model, progress, taken = run(KINDS[kind](llama, bert))
+    ends = small.weights(model)
+    epochs = [s.progress["epoch"] for s in taken]
+    assert len(taken) == 14 and max(epochs) >= 2
+    last_of_epoch = epochs.index(1) - 1
+    for at in {0, last_of_epoch, last_of_epoch + 2, epochs.index(1) + 3, 12, 13}:
+        again, went, later = run(KINDS[kind](llama, bert), taken[at])
+        assert len(later) == 13 - at
+        assert all(torch.equal(p, ends[n]) for n, p in again.trainable()), (kind, at)
+        assert told(went) == told(progress)
+        assert (went.best, went.best_step, went.stopped) == (progress.best, progress.best_step, progress.stopped)
+
+
+def test_resuming_what_was_resumed_gives_the_same_bits(llama: Path, bert: Path) -> None:
+    model, _, taken = run(KINDS["lora"](llama, bert))
+    _, _, later = run(KINDS["lora"](llama, bert), taken[2])
+    _, _, latest = run(KINDS["lora"](llama, bert), later[3])
+    assert latest[0].step == 8
+    again, _, _ = run(KINDS["lora"](llama, bert), latest[1])
+    assert all(torch.equal(p, small.weights(model)[n]) for n, p in again.trainable())
+    for key, tensor in taken[8].tensors.items():
+        assert torch.equal(latest[1].tensors[key], tensor), key
+
+
+def test_a_step_that_was_cut_off_half_way_is_taken_again_whole(llama: Path, bert: Path) -> None:
+    """Killed in the second micro-batch of step 7: the snapshot of step 6 leads to the same bits."""
+    model, _, _ = run(KINDS["lora"](llama, bert))
+    seen, stopped = [], KINDS["lora"](llama, bert)
+    own = stopped[0].token_logp
+
+    def dying(batch: Batch) -> torch.Tensor:
+        seen.append(batch)
+        if len(taken) == 6 and len(seen) >= 2 and seen[-2] is not None and stopped[0].network.training:
+            raise KeyboardInterrupt
+        return own(batch)
+
+    taken: list[Snapshot] = []
+    stopped[0].token_logp = dying  # type: ignore[method-assign]
+
+    def keep(_step: int, _last: bool, snapshot: Any) -> None:
+        taken.append(through_json(snapshot()))
+        seen[:] = [None]  # type: ignore[list-item]
+
+    with pytest.raises(KeyboardInterrupt):
+        run(stopped, after_step=keep)
+    again, _, _ = run(KINDS["lora"](llama, bert), taken[-1])
+    assert all(torch.equal(p, small.weights(model)[n]) for n, p in again.trainable())
+
+
+def test_bfloat16_masters_and_eight_bit_moments_come_back(llama: Path) -> None:
+    from tunesmith.models import load as loading
+
+    def made() -> tuple[Model, Any]:
+        return small.attach(loading.load(str(llama), precision="bfloat16"), "full"), SFT
+
+    for optimisers in (adamw, adamw_8bit):
+        model, _, taken = run(made(), make_optimisers=optimisers)
+        again, _, _ = run(made(), taken[5], make_optimisers=optimisers)
+        assert all(torch.equal(p, small.weights(model)[n]) for n, p in again.trainable())
+        own, other = model.network.state_dict(), again.network.state_dict()
+        assert all(torch.equal(other[n], t) for n, t in own.items())
+
+
+def test_a_snapshot_of_other_weights_is_refused(llama: Path, bert: Path) -> None:
+    _, _, taken = run(KINDS["lora"](llama, bert))
+    with pytest.raises(ModelError, match=r"other weights than this training has, such as weight/"):
+        run(KINDS["full"](llama, bert), taken[0])
+
+
+def test_progress_survives_json_with_what_is_not_finite() -> None:
+    progress = Progress(step=3, best=DevResult(math.inf, (0.25, math.inf)), stopped="x")
+    assert Progress.of_plain(json.loads(json.dumps(progress.plain()))) == progress
+
+
+# --- The saver ------------------------------------------------------------------------------------------------------
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+EMPTY = Snapshot({"step": 1}, {}, None, {})
+
+
+def saver(clock: Clock, failing: Iterator[bool] | None = None, **options: Any) -> tuple[Saver, list[int], list[str]]:
+    written, notes = [], []
+
+    def write(snapshot: Snapshot) -> float:
+        if failing is not None and next(failing):
+            raise DiskError("Cannot write x: No space left on device. Free space.")
+        written.append(snapshot.step)
+        return 0.5
+
+    return Saver(write, notes.append, clock=clock, **options), written, notes
+
+
+def at(one: Saver, clock: Clock, now: float, step: int, *, last: bool = False) -> None:
+    clock.now = now
+    one.after_step(step, last=last, capture=lambda: Snapshot({"step": step}, {}, None, {}))
+    one.finish()
+
+
+def test_saves_are_due_by_the_clock_and_never_take_more_than_their_share() -> None:
+    clock = Clock()
+    one, written, _ = saver(clock, every=10.0)
+    for now in range(1, 41):
+        at(one, clock, now, now)
+    assert written == [10, 35]  # half a second a save: 25 s are due between two
+    at(one, clock, 41, 41, last=True)
+    assert written == [10, 35, 41]  # the end is worth one, for more than a quarter of the time has gone
+    assert one.saved_step == 41
+
+
+def test_a_short_run_is_saved_once_at_its_end() -> None:
+    clock = Clock()
+    one, written, _ = saver(clock, every=100.0)
+    at(one, clock, 20, 1, last=True)
+    assert written == []
+    at(one, clock, 30, 2, last=True)
+    assert written == [2]
+
+
+def test_a_full_disk_costs_a_note_and_three_in_a_row_the_run() -> None:
+    clock = Clock()
+    one, written, notes = saver(clock, iter([False, True, True, False, True, True, True]), every=0.0)
+    for step in range(1, 7):
+        at(one, clock, float(step), step)
+    assert written == [1, 4]
+    assert len(notes) == 4
+    assert "Step 2 could not be saved" in notes[0] and "the last checkpoint is step 1" in notes[0]
+    with pytest.raises(DiskError, match=r"That was the save no\. 3 to fail; the last good is step 4") as caught:
+        at(one, clock, 7.0, 7)
+    assert caught.value.exit_code == 6
+
+
+def test_a_signal_saves_at_once_and_ends_the_run() -> None:
+    clock = Clock()
+    one, written, _ = saver(clock, every=1000.0)
+    at(one, clock, 1.0, 1)
+    one.stop = 15
+    with pytest.raises(Interrupted, match="Interrupted at step 2, saved at step 2") as caught:
+        at(one, clock, 2.0, 2)
+    assert written == [2] and caught.value.exit_code == 143
+
+
+def test_a_large_snapshot_is_written_between_two_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    import threading
+
+    from tunesmith.train import saver as module
+
+    clock, where = Clock(), []
+
+    def write(_: Snapshot) -> float:
+        where.append(threading.current_thread() is threading.main_thread())
+        return 0.1
+
+    one = Saver(write, print, every=0.0, clock=clock)
+    for bound in (1 << 30, 0):
+        monkeypatch.setattr(module, "BESIDE", bound)
+        one.after_step(1, last=False, capture=lambda: Snapshot({"step": 1}, {"a": torch.ones(2)}, None, {}))
+        one.finish()
+    assert where == [False, True]
