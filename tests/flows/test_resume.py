@@ -119,7 +119,8 @@ def test_what_will_be_done_again_is_told(recipe: Recipe, tmp_path: Path) -> None
 
 
 def test_the_whole_model_is_resumed_too(make_recipe: MakeRecipe, tmp_path: Path) -> None:
-    recipe = make_recipe("labelled", "bert", method={"name": "full"}, train={"save_every": 0, "epochs": 4}, evaluate={"limit": 6})
+    changes = {"method": {"name": "full"}, "train": {"save_every": 0, "epochs": 4}, "evaluate": {"limit": 6}}
+    recipe = make_recipe("labelled", "bert", **changes)
     one = finetune(recipe, workspace=tmp_path / "one")
     done = resume(stopped(recipe, tmp_path / "two", Stops(step=3)))
     for name in ("model/model.safetensors", "model/head.safetensors", "predictions/tuned.jsonl"):
@@ -348,7 +349,8 @@ def test_a_signal_ends_the_step_saves_and_says_how_to_go_on(project: Path, sent:
     assert "Traceback" not in err
     run = Run.load(folder / "run.json")
     assert run.status == "interrupted"
-    assert f"tunesmith resume {folder.name}" in (run.error or "") and f"tunesmith resume {folder.name}" in err
+    assert f"tunesmith resume {folder.name}" in (run.error or "")
+    assert f"Go on with: tunesmith resume {folder.name}" in err
     ((step, _path), *_) = Checkpoints(folder / "checkpoints").all()
     assert step == len(read_jsonl(folder / "metrics.jsonl"))
     code, out, err = finished(start(["resume", folder.name, "--json"], project))
@@ -360,6 +362,7 @@ def test_a_signal_ends_the_step_saves_and_says_how_to_go_on(project: Path, sent:
 def test_a_killed_process_shows_as_crashed_within_five_seconds_and_its_lock_is_free(project: Path) -> None:
     process = start(["run", "r.yaml"], project)
     folder = wait_for_step(process, project, 5)
+    process.send_signal(signal.SIGSTOP)  # it holds the run and stands still
     second = finished(start(["resume", folder.name], project))
     assert second[0] == 3, second[2]
     assert f"process {process.pid}" in second[2]
@@ -379,8 +382,8 @@ def test_a_killed_process_shows_as_crashed_within_five_seconds_and_its_lock_is_f
 
 
 def test_an_interrupted_error_carries_the_exit_code_of_its_signal() -> None:
-    assert (Interrupted(2, "x").exit_code, Interrupted(15, "x").exit_code) == (130, 143)
-    assert isinstance(Interrupted(2, "x"), TunesmithError)
+    assert (Interrupted("x").exit_code, Interrupted("x", 15).exit_code) == (130, 143)
+    assert isinstance(Interrupted("x"), TunesmithError)
 
 
 def test_a_run_folder_without_its_origin_is_a_sentence(recipe: Recipe, tmp_path: Path) -> None:

@@ -208,6 +208,22 @@ def test_memory_that_runs_out_halves_the_micro_batch_and_the_step_stays_the_same
     assert max(tight.seen[3:]) == 2
 
 
+def test_the_worst_micro_batch_is_tried_before_the_first_step_and_uses_up_nothing(llama: Path) -> None:
+    held, ends = small.rows(12), []
+    for worst in (None, small.split(held, 12)[0]):
+        model, notes = small.decoder(llama, "lora", dropout=0.2), []
+        tight = Tight(model, 5)
+        model.token_logp = tight  # type: ignore[method-assign]
+        torch.manual_seed(1)
+        hooks = Hooks(worst=worst, on_note=notes.append)
+        fit(model, SFT, small.Passes(held, step=12, micro=3), small.plan(steps=4), hooks)
+        ends.append(small.weights(model))
+    assert tight.seen[:3] == [12, 6, 3]
+    assert notes == [f"The largest micro-batch needs too much memory; cut in {n}." for n in (2, 4)]
+    assert max(tight.seen[3:]) <= 3
+    assert all(torch.allclose(ends[0][n], ends[1][n], atol=0.05) for n in ends[0])
+
+
 def test_no_memory_for_one_row_is_a_sentence_with_ways_out(llama: Path) -> None:
     model = small.decoder(llama)
     before = small.weights(model)

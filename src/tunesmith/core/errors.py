@@ -9,7 +9,7 @@
     |- MemoryNeeded  (MemoryError)      4  does not fit
     |- Diverged      (ArithmeticError)  5  loss or gradient not finite
     |- DiskError     (OSError)          6  disk full or not writable
-    |- Interrupted   (RuntimeError)     128 + the signal's number: 130 for Ctrl-C, 143 for SIGTERM
+    |- Interrupted   (RuntimeError)     130  asked to stop: 128 + the signal's number
 
 A message is a sentence: the value, the place, what was expected, the way out.
 """
@@ -55,10 +55,13 @@ class DiskError(TunesmithError, OSError):
 
 
 class Interrupted(TunesmithError, RuntimeError):
-    """A signal ended a run after its step was finished."""
+    """A signal (Ctrl-C's number unless told otherwise) ended a run after its step was finished."""
 
-    def __init__(self, signal: int, message: str) -> None:
+    exit_code = 130
+
+    def __init__(self, message: str, signal: int = 2) -> None:
         super().__init__(message)
+        self.signal = signal
         self.exit_code = 128 + signal
 
 

@@ -162,7 +162,7 @@ def recorded(folder: RunFolder, prepared: Prepared, workspace: Path, created: st
     except Interrupted as error:
         told = f"{error}. Go on with: tunesmith resume {folder.id}"
         record.end("interrupted", told)
-        raise Interrupted(error.exit_code - 128, told) from None
+        raise Interrupted(told, error.signal) from None
     except Diverged as error:
         record.end("diverged", str(error))
         raise

@@ -16,7 +16,7 @@ from tunesmith.core import parts, seeds
 from tunesmith.core.batch import Batch
 from tunesmith.core.errors import DataError, ModelError
 from tunesmith.core.report import CurvePoint
-from tunesmith.data.batches import Steps, in_order
+from tunesmith.data.batches import Steps, collate, cut, in_order
 from tunesmith.flows.checkpointing import Checkpointing
 from tunesmith.flows.prepare import Prepared
 from tunesmith.flows.watch import Watcher
@@ -77,31 +77,8 @@ def train(
     first = next(steps(0))[0]
     if model.packs and not model.check_packing(first):
         watch.note("Rows packed together differ from the same rows alone; rows run padded from here on, and slower.")
-    compiling = 0.0
-    if plan.compiled:
-        started = time.monotonic()
-        why = compile_layers(model, objective, first)
-        compiling = time.monotonic() - started
-        watch.note(f"Layers run uncompiled: {why}." if why else f"Layers compiled in {compiling:.0f} s.")
-
-    def on_step(point: CurvePoint, total: int, speed: float) -> None:
-        folder.append_metric(point.model_dump(mode="json"))
-        folder.beat()
-        watch.step(point, total, speed)
-
-    def look() -> DevResult:
-        return dev_result(model, objective, prepared, pad)
-
-    model.train(False)
-    hooks = Hooks(
-        evaluate=look if prepared.dev_rows else None,
-        start=look() if prepared.dev_rows and resume is None else None,
-        on_step=on_step,
-        on_note=watch.note,
-        after_step=kept.after_step,
-        resume=resume,
-        make_optimisers=adamw_8bit if plan.moments == "int8" else adamw,
-    )
+    compiling = _compiled(model, objective, first, watch) if plan.compiled else 0.0
+    hooks = _hooks(model, objective, prepared, watch, folder, kept, resume)
     torch.manual_seed(seeds.stream(plan.seed, "dropout"))
     with kept.stoppable():
         progress = fit(model, objective, steps, plan, hooks)
@@ -112,6 +89,48 @@ def train(
                     "With the adapter off the base no longer gives its old states: frozen weights have moved."
                 )
     return Trained(progress, sum(p.numel() for _, p in model.trainable()), compiling)
+
+
+def _hooks(
+    model: Model,
+    objective: Objective,
+    prepared: Prepared,
+    watch: Watcher,
+    folder: RunFolder,
+    kept: Checkpointing,
+    resume: Snapshot | None,
+) -> Hooks:
+    plan, pad = prepared.plan, model.tokenizer.pad_token_id or 0
+
+    def on_step(point: CurvePoint, total: int, speed: float) -> None:
+        folder.append_metric(point.model_dump(mode="json"))
+        folder.beat()
+        watch.step(point, total, speed)
+
+    def look() -> DevResult:
+        return dev_result(model, objective, prepared, pad)
+
+    model.train(False)
+    longest = sorted(prepared.train_rows, key=lambda r: len(r.ids), reverse=True)
+    return Hooks(
+        evaluate=look if prepared.dev_rows else None,
+        start=look() if prepared.dev_rows and resume is None else None,
+        on_step=on_step,
+        on_note=watch.note,
+        after_step=kept.after_step,
+        resume=resume,
+        worst=collate(cut(longest, plan.micro_tokens)[0], pad) if model.device != "cpu" else None,
+        make_optimisers=adamw_8bit if plan.moments == "int8" else adamw,
+    )
+
+
+def _compiled(model: Model, objective: Objective, batch: Batch, watch: Watcher) -> float:
+    """Seconds that compiling took."""
+    started = time.monotonic()
+    why = compile_layers(model, objective, batch)
+    seconds = time.monotonic() - started
+    watch.note(f"Layers run uncompiled: {why}." if why else f"Layers compiled in {seconds:.0f} s.")
+    return seconds
 
 
 def compile_layers(model: Model, objective: Objective, batch: Batch) -> str | None:

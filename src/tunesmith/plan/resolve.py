@@ -23,7 +23,9 @@ MOST_LOOKS = 10
 LOOK_SHARE, LOOK_COST = 0.1, 1 / 3  # of the training's work, where two looks allow; a forward pass costs a third
 EAGER_RATE = {"cpu": 3e11, "cuda": 2e14}  # operations a second in bf16 without compiling, as a rule of thumb
 COMPILE_SECONDS, COMPILE_GAIN = {"cpu": 60, "cuda": 40}, 0.3
-SAVE_SECONDS = 120.0
+SAVE_SECONDS, WHY_SAVES = 120.0, "at most 2% of the time is spent on it"
+WHY_MOMENTS = "part of train.memory: least, with bitsandbytes: two bytes a weight instead of eight"
+WHY_SECONDS = "budget.time; the learning rate anneals to the end of it"
 SET = "set in the recipe"
 
 
@@ -54,9 +56,7 @@ def resolve(
     """The plan for training rows of these token ``lengths``; ``per_epoch(batch_tokens, max_length)`` counts steps of
     one pass, ``dev_tokens`` what one look at dev computes."""
     train = recipe.train
-    rate, why_rate = learning_rate(card, recipe.method.name)
-    if train.learning_rate != "auto":
-        rate, why_rate = train.learning_rate, SET
+    rate, why_rate = _rate(recipe, card)
     max_length, why_length = _max_length(recipe, card, lengths)
     batch, why_batch = _batch_tokens(recipe, lengths)
     precision, why_precision = _precision(recipe, machine.fast_bfloat16)
@@ -67,9 +67,9 @@ def resolve(
     moments = "int8" if level == "least" and machine.eight_bit else "float32"
     passes = per_epoch(batch, max_length)
     steps = max(1, round(train.epochs * passes))
-    work = train.epochs * sum(lengths) * card.parameters * (6 if recipe.method.name == "full" else 4)
-    compiled, why_compiled = _compiled(train.compile, machine, precision, work)
+    compiled, why_compiled = _compiled(recipe, card, machine, precision, sum(lengths))
     looks, why_looks = _looks(train.epochs, sum(lengths), dev_tokens)
+    saves, why_saves = (SAVE_SECONDS, WHY_SAVES) if train.save_every == "auto" else (train.save_every, SET)
     reasons = {
         "learning_rate": why_rate,
         "max_length": why_length,
@@ -81,12 +81,8 @@ def resolve(
         "precision": why_precision,
         "memory": why_level,
         "compiled": why_compiled,
-        "save_seconds": "at most 2% of the time is spent on it" if train.save_every == "auto" else SET,
-    }
-    if moments == "int8":
-        reasons["moments"] = "part of train.memory: least, with bitsandbytes: two bytes a weight instead of eight"
-    if recipe.budget.time is not None:
-        reasons["seconds"] = "budget.time; the learning rate anneals to the end of it"
+        "save_seconds": why_saves,
+    } | _reasons_of_options(recipe, moments)
     return Plan(
         learning_rate=rate,
         epochs=train.epochs,
@@ -104,10 +100,21 @@ def resolve(
         compiled=compiled,
         max_length=max_length,
         seconds=recipe.budget.time,
-        save_seconds=SAVE_SECONDS if train.save_every == "auto" else train.save_every,
+        save_seconds=saves,
         seed=train.seed,
         reasons=reasons,
     )
+
+
+def _rate(recipe: Recipe, card: ModelCard) -> tuple[float, str]:
+    wanted = recipe.train.learning_rate
+    return learning_rate(card, recipe.method.name) if wanted == "auto" else (wanted, SET)
+
+
+def _reasons_of_options(recipe: Recipe, moments: str) -> dict[str, str]:
+    """Of what most plans do not have."""
+    found = {"moments": WHY_MOMENTS} if moments == "int8" else {}
+    return found | ({"seconds": WHY_SECONDS} if recipe.budget.time is not None else {})
 
 
 def _looks(epochs: float, tokens: int, dev_tokens: int) -> tuple[int, str]:
@@ -143,10 +150,12 @@ def _precision(recipe: Recipe, fast_bfloat16: bool) -> tuple[Literal["float32", 
     return "float32", "this machine has no bf16 instructions"
 
 
-def _compiled(wanted: str, machine: Machine, precision: str, work: float) -> tuple[bool, str]:
-    """(whether layers are compiled, reason) for a training of ``work`` floating-point operations."""
+def _compiled(recipe: Recipe, card: ModelCard, machine: Machine, precision: str, tokens: int) -> tuple[bool, str]:
+    """(whether layers are compiled, reason) for a training of ``tokens`` a pass."""
+    wanted = recipe.train.compile
     if wanted != "auto":
         return wanted == "always", SET
+    work = recipe.train.epochs * tokens * card.parameters * (6 if recipe.method.name == "full" else 4)
     if machine.device == "cpu" and precision == "float32":
         return False, "float32 layers on a processor gain nothing from it: their time is the matrix products'"
     seconds, cost = work / EAGER_RATE[machine.device], COMPILE_SECONDS[machine.device]

@@ -57,7 +57,8 @@ MakeOptimisers = Callable[..., list[Optimizer]]
 @dataclass(frozen=True)
 class Hooks:
     """Where others look in: dev evaluation, progress display, saving. ``start`` is dev's result before the first step:
-    weights that never beat it are not kept. ``resume`` is where an earlier training stopped."""
+    weights that never beat it are not kept. ``resume`` is where an earlier training stopped; ``worst`` the micro-batch
+    that needs the most memory, tried before the first step."""
 
     evaluate: Callable[[], DevResult] | None = None
     start: DevResult | None = None
@@ -66,6 +67,7 @@ class Hooks:
     on_eval: Callable[[Progress], None] = lambda _: None
     after_step: Callable[[int, bool, Callable[[], Snapshot]], None] = lambda *_: None  # step, whether it is the last
     resume: Snapshot | None = None
+    worst: Batch | None = None
     make_optimisers: MakeOptimisers = optimisers_module.adamw
     schedule_floor: float = 0.0
 
@@ -104,7 +106,19 @@ class _Training:
             self.keeper.keep()
         if self.state.step - self.state.skipped >= max(CHECK_MOVED_AT, plan.warmup_steps):
             self.still.clear()
+        if hooks.worst is not None and plan.memory != "least":
+            self._try(hooks.worst)
         self.started = time.monotonic() - self.state.seconds
+
+    def _try(self, worst: Batch) -> None:
+        """Find out whether the largest micro-batch fits before anything depends on it; no random number is used up."""
+        weight = float(self.objective.weight(worst))
+        with torch.random.fork_rng():
+            while _gradients(self.model, self.objective, _cut([worst], self.state.halvings), weight) is None:
+                self.update.clear()
+                _halve([worst], self.state, self.plan)
+                self.hooks.on_note(f"The largest micro-batch needs too much memory; cut in {2**self.state.halvings}.")
+        self.update.clear()
 
     def is_over(self) -> bool:
         self.state.seconds = time.monotonic() - self.started

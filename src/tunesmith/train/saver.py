@@ -6,9 +6,9 @@ double the memory. A save that fails costs a note and is tried again; three in a
 kept. After a signal the step is finished, the state is saved, and ``Interrupted`` ends the run.
 """
 
-import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from tunesmith.core.errors import DiskError, Interrupted
 from tunesmith.train.state import Snapshot
@@ -38,8 +38,8 @@ class Saver:
         self.saved_step: int | None = None
         self._last = clock()
         self._failures = 0
-        self._thread: threading.Thread | None = None
-        self._error: BaseException | None = None
+        self._beside = ThreadPoolExecutor(1)
+        self._writing: Future[bool] | None = None
 
     def after_step(self, step: int, *, last: bool, capture: Callable[[], Snapshot]) -> None:
         """Called between two steps. Raises Interrupted, DiskError."""
@@ -49,7 +49,7 @@ class Saver:
             kept = (
                 f"saved at step {step}" if saved else f"not saved; the last checkpoint is {self.saved_step or 'none'}"
             )
-            raise Interrupted(self.stop, f"Interrupted at step {step}, {kept}")
+            raise Interrupted(f"Interrupted at step {step}, {kept}", self.stop)
         since = self.clock() - self._last
         if (last and since < LAST * self.every) or (not last and since < self._gap()):
             return
@@ -60,31 +60,22 @@ class Saver:
             self._save(snapshot, step)
             return
         self._last = self.clock()
-        self._thread = threading.Thread(target=self._save_beside, args=(snapshot, step), daemon=True)
-        self._thread.start()
+        self._writing = self._beside.submit(self._save, snapshot, step)
 
     def wait(self) -> None:
         """Until no save is being written."""
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+        if self._writing is not None:
+            self._writing.exception()
 
     def finish(self) -> None:
-        """Wait for a save that is being written. Raises what ended it, where that was no full disk."""
-        self.wait()
-        error, self._error = self._error, None
-        if error is not None:
-            raise error
+        """Wait for a save that is being written. Raises what it raised."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
 
     def _gap(self) -> float:
         longest = max(self.saves[-3:], default=0.0)
         return max(self.every, longest / SHARE) if self.every else 0.0
-
-    def _save_beside(self, snapshot: Snapshot, step: int) -> None:
-        try:
-            self._save(snapshot, step)
-        except BaseException as error:  # noqa: BLE001  handed to the training's thread, which raises it
-            self._error = error
 
     def _save(self, snapshot: Snapshot, step: int) -> bool:
         try:
