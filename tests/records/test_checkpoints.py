@@ -37,6 +37,17 @@ def test_a_damaged_one_is_told_and_the_one_before_is_taken(tmp_path: Path) -> No
         checkpoints.latest(told.append, strict=True)
 
 
+def test_where_all_are_damaged_nothing_is_taken_without_a_word(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    for step in (1, 2):
+        save(checkpoints, step)
+        (tmp_path / f"step-{step:09d}" / "state.json").unlink()
+    told: list[str] = []
+    with pytest.raises(DataError, match=r"^No checkpoint in .* is whole \(2 are damaged\)\. .*Start over: "):
+        checkpoints.latest(told.append)
+    assert len(told) == 2
+
+
 def test_a_folder_that_cannot_be_listed_is_a_disk_error_and_costs_the_rotation_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
