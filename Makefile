@@ -1,18 +1,22 @@
 # make demo: the whole story on the bundled model and data.   make test: every test.
-# Both create .venv and install the pinned dependencies first, once; later calls start at once.
+# make faults: every fault of docs/reliability.md, injected.
+# Each creates .venv and installs the pinned dependencies first, once; later calls start at once.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check
+.PHONY: demo test check faults
 
 demo: $(STAMP)
 	$(BIN)/tunesmith demo
 
 test: $(STAMP)
 	$(BIN)/python -m pytest
+
+faults: $(STAMP)
+	$(BIN)/python -m tests.faults
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

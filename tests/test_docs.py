@@ -16,7 +16,10 @@ from tunesmith.core.recipe import Recipe
 from tunesmith.core.run import Run
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/architecture.md")]
+DOCUMENTS = [
+    ROOT / name
+    for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/reliability.md")
+]
 
 
 def _blocks(path: Path, language: str) -> list[str]:

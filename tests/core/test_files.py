@@ -3,8 +3,10 @@
 Notable: the kill tests run a real process and stop it with SIGKILL at every system call of a publication in turn.
 """
 
+import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -201,3 +203,103 @@ def test_a_folder_is_synced_file_by_file_then_its_manifest_then_itself_and_its_p
     parent = tmp_path.name.partition("-")[0]
     synced = [*(("sync", name) for name in ("a", "b", "MANIFEST.json", "sub", ".tmp"))]
     assert order == [*synced, ("rename", "adapter"), ("sync", parent)]
+
+
+def _failing(monkeypatch: pytest.MonkeyPatch, at: int) -> None:
+    """The rename that is ``at``-th from now fails as it does on a disk that fails."""
+    own, count = Path.rename, 0
+
+    def rename(path: Path, target: Path) -> Path:
+        nonlocal count
+        count += 1
+        if count == at:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return own(path, target)
+
+    monkeypatch.setattr(Path, "rename", rename)
+
+
+@pytest.mark.parametrize("at", [1, 2])
+def test_a_rename_that_fails_leaves_the_old_folder_in_its_place_without_a_sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    fill(tmp_path / "out", "old")
+    _failing(monkeypatch, at)
+    with pytest.raises(DiskError, match=r"^Cannot write .*out: Input/output error\."):
+        fill(tmp_path / "out", "new")
+    files.verify(tmp_path / "out")
+    assert content(tmp_path / "out")["a.txt"] == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_disk_that_is_full_in_the_body_is_a_disk_error_and_a_missing_file_is_not(tmp_path: Path) -> None:
+    with (
+        pytest.raises(DiskError, match=r"^Cannot write .*out: No space left on device\."),
+        files.publish(tmp_path / "out"),
+    ):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with pytest.raises(FileNotFoundError), files.publish(tmp_path / "out"):
+        (tmp_path / "source").read_bytes()
+    assert list(tmp_path.iterdir()) == []
+
+
+def _refused(*_: Any, **__: Any) -> None:
+    raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+def test_what_cannot_be_deleted_stays_for_the_next_sweep_and_stops_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".tmp-out-1").mkdir()
+    (tmp_path / ".tmp-x.json-2").write_text("half")
+    with monkeypatch.context() as patch:
+        for name in ("rmdir", "unlink"):
+            patch.setattr(os, name, _refused)
+        assert files.sweep(tmp_path) == 2
+        fill(tmp_path / "gone", "one")
+        with pytest.raises(DiskError, match=r"^Cannot delete .*gone: Input/output error\."):
+            files.remove(tmp_path / "gone")
+    assert files.sweep(tmp_path) == 3
+    assert [p.name for p in tmp_path.iterdir()] == ["gone"]  # whole, so the sweep put it back
+
+
+def test_a_folder_that_cannot_be_read_is_not_swept_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path / "out", "one")
+    (tmp_path / "out").rename(tmp_path / ".tmp-out-1")
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "sha256", _refused)
+        with pytest.raises(DiskError, match=r"^Cannot sweep .*: Input/output error\."):
+            files.sweep(tmp_path)
+    files.sweep(tmp_path)
+    assert content(tmp_path / "out")["a.txt"] == "one"
+
+
+@pytest.mark.parametrize(
+    "entries", [[], {"a.txt": 1}, {"a.txt": {"bytes": 3}}, {"a.txt": {"bytes": "x", "sha256": ""}}]
+)
+def test_a_manifest_of_another_shape_is_damaged(tmp_path: Path, entries: Any) -> None:
+    fill(tmp_path / "out", "one")
+    (tmp_path / "out" / files.MANIFEST).write_text(json.dumps({"files": entries}))
+    with pytest.raises(DataError, match=r"MANIFEST\.json is damaged"):
+        files.verify(tmp_path / "out")
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc")
+def test_each_folder_that_is_made_on_the_way_is_synced_into_the_one_above(tmp_path: Path, order: list[Any]) -> None:
+    parent = tmp_path.name.partition("-")[0]
+    files.make_folder(tmp_path / "runs" / "one")
+    assert order == [("sync", parent), ("sync", "runs")]
+    files.make_folder(tmp_path / "runs" / "one")
+    assert len(order) == 2
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc")
+def test_what_was_replaced_is_deleted_only_after_the_new_place_is_on_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, order: list[Any]
+) -> None:
+    fill(tmp_path / "out", "old")
+    order.clear()
+    monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: order.append(("delete", "")))
+    fill(tmp_path / "out", "new")
+    parent = tmp_path.name.partition("-")[0]
+    assert order[-4:-1] == [("rename", "out"), ("sync", parent), ("delete", "")]

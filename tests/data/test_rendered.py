@@ -1,6 +1,7 @@
 """Rows of a whole set: the same whether one process renders them or several, and whether they were kept or not."""
 
 import os
+import resource
 from importlib import resources
 from pathlib import Path
 
@@ -128,6 +129,18 @@ def test_old_sets_go(renderer: Renderer, tmp_path: Path) -> None:
         for place in tmp_path.iterdir():
             os.utime(place, (n, n)) if place.stat().st_mtime > 1e6 else None
     assert len(list(tmp_path.iterdir())) == rendered.KEPT
+
+
+@pytest.mark.usefixtures("few_are_many")
+def test_a_full_disk_costs_the_kept_set_and_no_row(renderer: Renderer, tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))  # the library that writes has errors of its own
+    try:
+        found = rendered.render_all(ROWS, renderer, store=tmp_path, identity="t")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert found == alone(renderer)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_small_sets_are_not_kept(renderer: Renderer, tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ def _keep(place: Path, found: Sequence[Found]) -> None:
         "length": np.fromiter((len(row.ids) for _, row in rows), np.int64),
         "example": np.fromiter((n for n, _ in rows), np.int64),
     }
-    with contextlib.suppress(DiskError, OSError):
+    with contextlib.suppress(DiskError, OSError, SafetensorError):  # the last is what a full disk makes of save_file
         with files.publish(place) as folder:
             save_file(table, folder / "rows.safetensors")
             (folder / "refused.json").write_text(canonical_json(refused), encoding="utf-8")

@@ -5,6 +5,7 @@ manifest and renames. The order is by step, which stands in the name, never by a
 after the new one is in its place, and two are always kept, so a damaged newest one has one behind it.
 """
 
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -36,8 +37,11 @@ class Checkpoints:
         self.keep = max(KEEP, keep)
 
     def all(self) -> list[tuple[int, Path]]:
-        """(step, folder) of each, the newest first; whether they verify is not looked at."""
-        found = (p for p in self.folder.glob(f"{PREFIX}*") if p.is_dir() and p.name[len(PREFIX) :].isdigit())
+        """(step, folder) of each, the newest first; whether they verify is not looked at. Raises DiskError."""
+        try:
+            found = [p for p in self.folder.glob(f"{PREFIX}*") if p.is_dir() and p.name[len(PREFIX) :].isdigit()]
+        except OSError as error:
+            raise DiskError(f"Cannot read {self.folder}: {error.strerror or error}. Check the disk.") from error
         return sorted(((int(p.name[len(PREFIX) :]), p) for p in found), reverse=True)
 
     def save(self, step: int, write: Callable[[Path], None]) -> Saved:
@@ -48,26 +52,26 @@ class Checkpoints:
         try:
             with files.publish(place) as temporary:
                 write(temporary)
+            size = sum(p.stat().st_size for p in place.iterdir())
         except DiskError:
             raise
         except OSError as error:
             raise DiskError(f"Cannot write {place}: {error.strerror or error}. Free space.") from error
-        size = sum(p.stat().st_size for p in place.iterdir())
         self.rotate()
         return Saved(place, step, size, time.monotonic() - started)
 
     def rotate(self) -> None:
         """Delete all but the newest ones. One that cannot be deleted stays, and costs nothing but its space."""
-        for _, path in self.all()[self.keep :]:
-            try:
-                files.remove(path)
-            except OSError:
-                continue
+        with contextlib.suppress(DiskError):
+            for _, path in self.all()[self.keep :]:
+                with contextlib.suppress(DiskError):
+                    files.remove(path)
 
     def latest(self, tell: Callable[[str], None], *, strict: bool = False) -> Path | None:
         """The newest that verifies, None where there is none at all; each that does not is told.
 
-        Raises DataError where all are damaged, or the newest is and ``strict`` forbids to fall back.
+        Raises DataError where all are damaged, or the newest is and ``strict`` forbids to fall back; DiskError where
+        the folder cannot be listed.
         """
         damaged: list[str] = []
         for _, path in self.all():
@@ -89,7 +93,15 @@ class Checkpoints:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Another name for a file that does not change; a copy where the disk knows no such names."""
+    """Another name for a file of a published folder; a copy where the disk knows no such names.
+
+    Raises DiskError where ``source`` is no longer what its manifest says: the manifest of the new folder would vouch
+    for the damage.
+    """
+    try:
+        files.verify(source.parent, source.name)
+    except DataError as error:
+        raise DiskError(f"Cannot keep {source}: {error}") from error
     try:
         os.link(source, target)
     except OSError:

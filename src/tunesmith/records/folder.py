@@ -71,11 +71,12 @@ class RunFolder:
         name = f"{moment}-{recipe.content_hash()[:6]}"
         parent = workspace / RUNS
         try:
-            parent.mkdir(parents=True, exist_ok=True)
+            files.make_folder(parent)
             for attempt in range(1, 1000):
                 path = parent / (name if attempt == 1 else f"{name}-{attempt}")
                 with contextlib.suppress(FileExistsError):
                     path.mkdir()
+                    files.sync(parent)
                     return cls(path)
         except OSError as error:
             raise DiskError(
