@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tunesmith.core import files
 from tunesmith.core.errors import DataError, DiskError
-from tunesmith.records.checkpoints import Checkpoints, link_or_copy
+from tunesmith.records.checkpoints import Checkpoints
 
 BEGIN, END = "/tunesmith-faults/begin", "/tunesmith-faults/end"  # paths that do not exist; access() of them is a mark
 PIECE = 20_000
@@ -85,16 +85,12 @@ def checkpoint(version: str) -> Content:
 
 
 def save(root: Path, version: str) -> None:
-    """Save what ``version`` ("3", "3 again") holds; the best weights are a second name of those before."""
+    """Save what ``version`` ("3", "3 again") holds."""
     checkpoints = Checkpoints(root / "checkpoints")
 
     def fill(folder: Path) -> None:
-        before = next((path for _, path in checkpoints.all()), None)
         for name, data in checkpoint(version).items():
-            if name == "best.safetensors" and before is not None:
-                link_or_copy(before / name, folder / name)
-            else:
-                write(folder / name, data)
+            write(folder / name, data)
 
     checkpoints.save(int(version.split()[0]), fill)
 

@@ -6,7 +6,7 @@ Notable: ``share`` 1 is everything and n is every n-th fault, spread over all of
 from collections.abc import Callable
 from functools import partial
 
-from tests.faults import flips, matrix, power
+from tests.faults import flips, matrix, power, runs
 from tests.faults.outcome import Outcome
 from tests.faults.scenarios import SCENARIOS
 
@@ -19,5 +19,6 @@ SUITES: dict[str, Suite] = {
     **{f"matrix-{name}": partial(matrix.run, name) for name in SCENARIOS},
     "flips": flips.run,
     "power": power.run,
-    # Runs of a real training come here: kill -9 between and during steps, signals, NaN, out of memory.
+    "run-kill": runs.kills,
+    "run-stop": runs.stops,
 }

@@ -82,7 +82,7 @@ def test_every_damage_at_rest_is_found() -> None:
 
 
 def test_a_verification_of_sizes_alone_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    def sizes(folder: Path, only: str | None = None) -> None:
+    def sizes(folder: Path) -> None:
         if not all((folder / name).is_file() for name in ("state.safetensors", files.MANIFEST)):
             raise DataError(f"{folder} lacks a file.")
 
@@ -95,7 +95,7 @@ def test_the_page_has_its_marks_and_names_every_suite_and_no_other() -> None:
     page = table.PAGE.read_text(encoding="utf-8")
     assert page.count(table.BEGIN) == page.count(table.END) == 1
     listed = page.partition("## The list of faults")[2]
-    assert set(re.findall(r"`(flips|power|matrix-[a-z]+)`", listed)) == set(SUITES)
+    assert set(re.findall(r"`(flips|power|(?:matrix|run)-[a-z]+)`", listed)) == set(SUITES)
 
 
 def test_the_harness_imports_no_torch() -> None:

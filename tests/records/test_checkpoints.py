@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tunesmith.core.errors import DataError, DiskError
-from tunesmith.records.checkpoints import Checkpoints, link_or_copy
+from tunesmith.records.checkpoints import Checkpoints
 
 
 def save(checkpoints: Checkpoints, step: int) -> None:
@@ -68,20 +68,3 @@ def test_a_folder_that_cannot_be_listed_is_a_disk_error_and_costs_the_rotation_a
         with pytest.raises(DiskError, match=r"^Cannot write .*step-000000003: Input/output error\."):
             save(checkpoints, 3)
     assert [step for step, _ in checkpoints.all()] == [3, 2, 1]
-
-
-@pytest.mark.parametrize("linked", [True, False])
-def test_a_file_kept_from_the_checkpoint_before_is_verified_first(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, linked: bool
-) -> None:
-    checkpoints = Checkpoints(tmp_path)
-    save(checkpoints, 1)
-    source = tmp_path / "step-000000001" / "state.json"
-    if not linked:
-        monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError(errno.EPERM, "no links")))
-    checkpoints.save(2, lambda folder: link_or_copy(source, folder / "state.json"))
-    assert (tmp_path / "step-000000002" / "state.json").read_bytes() == b"1"
-    source.write_text("2")  # rot
-    with pytest.raises(DiskError, match=r"^Cannot keep .*state\.json is damaged: found sha256"):
-        checkpoints.save(3, lambda folder: link_or_copy(source, folder / "state.json"))
-    assert [step for step, _ in checkpoints.all()] == [2, 1]

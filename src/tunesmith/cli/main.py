@@ -32,7 +32,11 @@ EPILOG = examples("tunesmith demo", "tunesmith init support.yaml", "tunesmith ru
 
 
 class Stopped(KeyboardInterrupt):
-    """SIGTERM arrived; flows see it as they see Ctrl-C."""
+    """SIGTERM or SIGHUP arrived; flows see it as they see Ctrl-C."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
 
 
 class Verbs(TyperGroup):
@@ -42,9 +46,9 @@ class Verbs(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as stop:
-            terminated = isinstance(stop, Stopped)
-            tell(f"\nStopped by {'SIGTERM' if terminated else 'Ctrl-C'}.")
-            raise typer.Exit(143 if terminated else 130) from None
+            number = stop.number if isinstance(stop, Stopped) else signal.SIGINT
+            tell(f"\nStopped by {signal.Signals(number).name if number != signal.SIGINT else 'Ctrl-C'}.")
+            raise typer.Exit(128 + number) from None
         except TunesmithError as error:
             failure = error
         except MemoryError:
@@ -119,7 +123,7 @@ def _unforeseen(kind: type[BaseException], error: BaseException, trace: Tracebac
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    raise Stopped
+    raise Stopped(number)
 
 
 def main() -> None:
@@ -130,5 +134,7 @@ def main() -> None:
             stream, io.TextIOWrapper
         ):  # an answer in a script that the terminal cannot show must not end a run
             stream.reconfigure(errors="backslashreplace")
-    signal.signal(signal.SIGTERM, _stop)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup means what it says
+            signal.signal(number, _stop)
     typer.main.get_command(app).main(prog_name="tunesmith")  # not app(): it would put its own excepthook in place

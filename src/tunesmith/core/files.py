@@ -150,19 +150,14 @@ def _seal(folder: Path) -> None:
     sync(folder)
 
 
-def verify(folder: Path, only: str | None = None) -> None:
-    """Raise DataError naming the first file of a published folder that is missing or differs from its manifest.
-
-    ``only`` looks at the file of that name alone.
-    """
+def verify(folder: Path) -> None:
+    """Raise DataError naming the first file of a published folder that is missing or differs from its manifest."""
     manifest = folder / MANIFEST
     if not manifest.is_file():
         raise DataError(f"{folder} has no {MANIFEST}: it was not published whole. Use an older one, or make it again.")
     try:
         entries = json.loads(manifest.read_text(encoding="utf-8"))["files"]
         expected = {name: (int(entry["bytes"]), str(entry["sha256"])) for name, entry in entries.items()}
-        if only is not None:
-            expected = {only: expected[only]}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{manifest} is damaged ({error}). Use an older artefact, or make it again.") from error
     for name, (size, digest) in expected.items():

@@ -38,9 +38,7 @@ class Checkpointing:
         self.last: Saved | None = None
 
     def _write(self, snapshot: Snapshot) -> float:
-        before = self.checkpoints.all()
-        previous = before[0][1] if before else None
-        self.last = self.checkpoints.save(snapshot.step, lambda folder: store.write(folder, snapshot, previous))
+        self.last = self.checkpoints.save(snapshot.step, lambda folder: store.write(folder, snapshot))
         return self.last.seconds
 
     def latest(self, *, strict: bool) -> Snapshot | None:
@@ -77,7 +75,8 @@ class Checkpointing:
                 signal.signal(number, signal.SIG_DFL)
                 signal.raise_signal(number)
 
-        before = {n: signal.signal(n, ask) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+        heard = [n for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]
+        before = {n: signal.signal(n, ask) for n in heard}  # what the caller ignores, such as nohup, stays ignored
         try:
             yield
         finally:

@@ -6,7 +6,6 @@ after the new one is in its place, and two are always kept, so a damaged newest 
 """
 
 import contextlib
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -90,19 +89,3 @@ class Checkpoints:
                 "Start over: tunesmith run with the run's recipe.yaml."
             )
         return None
-
-
-def link_or_copy(source: Path, target: Path) -> None:
-    """Another name for a file of a published folder; a copy where the disk knows no such names.
-
-    Raises DiskError where ``source`` is no longer what its manifest says: the manifest of the new folder would vouch
-    for the damage.
-    """
-    try:
-        files.verify(source.parent, source.name)
-    except DataError as error:
-        raise DiskError(f"Cannot keep {source}: {error}") from error
-    try:
-        os.link(source, target)
-    except OSError:
-        target.write_bytes(source.read_bytes())

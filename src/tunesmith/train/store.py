@@ -1,7 +1,6 @@
 """A snapshot as the files of a checkpoint: tensors as safetensors, everything else as JSON; no pickle.
 
-Notable: the best weights of a run seldom change from save to save; where they have not, the file of the checkpoint
-before gets a second name instead of being written again.
+Notable: a checkpoint shares nothing with the one before, so that what rots in one is whole in the other.
 """
 
 import json
@@ -11,34 +10,22 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from tunesmith.core.errors import DataError, DiskError
-from tunesmith.records.checkpoints import link_or_copy
 from tunesmith.train.state import Snapshot
 
 SCHEMA = 1
 STATE, BEST, VALUES = "state.safetensors", "best.safetensors", "state.json"
 
 
-def write(folder: Path, snapshot: Snapshot, previous: Path | None) -> None:
-    """Put ``snapshot`` into ``folder``. ``previous`` is an earlier checkpoint of the same run. Raises DiskError."""
+def write(folder: Path, snapshot: Snapshot) -> None:
+    """Put ``snapshot`` into ``folder``. Raises DiskError."""
     try:
         save_file(snapshot.tensors, folder / STATE)
         if snapshot.best is not None:
-            if previous is not None and _best_step(previous) == snapshot.progress["best_step"]:
-                link_or_copy(previous / BEST, folder / BEST)
-            else:
-                save_file(snapshot.best, folder / BEST)
+            save_file(snapshot.best, folder / BEST)
         values = {"schema": SCHEMA, "progress": snapshot.progress, "numbers": snapshot.numbers}
         (folder / VALUES).write_text(json.dumps(values), encoding="utf-8")
     except (OSError, SafetensorError) as error:
         raise DiskError(f"Cannot write {folder}: {error}. Free space.") from error
-
-
-def _best_step(checkpoint: Path) -> int | None:
-    try:
-        found = json.loads((checkpoint / VALUES).read_text(encoding="utf-8"))["progress"]["best_step"]
-        return int(found) if (checkpoint / BEST).is_file() else None
-    except (OSError, ValueError, LookupError):
-        return None
 
 
 def read(folder: Path) -> Snapshot:
