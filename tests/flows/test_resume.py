@@ -1,6 +1,7 @@
 """A run that was stopped at any place goes on and ends with the bits of one that never was; changes are refused."""
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -13,15 +14,18 @@ from typing import Any
 
 import pytest
 from tests.flows.conftest import MakeRecipe, write_jsonl
+from torch import Tensor
 
 from tunesmith.core import recipe_file
-from tunesmith.core.errors import BusyError, DataError, DiskError, Interrupted, RecipeError, TunesmithError
+from tunesmith.core.batch import Batch
+from tunesmith.core.errors import BusyError, DataError, DiskError, Diverged, Interrupted, RecipeError, TunesmithError
 from tunesmith.core.recipe import Recipe
 from tunesmith.core.report import CurvePoint, Report
 from tunesmith.core.run import Run
 from tunesmith.flows import checkpointing, judging
 from tunesmith.flows.finetune import finetune
 from tunesmith.flows.resume import resume
+from tunesmith.models.model import Model
 from tunesmith.records.checkpoints import Checkpoints
 from tunesmith.records.folder import RunFolder, as_it_stands, read_jsonl
 from tunesmith.records.index import Index
@@ -295,6 +299,39 @@ def test_three_saves_that_fail_end_the_run_with_the_last_good_one(
     folder = stopped(recipe, tmp_path, Stops(error=DiskError))
     assert [step for step, _ in Checkpoints(folder / "checkpoints").all()] == [4, 3]
     assert "the last good is step 4" in (Run.load(folder / "run.json").error or "")
+
+
+def test_a_workspace_that_cannot_be_written_is_told_before_the_model_is_loaded(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tunesmith.flows.finetune.prepare", lambda *_: pytest.fail("too late"))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DiskError, match=r"file is no folder\. Choose a writable workspace"):
+        finetune(recipe, workspace=tmp_path / "file" / "below")
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everywhere
+    with pytest.raises(DiskError, match=r"cannot be written\. Choose a writable workspace"):
+        finetune(recipe, workspace=tmp_path / "new")
+
+
+def test_a_run_that_diverged_keeps_its_last_good_checkpoint(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, calls = Model.token_logp, []
+
+    def broken(model: Model, batch: Batch) -> Tensor:
+        calls.append(model.network.training)
+        return own(model, batch) * (math.nan if sum(calls) > 12 and model.network.training else 1.0)
+
+    monkeypatch.setattr(Model, "token_logp", broken)
+    folder = stopped(recipe, tmp_path, Stops(error=Diverged))
+    monkeypatch.undo()
+    assert Run.load(folder / "run.json").status == "diverged"
+    assert not (folder / "adapter").exists()
+    path = folder / "recipe.yaml"
+    path.write_text(path.read_text().replace("learning_rate: auto", "learning_rate: 0.0001"))
+    seen = Stops()
+    assert resume(folder, allow=["train.learning_rate"], watch=seen).status == "done"
+    assert any(n.startswith("Going on from step ") for n in seen.notes)
 
 
 # -- real processes ----------------------------------------------------------------------------------------------------

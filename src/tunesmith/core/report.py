@@ -117,6 +117,9 @@ class Fit(Noun):
     trained_tokens: int
     seconds: float
     compile_seconds: float = 0.0
+    saves: int = 0
+    save_seconds: float = 0.0
+    save_bytes: int = 0
 
 
 class RowOutcome(Noun):

@@ -33,7 +33,7 @@ from tunesmith.models import load as loading
 from tunesmith.models.model import Model, adapters_off
 from tunesmith.present.html import render_html
 from tunesmith.present.model_card import model_card
-from tunesmith.records.folder import RunFolder
+from tunesmith.records.folder import RunFolder, check_writable
 from tunesmith.records.index import Index
 from tunesmith.train.state import Snapshot
 
@@ -57,6 +57,7 @@ def finetune(
         if isinstance(recipe, Recipe)
         else recipe_file.load(Path(recipe), overrides)
     )
+    check_writable(Path(workspace))
     clock = Clock(watch)
     prepared, model = made_ready(recipe, Path(workspace), clock)
     folder = RunFolder.create(Path(workspace), recipe)

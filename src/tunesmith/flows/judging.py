@@ -157,6 +157,9 @@ def fit_report(model: Model, prepared: Prepared, trained: Trained) -> Fit:
         trained_tokens=progress.trained_tokens,
         seconds=progress.seconds,
         compile_seconds=trained.compile_seconds,
+        saves=len(trained.saves),
+        save_seconds=sum(trained.saves),
+        save_bytes=trained.save_bytes,
     )
 
 

@@ -37,6 +37,8 @@ class Trained:
     progress: Progress
     trainable: int
     compile_seconds: float
+    saves: tuple[float, ...] = ()  # seconds each
+    save_bytes: int = 0
 
 
 def attach(model: Model, prepared: Prepared) -> None:
@@ -88,7 +90,8 @@ def train(
                 raise ModelError(
                     "With the adapter off the base no longer gives its old states: frozen weights have moved."
                 )
-    return Trained(progress, sum(p.numel() for _, p in model.trainable()), compiling)
+    trained = sum(p.numel() for _, p in model.trainable())
+    return Trained(progress, trained, compiling, tuple(kept.saver.saves), kept.last.bytes if kept.last else 0)
 
 
 def _hooks(

@@ -184,12 +184,14 @@ def _fit(report: Report) -> list[tuple[str, str]]:
     if fit.compile_seconds:
         first += f", {duration(fit.compile_seconds)} of it compiling"
     share = 100 * fit.trainable_parameters / max(report.card.parameters, 1)
+    saves = f"{fit.saves} in {duration(fit.save_seconds)}, {count(round(fit.save_bytes / 2**20))} MiB each"
     return [
         *rows,
         ("Trained parameters", f"{count(fit.trainable_parameters)} ({share:.3g}% of {count(report.card.parameters)})"),
         ("Trained tokens", f"{count(fit.trained_tokens)}, one loss each"),
         ("Speed", f"{count(round(fit.tokens_per_second))} tokens/s, prompts and looks at dev included"),
         ("Training time", duration(fit.seconds + fit.compile_seconds) + first),
+        *([("Checkpoints", saves)] if fit.saves else []),
     ]
 
 

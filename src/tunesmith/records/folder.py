@@ -205,6 +205,14 @@ class RunFolder:
             warnings.warn(f"Cannot write {path}: {error.strerror}. The run goes on without those lines.", stacklevel=4)
 
 
+def check_writable(workspace: Path) -> None:
+    """Raise DiskError where no run could be put into ``workspace``: better now than after a model was loaded."""
+    place = next(p for p in (workspace / RUNS, workspace, *workspace.absolute().parents) if p.exists())
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        what = "is no folder" if not place.is_dir() else "cannot be written"
+        raise DiskError(f"Cannot make a folder in {workspace / RUNS}: {place} {what}. Choose a writable workspace.")
+
+
 def _utc_now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
