@@ -3,16 +3,18 @@
     import tunesmith
     run = tunesmith.finetune("support.yaml")
 
-Notable: importing the package imports neither torch nor anything else that is slow; ``finetune`` is looked up on use.
+Notable: importing the package imports neither torch nor anything else that is slow; ``finetune`` and ``resume`` are
+looked up on use.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tunesmith.flows.finetune import finetune
+    from tunesmith.flows.resume import resume
 
 __version__ = "0.1.0"
-__all__ = ["finetune"]
+__all__ = ["finetune", "resume"]
 
 
 def __getattr__(name: str) -> Any:
@@ -20,4 +22,8 @@ def __getattr__(name: str) -> Any:
         from tunesmith.flows.finetune import finetune
 
         return finetune
+    if name == "resume":
+        from tunesmith.flows.resume import resume
+
+        return resume
     raise AttributeError(f"module 'tunesmith' has no attribute {name!r}")

@@ -1,6 +1,9 @@
 """Watching a flow: a live line on a terminal, plain lines elsewhere."""
 
+import errno
 import io
+
+import pytest
 
 from tunesmith.cli.progress import Watch
 from tunesmith.core.report import CurvePoint
@@ -44,6 +47,18 @@ def test_live_keeps_stages_and_notes_and_shows_the_step() -> None:
         assert [task.description for task in watch._bar.tasks] == ["Evaluate"]
     assert "Train: [lora]" in stream.getvalue()
     assert "a row [red] was cut" in stream.getvalue()
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_a_terminal_that_is_gone_ends_no_run(live: bool) -> None:
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(errno.EIO, "Input/output error")
+
+    with Watch(Gone(), live=live) as watch:
+        watch.stage("Train", "lora")
+        watch.step(CurvePoint(step=1, tokens=10, seconds=1.0, loss=2.0), 10, 5.0)
+        watch.note("a note")
 
 
 def test_an_interrupted_flow_leaves_the_terminal_clean() -> None:

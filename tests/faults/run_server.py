@@ -35,7 +35,6 @@ train: {epochs: 2, batch_tokens: 512, precision: float32, save_every: 0, learnin
 evaluate: {baselines: [majority, zero_shot], max_new_tokens: 4, limit: 6}
 """
 RESULTS = ("adapter_model.safetensors", "model.safetensors", "tuned.jsonl", "zero_shot.jsonl")
-MOST = 12  # resumptions of one run
 PATIENCE = 120.0
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 

@@ -285,7 +285,7 @@ def test_ctrl_c_leaves_a_run_that_says_interrupted(make_recipe: MakeRecipe, tmp_
     with pytest.raises(KeyboardInterrupt):
         finetune(make_recipe(evaluate=QUICK), workspace=tmp_path, watch=Stops())
     run = only(tmp_path)
-    told = f"interrupted by the user; tunesmith resume {run.id}"
+    told = f"interrupted; go on with: tunesmith resume {run.id} --runs {tmp_path}"
     assert (run.status, run.error, run.pid) == ("interrupted", told, None)
     assert not (Path(run.folder) / "adapter").exists()
     assert not (Path(run.folder) / "report.json").exists()

@@ -16,13 +16,14 @@ import pytest
 from tests.flows.conftest import MakeRecipe, write_jsonl
 from torch import Tensor
 
-from tunesmith.core import recipe_file
+from tunesmith.core import files, recipe_file
 from tunesmith.core.batch import Batch
 from tunesmith.core.errors import BusyError, DataError, DiskError, Diverged, Interrupted, RecipeError, TunesmithError
+from tunesmith.core.plan import Plan
 from tunesmith.core.recipe import Recipe
-from tunesmith.core.report import CurvePoint, Report
+from tunesmith.core.report import CurvePoint, Prediction, Report, SystemResult
 from tunesmith.core.run import Run
-from tunesmith.flows import checkpointing, judging
+from tunesmith.flows import judging, keeping
 from tunesmith.flows.finetune import finetune
 from tunesmith.flows.resume import resume
 from tunesmith.models.model import Model
@@ -84,18 +85,18 @@ def same_bits(done: Run, whole: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("watch", "redone", "baselines"),
+    ("watch", "baselines"),
     [
-        (Stops(stage="Baselines"), 0, True),
-        (Stops(step=1), 0, False),
-        (Stops(step=7), 0, False),
-        (Stops(stage="Evaluate"), 0, False),
-        (Stops(stage="Verdict"), 0, False),
+        (Stops(stage="Baselines"), True),
+        (Stops(step=1), False),
+        (Stops(step=7), False),
+        (Stops(stage="Evaluate"), False),
+        (Stops(stage="Verdict"), False),
     ],
     ids=["baselines", "first step", "a step", "evaluate", "verdict"],
 )
 def test_a_run_that_broke_anywhere_goes_on_to_the_same_bits(
-    recipe: Recipe, whole: Run, tmp_path: Path, watch: Stops, redone: int, baselines: bool
+    recipe: Recipe, whole: Run, tmp_path: Path, watch: Stops, baselines: bool
 ) -> None:
     folder = stopped(recipe, tmp_path, watch)
     assert Run.load(folder / "run.json").status == "failed"
@@ -166,10 +167,9 @@ def changed_template(folder: Path, tmp_path: Path) -> None:
 
 
 def changed_version(folder: Path, tmp_path: Path) -> None:
-    path = folder / "origin.json"
-    origin = json.loads(path.read_text())
-    origin["versions"]["torch"] = "1.0"
-    path.write_text(json.dumps(origin))
+    then = keeping.read_origin(RunFolder(folder))
+    changes = {"versions": then.versions | {"torch": "1.0"}, "before": (then.content_hash(),)}
+    keeping.write_origin(RunFolder(folder), then.model_copy(update=changes))
 
 
 @pytest.fixture
@@ -205,15 +205,66 @@ def test_whatever_has_changed_is_refused_by_name(broken: Path, tmp_path: Path, c
 
 def test_what_may_change_changes_when_it_is_allowed(broken: Path, tmp_path: Path) -> None:
     changed_epochs(broken, tmp_path)
+    before, seen = keeping.read_origin(RunFolder(broken)).plan, Stops(step=8)
+    with pytest.raises(ZeroDivisionError):
+        resume(broken, allow=["train.epochs"], watch=seen)
     seen = Stops()
-    done = resume(broken, allow=["train.epochs"], watch=seen)
-    assert "Allowed: train.epochs was 2.0 and is 3.0." in seen.notes
+    done = resume(broken, watch=seen)  # from then on it is what the run stands on
+    assert not any(n.startswith("Allowed") for n in seen.notes)
+    assert any(n.startswith("Going on from step 7") or n.startswith("Going on from step 8") for n in seen.notes)
     report = Report.load(Path(done.folder) / "report.json")
     assert report.recipe.train.epochs == 3
-    assert report.fit.steps > json.loads((broken / "origin.json").read_text())["recipe"]["train"]["epochs"]
+    assert report.fit.steps == report.plan.steps == 3 * before.steps // 2
+    changed = {n for n in Plan.model_fields if getattr(report.plan, n) != getattr(before, n)}
+    assert {"epochs", "steps", "reasons"} <= changed <= {"epochs", "steps", "reasons", "warmup_steps", "eval_every"}
+    assert keeping.read_origin(RunFolder(broken)).recipe.train.epochs == 3
 
 
-@pytest.mark.parametrize("name", ["method.rank", "train.epoch", "data.train"])
+def test_what_lies_elsewhere_and_is_the_same_has_not_changed(broken: Path, tmp_path: Path) -> None:
+    shutil.move(tmp_path / "base", tmp_path / "other")
+    shutil.move(tmp_path / "rows.jsonl", tmp_path / "moved.jsonl")
+    path = broken / "recipe.yaml"
+    path.write_text(path.read_text().replace("/base", "/other").replace("/rows.jsonl", "/moved.jsonl"))
+    assert resume(broken).status == "done"
+
+
+def test_an_origin_that_was_tampered_with_is_refused(broken: Path) -> None:
+    path = broken / "origin.json"
+    path.write_text(path.read_text().replace('"batch_tokens": 1024', '"batch_tokens": 1025'))
+    with pytest.raises(DataError, match=r"origin\.json is damaged: its hash"):
+        resume(broken)
+
+
+def test_the_checkpoints_of_another_run_are_refused(broken: Path, recipe: Recipe, tmp_path: Path) -> None:
+    other = stopped(recipe, tmp_path / "more", Stops(step=4))
+    shutil.rmtree(broken / "checkpoints")
+    shutil.copytree(other / "checkpoints", broken / "checkpoints")
+    with pytest.raises(DataError, match="belongs to another run, or to other data"):
+        resume(broken)
+
+
+def test_a_dry_run_tells_and_writes_nothing(broken: Path) -> None:
+    def held() -> dict[Path, bytes]:
+        return {p: p.read_bytes() for p in broken.rglob("*") if p.is_file() and p.name != "run.lock"}
+
+    before, seen = held(), Stops()
+    assert resume(broken, dry_run=True, watch=seen).status == "failed"
+    assert any(n.startswith("Going on from step ") for n in seen.notes)
+    assert held() == before
+
+
+def test_a_recipe_from_python_with_relative_paths_is_resumed(
+    recipe: Recipe, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(store / "asked.jsonl", tmp_path / "here.jsonl")
+    monkeypatch.chdir(tmp_path)
+    data = recipe.data.model_copy(update={"train": "here.jsonl"})
+    folder = stopped(recipe.model_copy(update={"data": data}), tmp_path / "work", Stops(step=3))
+    monkeypatch.chdir("/")
+    assert resume(folder).status == "done"
+
+
+@pytest.mark.parametrize("name", ["method.rank", "train.epoch", "data.train", "train.memory"])
 def test_what_may_not_change_cannot_be_allowed(broken: Path, name: str) -> None:
     with pytest.raises(RecipeError, match=f"--allow-change {name}: this cannot change within a run"):
         resume(broken, allow=[name])
@@ -240,6 +291,21 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_is_taken(recipe: Recipe
     same_bits(done, whole)
 
 
+def test_a_damaged_checkpoint_does_not_push_good_ones_out(recipe: Recipe, tmp_path: Path) -> None:
+    folder = stopped(recipe, tmp_path, Stops(step=7))
+    (newest, path), *_ = Checkpoints(folder / "checkpoints").all()
+    shutil.copytree(path, folder / "checkpoints" / "step-000000500")
+    for damaged in (path, folder / "checkpoints" / "step-000000500"):
+        flip(damaged / "state.safetensors")
+    with pytest.raises(ZeroDivisionError):
+        resume(folder, watch=Stops(step=newest + 1))
+    kept = Checkpoints(folder / "checkpoints").all()
+    assert len(kept) == 2 and max(step for step, _ in kept) <= newest + 1
+    for _, whole_one in kept:
+        files.verify(whole_one)
+    assert len(list((folder / "checkpoints").glob("damaged-*"))) == 2
+
+
 def test_where_all_checkpoints_are_damaged_nothing_is_done(recipe: Recipe, tmp_path: Path) -> None:
     folder = stopped(recipe, tmp_path, Stops(step=7))
     for _, path in Checkpoints(folder / "checkpoints").all():
@@ -263,7 +329,7 @@ def test_too_little_room_is_told_before_anything_is_measured(
     recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(judging, "baselines", lambda *_: pytest.fail("too late"))
-    monkeypatch.setattr(checkpointing, "ROOM", 1e9)
+    monkeypatch.setattr("tunesmith.flows.checkpointing.ROOM", 1e9)
     with pytest.raises(DiskError, match=r"MiB are free, this run may need .* MiB for its checkpoints") as caught:
         finetune(recipe, workspace=tmp_path)
     assert caught.value.exit_code == 6
@@ -332,6 +398,29 @@ def test_a_run_that_diverged_keeps_its_last_good_checkpoint(
     seen = Stops()
     assert resume(folder, allow=["train.learning_rate"], watch=seen).status == "done"
     assert any(n.startswith("Going on from step ") for n in seen.notes)
+
+
+def test_answers_with_unusual_line_ends_come_back(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    odd = tuple(Prediction(id=str(n), answer=f"a{c}b") for n, c in enumerate("\u2028\u2029\x85\x0b\n\r"))
+    result = SystemResult(name="majority", kind="baseline", metrics={}, seconds=1.0)
+    bars = judging.Baselines((result,), {"majority": odd}, ("a note",))
+    keeping.write_predictions(folder, bars)
+    assert keeping.read_baselines(folder) == bars
+
+
+def test_a_disk_that_cannot_take_the_end_of_a_run_does_not_hide_why_it_ended(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = Run.save
+
+    def full(run: Run, path: Path) -> None:
+        if run.status != "running":
+            raise DiskError("Cannot write it: No space left on device. Free space.")
+        own(run, path)
+
+    monkeypatch.setattr(Run, "save", full)
+    stopped(recipe, tmp_path, Stops(step=3, error=Diverged))
 
 
 # -- real processes ----------------------------------------------------------------------------------------------------

@@ -55,7 +55,7 @@ def run(
         torch.manual_seed(5)
     else:
         torch.manual_seed(99)  # wherever the process is: the snapshot's state counts
-    every = {"after_step": lambda _step, _last, snapshot: taken.append(through_json(snapshot()))}
+    every = {"after_step": lambda _step, _last, snapshot: taken.append(through_json(snapshot(True)))}
     looks = Hooks(evaluate=lambda: dev(model, objective), resume=resume, **{**every, **hooks})
     progress = fit(model, objective, source(), PLAN, looks)
     return model, progress, taken
@@ -117,7 +117,7 @@ def test_a_step_that_was_cut_off_half_way_is_taken_again_whole(llama: Path, bert
     stopped[0].token_logp = dying  # type: ignore[method-assign]
 
     def keep(_step: int, _last: bool, snapshot: Any) -> None:
-        taken.append(through_json(snapshot()))
+        taken.append(through_json(snapshot(True)))
         seen[:] = [None]  # type: ignore[list-item]
 
     with pytest.raises(KeyboardInterrupt):
@@ -178,7 +178,7 @@ def saver(clock: Clock, failing: Iterator[bool] | None = None, **options: Any) -
 
 def at(one: Saver, clock: Clock, now: float, step: int, *, last: bool = False) -> None:
     clock.now = now
-    one.after_step(step, last=last, capture=lambda: Snapshot({"step": step}, {}, None, {}))
+    one.after_step(step, last=last, capture=lambda _copy: Snapshot({"step": step}, {}, None, {}))
     one.finish()
 
 
@@ -230,15 +230,103 @@ def test_a_large_snapshot_is_written_between_two_steps(monkeypatch: pytest.Monke
 
     from tunesmith.train import saver as module
 
-    clock, where = Clock(), []
+    clock, where, copied = Clock(), [], []
 
     def write(_: Snapshot) -> float:
         where.append(threading.current_thread() is threading.main_thread())
         return 0.1
 
+    def capture(copy: bool) -> Snapshot:
+        copied.append(copy)
+        return Snapshot({"step": 1}, {"a": torch.ones(2)}, None, {})
+
     one = Saver(write, print, every=0.0, clock=clock)
     for bound in (1 << 30, 0):
         monkeypatch.setattr(module, "BESIDE", bound)
-        one.after_step(1, last=False, capture=lambda: Snapshot({"step": 1}, {"a": torch.ones(2)}, None, {}))
+        one.after_step(1, last=False, capture=capture)
         one.finish()
     assert where == [False, True]
+    assert copied == [False, True, False]  # the large one is written as it stands
+
+
+def test_an_interval_that_was_asked_for_is_kept() -> None:
+    clock = Clock()
+    one, written, _ = saver(clock, every=10.0, as_asked=True)
+    for now in range(1, 41):
+        at(one, clock, now, now)
+    assert written == [10, 20, 30, 40]
+
+
+def test_a_signal_after_the_last_step_is_not_lost() -> None:
+    clock = Clock()
+    one, _, _ = saver(clock, every=0.0)
+    at(one, clock, 1.0, 7)
+    one.grant(7)
+    one.stop = 15
+    with pytest.raises(Interrupted, match=r"after step 7, the last one; the last checkpoint is step 7"):
+        one.grant(7)
+
+
+# --- What else a snapshot has to hold -------------------------------------------------------------------------------
+
+
+def kept(taken: list[Snapshot], resume: Snapshot | None, **hooks: Any) -> Hooks:
+    keep = lambda _step, _last, snapshot: taken.append(through_json(snapshot(True)))  # noqa: E731
+    return Hooks(after_step=keep, resume=resume, **hooks)
+
+
+def test_the_update_within_the_backward_pass_is_resumed(llama: Path) -> None:
+    def train(resume: Snapshot | None = None) -> tuple[Model, list[Snapshot]]:
+        model, taken = small.decoder(llama), []
+        plan = small.plan(steps=8, memory="least", learning_rate=1e-3)
+        fit(model, SFT, small.Passes(small.rows(12), step=4, micro=4), plan, kept(taken, resume))
+        return model, taken
+
+    model, taken = train()
+    again, _ = train(taken[3])
+    assert all(torch.equal(p, small.weights(model)[n]) for n, p in again.trainable())
+
+
+def test_micro_batches_that_were_cut_stay_cut(llama: Path) -> None:
+    def train(resume: Snapshot | None = None) -> tuple[Model, list[Snapshot], list[int]]:
+        model, taken, seen = small.decoder(llama, "lora", dropout=0.2), [], []
+        own = model.token_logp
+
+        def tight(batch: Batch) -> torch.Tensor:
+            seen.append(len(batch.length_B))
+            if len(batch.length_B) > 2:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return own(batch)
+
+        model.token_logp = tight  # type: ignore[method-assign]
+        torch.manual_seed(0)
+        source = small.Passes(small.rows(12), step=6, micro=6)
+        fit(model, SFT, source, small.plan(steps=6), kept(taken, resume))
+        return model, taken, seen
+
+    model, taken, _ = train()
+    again, _, seen = train(taken[2])
+    assert set(seen) == {1, 2}  # nothing was tried whole again
+    assert all(torch.equal(p, small.weights(model)[n]) for n, p in again.trainable())
+
+
+def test_patience_that_was_used_up_in_part_goes_on(llama: Path) -> None:
+    losses = [5.0, 4.0, 4.5, 4.4, 4.3, 4.2, 4.1, 4.05, 4.02, 4.01, 4.005, 4.001]
+
+    def train(resume: Snapshot | None = None, patience: int = 6) -> tuple[Progress, list[Snapshot]]:
+        model, taken = small.decoder(llama, "lora"), [resume] * (resume.step if resume else 0)
+
+        def look() -> DevResult:
+            return DevResult(losses[len(taken)], (losses[len(taken)],))
+
+        plan = small.plan(steps=12, eval_every=1, patience=patience)
+        source = small.Passes(small.rows(4), step=4, micro=4)
+        return fit(model, SFT, source, plan, kept(taken, resume, evaluate=look)), taken
+
+    whole, taken = train()
+    assert (whole.step, whole.stopped, whole.best_step, whole.since_best) == (8, "no improvement on dev", 2, 6)
+    for at in (3, 6, 7):
+        again, _ = train(taken[at])
+        assert (again.step, again.stopped, again.best_step, again.since_best) == (8, whole.stopped, 2, 6)
+    longer, _ = train(taken[7], patience=9)  # what had stopped goes on where more patience is allowed
+    assert (longer.step, longer.since_best) == (11, 9)

@@ -1,6 +1,5 @@
 """``tunesmith demo``: the whole story on the bundled base model and the bundled tickets."""
 
-import shutil
 from pathlib import Path
 from typing import Annotated
 
@@ -38,13 +37,16 @@ def unpack(out: Path) -> Path:
         raise DataError(f"{out} is a file; expected a folder to write the demo into. Give another one with --out.")
     from importlib import resources
 
+    from tunesmith.core import files
+
     try:
         out.mkdir(parents=True, exist_ok=True)
         for source in resources.files("tunesmith").joinpath("assets/helpdesk").iterdir():
             target = out / source.name
             if source.is_file() and not target.exists():
-                with resources.as_file(source) as path:
-                    shutil.copyfile(path, target)
+                files.write_bytes(target, source.read_bytes())
+    except DiskError:
+        raise
     except OSError as error:
         raise DiskError(
             f"Cannot write the demo into {out}: {error.strerror}. Choose another folder with --out."

@@ -1,5 +1,6 @@
 """What verbs print: data to stdout, everything else to stderr; and the options that several verbs share."""
 
+import contextlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -27,7 +28,8 @@ def tell(text: str) -> None:
     """A line for the reader's eye, on stderr; what data may have put into it cannot steer the terminal."""
     from tunesmith.present.words import clean
 
-    typer.echo(clean(text, LONGEST), err=True)
+    with contextlib.suppress(OSError):  # a terminal that is gone changes no exit code
+        typer.echo(clean(text, LONGEST), err=True)
 
 
 def index_of(workspace: Path) -> "Index | None":

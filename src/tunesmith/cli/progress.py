@@ -3,6 +3,7 @@
 Notable: satisfies the ``Watcher`` that flows expect (``stage``, ``step``, ``note``) without importing them.
 """
 
+import contextlib
 import sys
 import time
 from contextlib import AbstractContextManager, ExitStack
@@ -54,13 +55,17 @@ class Watch(AbstractContextManager["Watch"]):
                 TextColumn("{task.fields[more]}"),
             )
             self._bar = Progress(*columns, console=Console(file=self.stream), transient=True)
-            self._stack.enter_context(self._bar)
+            try:
+                self._stack.enter_context(self._bar)
+            except OSError:  # a terminal that is gone
+                self._bar = None
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stack.close()
+        with contextlib.suppress(OSError):
+            self._stack.close()
         self._bar = self._task = None
 
     def stage(self, name: str, detail: str = "") -> None:
@@ -100,10 +105,11 @@ class Watch(AbstractContextManager["Watch"]):
         self._line(f"         {text}")
 
     def _line(self, text: str) -> None:
-        if self._bar is not None:
-            self._bar.console.print(text, markup=False, highlight=False)
-        else:
-            print(text, file=self.stream, flush=True)
+        with contextlib.suppress(OSError):  # a terminal that is gone ends no run
+            if self._bar is not None:
+                self._bar.console.print(text, markup=False, highlight=False)
+            else:
+                print(text, file=self.stream, flush=True)
 
 
 def _plain(text: str) -> str:

@@ -12,6 +12,7 @@ from tunesmith.cli.run import finish
 EXAMPLES = {
     "resume": (
         "tunesmith resume 20261124-0126",
+        "tunesmith resume 20261124-0126 --dry-run",
         "tunesmith resume 20261124-0126 --allow-change train.epochs",
         "tunesmith resume 20261124-0126 --strict --json",
     )
@@ -31,6 +32,7 @@ def resume(
     ] = False,
     runs: Runs = Path(),
     as_json: AsJson = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")] = False,
 ) -> None:
     """Go on with a run that was stopped, from its newest whole checkpoint.
 
@@ -40,5 +42,6 @@ def resume(
     from tunesmith.flows.resume import resume as go_on
 
     with Watch() as watch:
-        done = go_on(Path(found.folder), allow=allow or (), strict=strict, watch=watch)
-    finish(done, as_json)
+        done = go_on(Path(found.folder), allow=allow or (), strict=strict, dry_run=dry_run, watch=watch)
+    if not dry_run:
+        finish(done, as_json)

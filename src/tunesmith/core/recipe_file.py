@@ -28,7 +28,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     if raw is None:
         raise RecipeError(f"{where} is empty; expected keys such as model and data. tunesmith init writes a recipe.")
     _lay(overrides, raw, places)
-    return _absolute(Recipe.parse(raw, where, places), Path(path).absolute().parent, where)
+    return absolute(Recipe.parse(raw, where, places), Path(path).absolute().parent, where)
 
 
 def parse_text(text: str, suffix: str, where: str) -> Any:
@@ -162,7 +162,8 @@ def _value(text: str, where: str) -> Any:
     return strict_yaml.load(text, where)[0] if text[:1] in ("[", "{", '"', "'") else strict_yaml.scalar(text)
 
 
-def _absolute(recipe: Recipe, folder: Path, where: str) -> Recipe:
+def absolute(recipe: Recipe, folder: Path, where: str = "recipe") -> Recipe:
+    """``recipe`` with the paths that are relative to ``folder`` made absolute. Raises RecipeError."""
     files = {
         name: _path(value, folder, f"{where}: data.{name}")
         for name in ("train", "dev", "test")

@@ -12,6 +12,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -32,6 +33,7 @@ from tunesmith.data.render import Renderer
 MANY = 2_000  # examples from which on rows are kept on disk, and for each of which a further process is worth its start
 PIECE = 250  # examples that a process takes at once
 KEPT = 8  # sets on disk; the oldest goes
+STALE = 3600.0  # seconds after which a temporary has no writer any more
 FORM = 1  # of what lies on disk and of how rows are rendered; a change of either makes it 2
 
 Found = tuple[TokenRow, ...] | str  # rows, or why there are none
@@ -128,8 +130,10 @@ def _keep(place: Path, found: Sequence[Found]) -> None:
 
 
 def _forget_old(store: Path) -> None:
-    oldest = sorted((p for p in store.iterdir() if p.is_dir()), key=lambda p: p.stat().st_mtime)
-    for path in oldest[:-KEPT]:
+    """The oldest sets, and what writers that died have left: no lock tells who is alive, so it has to be old."""
+    found = sorted(((p.stat().st_mtime, p) for p in store.iterdir() if p.is_dir()), reverse=True)
+    stale = [p for when, p in found if p.name.startswith(files.TEMPORARY) and when < time.time() - STALE]
+    for path in [p for _, p in found if not p.name.startswith(files.TEMPORARY)][KEPT:] + stale:
         files.remove(path)
 
 

@@ -6,7 +6,7 @@ safe, for whatever is being written is a temporary folder until it is whole.
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
@@ -29,28 +29,29 @@ def room(model: Model) -> int:
 
 
 class Checkpointing:
-    """Saves of one run. ``last`` is the newest of this process."""
+    """Saves of one run, which stands on ``origin`` (a hash). ``last`` is the newest of this process."""
 
-    def __init__(self, folder: RunFolder, watch: Watcher, *, every: float) -> None:
+    def __init__(self, folder: RunFolder, watch: Watcher, origin: str, *, every: float, as_asked: bool) -> None:
         self.checkpoints = Checkpoints(folder.checkpoints)
-        self.watch = watch
-        self.saver = Saver(self._write, watch.note, every=every)
+        self.watch, self.origin = watch, origin
+        self.saver = Saver(self._write, watch.note, every=every, as_asked=as_asked)
         self.last: Saved | None = None
 
     def _write(self, snapshot: Snapshot) -> float:
-        self.last = self.checkpoints.save(snapshot.step, lambda folder: store.write(folder, snapshot))
+        self.last = self.checkpoints.save(snapshot.step, lambda folder: store.write(folder, snapshot, self.origin))
         return self.last.seconds
 
-    def latest(self, *, strict: bool) -> Snapshot | None:
-        """The newest whole one; None where none was ever made. Raises DataError."""
+    def latest(self, origins: Sequence[str], *, strict: bool) -> Snapshot | None:
+        """The newest whole one, of a run that stands on one of ``origins``; None where none was ever made. Raises
+        DataError."""
         path = self.checkpoints.latest(self.watch.note, strict=strict)
         if path is None:
             return None
-        snapshot = store.read(path)
+        snapshot = store.read(path, origins)
         self.saver.saved_step = snapshot.step
         return snapshot
 
-    def after_step(self, step: int, last: bool, snapshot: Callable[[], Snapshot]) -> None:
+    def after_step(self, step: int, last: bool, snapshot: Callable[[bool], Snapshot]) -> None:
         self.saver.after_step(step, last=last, capture=snapshot)
 
     @contextmanager

@@ -9,7 +9,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import metadata
@@ -18,7 +18,8 @@ from pathlib import Path
 import torch
 
 from tunesmith.core import files, recipe_file
-from tunesmith.core.errors import Diverged, Interrupted, TunesmithError
+from tunesmith.core.errors import DiskError, Diverged, Interrupted, TunesmithError, is_out_of_memory
+from tunesmith.core.origin import Origin
 from tunesmith.core.plan import Plan
 from tunesmith.core.recipe import Recipe
 from tunesmith.core.report import DataReport, Report, SystemResult
@@ -37,6 +38,7 @@ from tunesmith.records.folder import RunFolder, check_writable
 from tunesmith.records.index import Index
 from tunesmith.train.state import Snapshot
 
+UNEXPECTED = "stopped by an unexpected error; see the terminal"
 ROWS = Path(".tunesmith") / "rows"  # rendered rows of large sets, for the next run
 
 
@@ -53,24 +55,35 @@ def finetune(
     """
     watch = watch or Silent()
     recipe = (
-        recipe_file.override(recipe, overrides)
+        recipe_file.absolute(recipe_file.override(recipe, overrides), Path.cwd())
         if isinstance(recipe, Recipe)
         else recipe_file.load(Path(recipe), overrides)
     )
     check_writable(Path(workspace))
     clock = Clock(watch)
     prepared, model = made_ready(recipe, Path(workspace), clock)
+    origin = keeping.origin(prepared, versions())
     folder = RunFolder.create(Path(workspace), recipe)
-    with folder.lock(), recorded(folder, prepared, Path(workspace)) as record:
-        folder.check_space(room(model))
-        write_inputs(folder, prepared)
-        return carry_out(folder, model, prepared, record, clock)
+    with folder.lock():
+        write_inputs(folder, prepared, origin)  # a run is listed from the moment on at which it can be resumed
+        with recorded(folder, prepared, Path(workspace)) as record:
+            folder.check_space(room(model))
+            kept = checkpointing(folder, prepared, origin, watch)
+            return carry_out(folder, model, prepared, record, clock, kept)
 
 
-def made_ready(recipe: Recipe, workspace: Path, clock: "Clock") -> tuple[Prepared, Model]:
-    """Rows, plan and a model with its method: the last that can refuse a recipe. Nothing of a run is written."""
+def checkpointing(folder: RunFolder, prepared: Prepared, origin: Origin, watch: Watcher) -> Checkpointing:
+    every, as_asked = prepared.plan.save_seconds, prepared.recipe.train.save_every != "auto"
+    return Checkpointing(folder, watch, origin.content_hash(), every=every, as_asked=as_asked)
+
+
+def made_ready(
+    recipe: Recipe, workspace: Path, clock: "Clock", settle: Callable[[Prepared], Prepared] = lambda prepared: prepared
+) -> tuple[Prepared, Model]:
+    """Rows, plan and a model with its method: the last that can refuse a recipe. Nothing of a run is written.
+    ``settle`` has the last word on the plan before the weights are loaded."""
     clock.stage("Read and check", recipe.data.train)
-    prepared = prepare(recipe, workspace / ROWS)
+    prepared = settle(prepare(recipe, workspace / ROWS))
     for warning in prepared.warnings:
         clock.watch.note(warning)
     clock.stage("Load", f"{prepared.card.name}, {prepared.card.parameters / 1e6:.1f}M parameters")
@@ -85,7 +98,7 @@ def carry_out(
     prepared: Prepared,
     record: "Record",
     clock: "Clock",
-    kept: Checkpointing | None = None,
+    kept: Checkpointing,
     resume: Snapshot | None = None,
 ) -> Run:
     """From the baselines to the report, in ``folder``; ``resume`` and what lies in the folder are not done again."""
@@ -95,14 +108,12 @@ def carry_out(
         with adapters_off(model):
             bars = judging.baselines(model, prepared)
         keeping.write_predictions(folder, bars)
-    kept = kept or Checkpointing(folder, clock.watch, every=prepared.plan.save_seconds)
     clock.stage("Train", f"{prepared.recipe.method.name}, {prepared.plan.steps} steps")
     trained = training.train(model, prepared, clock.watch, folder, kept, resume)
     clock.stage("Evaluate", f"{len(prepared.test)} locked test rows")
     split.check_lock(prepared.splits, folder.data)
     result, predictions = judging.tuned(model, prepared)
     fit = judging.fit_report(model, prepared, trained)
-    kept.saver.finish()
     clock.stage("Verdict")
     answers = bars.predictions | {"tuned": predictions}
     report = judging.report(folder.id, prepared, bars, result, answers, fit)
@@ -158,21 +169,31 @@ def recorded(folder: RunFolder, prepared: Prepared, workspace: Path, created: st
     try:
         yield record
     except KeyboardInterrupt:
-        record.end("interrupted", f"interrupted by the user; tunesmith resume {folder.id}")
+        record.broke("interrupted", f"interrupted; go on with: {_way_on(folder)}")
         raise
     except Interrupted as error:
-        told = f"{error}. Go on with: tunesmith resume {folder.id}"
-        record.end("interrupted", told)
+        told = f"{error}. Go on with: {_way_on(folder)}"
+        record.broke("interrupted", told)
         raise Interrupted(told, error.signal) from None
     except Diverged as error:
-        record.end("diverged", str(error))
+        record.broke("diverged", str(error))
         raise
     except TunesmithError as error:
-        record.end("failed", str(error))
+        record.broke("failed", str(error))
+        raise
+    except (RuntimeError, MemoryError) as error:
+        record.broke("failed", "out of memory" if is_out_of_memory(error) else UNEXPECTED)
         raise
     finally:
         if record.run.status == "running":
-            record.end("failed", "stopped by an unexpected error; see the terminal")
+            record.broke("failed", UNEXPECTED)
+
+
+def _way_on(folder: RunFolder) -> str:
+    """The command with which a run goes on, as it has to be typed where this process was started."""
+    workspace = folder.path.parent.parent
+    where = "" if workspace.absolute() == Path.cwd() else f" --runs {workspace}"
+    return f"tunesmith resume {folder.id}{where}"
 
 
 class Record:
@@ -198,10 +219,16 @@ class Record:
         Index.open(self.workspace).put(self.run)
 
     def end(self, status: str, error: str | None = None) -> None:
+        """How it ended, on disk. Raises DiskError."""
         self.run = self.run.model_copy(
             update={"status": status, "error": error, "seconds": round(time.monotonic() - self.started, 2), "pid": None}
         )
         self._write()
+
+    def broke(self, status: str, error: str) -> None:
+        """``end`` after a fault: where that cannot be written, the caller still hears of the fault itself."""
+        with contextlib.suppress(DiskError):
+            self.end(status, error)
 
     def __call__(self, report: Report, result: SystemResult) -> Run:
         best = next(s for s in report.systems if s.name == report.verdict.baseline)
@@ -216,14 +243,14 @@ class Record:
         return self.run
 
 
-def write_inputs(folder: RunFolder, prepared: Prepared) -> None:
-    """What the run starts from: recipe, plan, data report, quarantined rows, the lock on the test rows."""
+def write_inputs(folder: RunFolder, prepared: Prepared, origin: Origin) -> None:
+    """What the run starts from: recipe, plan, data report, quarantined rows, the lock on the test rows, its origin."""
     files.write_text(folder.recipe, recipe_file.dump(prepared.recipe))
     prepared.plan.save(folder.resolved)
     prepared.data.save(folder.data / "report.json")
     _write_jsonl(folder.data / "quarantine.jsonl", [b.model_dump(mode="json") for b in prepared.bad_rows])
     split.write_lock(prepared.splits, folder.data)
-    keeping.origin(prepared, versions()).save(folder.origin)
+    keeping.write_origin(folder, origin)
 
 
 def publish(folder: RunFolder, model: Model, report: Report) -> None:
@@ -239,7 +266,8 @@ def _write_jsonl(path: Path, rows: Sequence[dict[str, object]]) -> None:
 
 def versions() -> dict[str, str]:
     """Of what computes: a run is not resumed under others without being told to."""
-    return {name: metadata.version(name) for name in ("tunesmith", "torch", "transformers", "tokenizers", "numpy")}
+    found = {name: metadata.version(name) for name in ("tunesmith", "torch", "transformers", "tokenizers", "numpy")}
+    return found | {"device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"}
 
 
 def environment() -> dict[str, str]:

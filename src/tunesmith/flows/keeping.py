@@ -29,11 +29,35 @@ def origin(prepared: Prepared, versions: dict[str, str]) -> Origin:
     return Origin(
         recipe=recipe,
         files={role: files.sha256(Path(path)) for role, path in paths.items() if path is not None},
+        plan=prepared.plan,
         model={"weights": card.fingerprint, "tokenizer": card.tokenizer_hash, "chat template": card.template_hash},
         rows=digest.hexdigest()[:16],
         test=prepared.splits.test_hash,
         versions=versions,
     )
+
+
+def write_origin(folder: RunFolder, found: Origin) -> None:
+    """One file, whole or not at all, with its own hash in it. Raises DiskError."""
+    sealed = {"hash": found.content_hash(), "origin": found.model_dump(mode="json")}
+    files.write_text(folder.origin, json.dumps(sealed, indent=1) + "\n")
+
+
+def read_origin(folder: RunFolder) -> Origin:
+    """Raises DataError where it is not what was written."""
+    try:
+        sealed = json.loads(folder.origin.read_text(encoding="utf-8"))
+        found = Origin.model_validate(sealed["origin"])
+        if found.content_hash() != sealed["hash"]:
+            raise DataError(f"{folder.origin} is damaged: its hash is not that of what it holds. Start a new run.")
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        if isinstance(error, DataError):
+            raise
+        first = str(error).splitlines()[0]
+        raise DataError(
+            f"{folder.origin}: what this run stands on cannot be read ({first}). Start a new run."
+        ) from error
+    return found
 
 
 def write_predictions(folder: RunFolder, bars: Baselines, tuned: tuple[Prediction, ...] | None = None) -> None:
@@ -61,5 +85,5 @@ def read_baselines(folder: RunFolder) -> Baselines | None:
 
 
 def _predictions(path: Path) -> Iterator[Prediction]:
-    for line in path.read_bytes().decode("utf-8", "surrogatepass").splitlines():
+    for line in path.read_bytes().decode("utf-8", "surrogatepass").split("\n")[:-1]:
         yield Prediction.model_validate_json(line)

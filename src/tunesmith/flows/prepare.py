@@ -54,9 +54,6 @@ class Prepared:
     def uses_head(self) -> bool:
         return self.objective == "classify"
 
-    def with_plan(self, plan: Plan) -> "Prepared":
-        return replace(self, plan=plan)
-
 
 @dataclass(frozen=True)
 class _Sized:

@@ -7,48 +7,64 @@ stopped.
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from tunesmith.core import files, recipe_file
 from tunesmith.core.errors import DataError
-from tunesmith.core.origin import Origin, check_same
-from tunesmith.core.plan import Plan
+from tunesmith.core.origin import check_same, plan_after
 from tunesmith.core.run import Run
 from tunesmith.flows import keeping
-from tunesmith.flows.checkpointing import Checkpointing
-from tunesmith.flows.finetune import Clock, carry_out, made_ready, recorded, versions
+from tunesmith.flows.checkpointing import room
+from tunesmith.flows.finetune import Clock, carry_out, checkpointing, made_ready, recorded, versions
 from tunesmith.flows.prepare import Prepared
 from tunesmith.flows.watch import Silent, Watcher
 from tunesmith.records.folder import RunFolder, read_jsonl
 from tunesmith.train.state import Snapshot
 
 
-def resume(path: Path | str, *, allow: Sequence[str] = (), strict: bool = False, watch: Watcher | None = None) -> Run:
+def resume(
+    path: Path | str,
+    *,
+    allow: Sequence[str] = (),
+    strict: bool = False,
+    dry_run: bool = False,
+    watch: Watcher | None = None,
+) -> Run:
     """Go on with the run in the folder ``path``. ``allow`` names keys of its recipe that may have changed; ``strict``
-    refuses an older checkpoint where the newest is damaged.
+    refuses an older checkpoint where the newest is damaged; ``dry_run`` looks and tells, and writes nothing.
 
     Raises the errors of ``core.errors``: DataError for a run that is done or whose files are damaged, RecipeError with
     everything that has changed, BusyError where another process has the run.
     """
     watch, folder = watch or Silent(), RunFolder(Path(path).absolute())
-    workspace = folder.path.parent.parent
+    workspace, clock = folder.path.parent.parent, Clock(watch)
     with folder.lock():
-        run = _unfinished(folder)
-        recipe = recipe_file.load(folder.recipe)
-        clock = Clock(watch)
-        prepared, model = made_ready(recipe, workspace, clock)
-        now = keeping.origin(prepared, versions())
-        for told in check_same(_origin(folder), now, allow):
+        run, then = _unfinished(folder), keeping.read_origin(folder)
+        changed: dict[str, str] = {}
+
+        def settle(fresh: Prepared) -> Prepared:
+            """The plan is the one that the run began with, whatever this machine would plan."""
+            changed.update(check_same(then, keeping.origin(fresh, versions()), allow))
+            return replace(fresh, plan=plan_after(then.plan, fresh.plan, list(changed)))
+
+        prepared, model = made_ready(recipe_file.load(folder.recipe), workspace, clock, settle)
+        for told in changed.values():
             watch.note(f"Allowed: {told}.")
-        if not allow:  # the plan may depend on the machine, and the run began with this one
-            prepared = prepared.with_plan(_plan(folder))
-        kept = Checkpointing(folder, watch, every=prepared.plan.save_seconds)
-        snapshot = kept.latest(strict=strict)
+        hashes = (then.content_hash(), *then.before)
+        now = keeping.origin(prepared, versions()).model_copy(update={"before": hashes}) if changed else then
+        kept = checkpointing(folder, prepared, now, watch)
+        snapshot = kept.latest(hashes, strict=strict)
         watch.note(_told(folder, prepared, snapshot))
+        if dry_run:
+            return run
+        folder.check_space(room(model))
         with recorded(folder, prepared, workspace, run.created) as record:
-            if allow:
-                now.save(folder.origin)
+            if changed:
+                keeping.write_origin(folder, now)
                 prepared.plan.save(folder.resolved)
+            if snapshot is not None:
+                kept.checkpoints.set_aside(newer_than=snapshot.step)
             curve = snapshot.progress["curve"] if snapshot is not None else []
             files.write_text(folder.metrics, "".join(f"{json.dumps(point)}\n" for point in curve))
             return carry_out(folder, model, prepared, record, clock, kept, snapshot)
@@ -62,24 +78,6 @@ def _unfinished(folder: RunFolder) -> Run:
     if run.status == "done":
         raise DataError(f"Run {folder.id} is done; there is nothing to resume. See tunesmith show {folder.id}.")
     return run
-
-
-def _origin(folder: RunFolder) -> Origin:
-    try:
-        return Origin.load(folder.origin)
-    except (OSError, ValueError) as error:
-        first = str(error).splitlines()[0]
-        raise DataError(
-            f"{folder.origin}: what this run stands on cannot be read ({first}). Start a new run."
-        ) from error
-
-
-def _plan(folder: RunFolder) -> Plan:
-    try:
-        return Plan.load(folder.resolved)
-    except (OSError, ValueError) as error:
-        first = str(error).splitlines()[0]
-        raise DataError(f"{folder.resolved}: the plan cannot be read ({first}). Start a new run.") from error
 
 
 def _told(folder: RunFolder, prepared: Prepared, snapshot: Snapshot | None) -> str:

@@ -84,6 +84,7 @@ def train(
     torch.manual_seed(seeds.stream(plan.seed, "dropout"))
     with kept.stoppable():
         progress = fit(model, objective, steps, plan, hooks)
+    kept.saver.grant(progress.step)
     if method.is_adapter:
         with adapters_off(model):
             if not torch.equal(before, probe(model)):

@@ -53,6 +53,7 @@ FAULTS = (  # what reading a strange config may raise; memory is the machine's f
     TypeError,
     ValueError,
 )
+IDLE = {"_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "use_cache"}  # of a config
 BLOCK, SAMPLES = 4096, 4096  # a file up to 16 MB is hashed whole
 
 
@@ -166,8 +167,9 @@ def _header(path: Path) -> dict[str, Any]:
 
 
 def fingerprint(folder: Path) -> str:
-    """16 hex digits over names, shapes and sampled bytes of all weights."""
-    digest = hashlib.sha256()
+    """16 hex digits over names, shapes and sampled bytes of all weights, and over what the config makes of them."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    digest = hashlib.sha256(json.dumps({k: v for k, v in config.items() if k not in IDLE}, sort_keys=True).encode())
     for path in _weight_files(folder):
         header = _header(path)
         digest.update(json.dumps({k: v for k, v in header.items() if k != "__metadata__"}, sort_keys=True).encode())
@@ -271,11 +273,16 @@ def card_of(reference: str) -> tuple[ModelCard, Any, Any]:
         vocabulary=vocabulary,
         context=context,
         fingerprint=fingerprint(where),
-        tokenizer_hash=_short_hash(tokenizer.backend_tokenizer.to_str()),
+        tokenizer_hash=_short_hash(tokenizer.backend_tokenizer.to_str() + _special_tokens(tokenizer)),
         template_hash=_short_hash(tokenizer.chat_template or ""),
         licence=_licence(where),
     )
     return card, config, tokenizer
+
+
+def _special_tokens(tokenizer: Any) -> str:
+    """Which token has which part: end of a turn, beginning, pad. Templates ask for them."""
+    return str(sorted((name, str(token)) for name, token in tokenizer.special_tokens_map.items()))
 
 
 def _licence(folder: Path) -> str:

@@ -66,6 +66,13 @@ class Checkpoints:
                 with contextlib.suppress(DiskError):
                     files.remove(path)
 
+    def set_aside(self, newer_than: int) -> None:
+        """Move what is newer than a checkpoint that is gone on from out of the order; it stays to be looked at."""
+        for step, path in self.all():
+            if step > newer_than:
+                with contextlib.suppress(OSError):
+                    path.rename(path.with_name(f"damaged-{path.name}-{time.time_ns():x}"))
+
     def latest(self, tell: Callable[[str], None], *, strict: bool = False) -> Path | None:
         """The newest that verifies, None where there is none at all; each that does not is told.
 

@@ -226,7 +226,10 @@ def status(run: Run) -> Status:
 
 def as_it_stands(run: Run) -> Run:
     """``run`` with its status now, and for a crashed one what is known of its process."""
-    now = status(run)
+    try:
+        now = status(run)
+    except DiskError:  # who holds it cannot be told
+        now = run.status
     if now != "crashed":
         return run.model_copy(update={"status": now})
     held = RunFolder(Path(run.folder)).signature() or {}

@@ -30,6 +30,12 @@ from tunesmith.train.state import Best, DevResult, Progress, Snapshot
 from tunesmith.train.update import AfterBackward, InBackward, OnGradient, Update
 
 WAY_OUT = "Lower train.learning_rate, or look at these rows."
+LEANER = {
+    "fast": "Set train.memory: checkpoint",
+    "selective": "Set train.memory: checkpoint",
+    "checkpoint": "Set method.name: lora, or train.memory: least with method.name: full",
+    "least": "Lower train.batch_tokens, or set method.name: lora",
+}
 NO_IMPROVEMENT = "no improvement on dev"
 MAX_SKIPPED_IN_A_ROW = 3
 MAX_SKIPPED = 0.01  # of the planned steps; one is always forgiven
@@ -65,7 +71,7 @@ class Hooks:
     on_step: Callable[[CurvePoint, int, float], None] = lambda *_: None
     on_note: Callable[[str], None] = lambda _: None
     on_eval: Callable[[Progress], None] = lambda _: None
-    after_step: Callable[[int, bool, Callable[[], Snapshot]], None] = lambda *_: None  # step, whether it is the last
+    after_step: Callable[[int, bool, Callable[[bool], Snapshot]], None] = lambda *_: None  # step, is it the last
     resume: Snapshot | None = None
     worst: Batch | None = None
     make_optimisers: MakeOptimisers = optimisers_module.adamw
@@ -79,6 +85,7 @@ def fit(model: Trainable, objective: Objective, steps: Steps, plan: Plan, hooks:
     """
     training = _Training(model, objective, plan, hooks or Hooks())
     model.train(True)
+    training.try_worst()
     for micro_batches in _endless(steps, training.state):
         if training.is_over():
             break
@@ -106,12 +113,16 @@ class _Training:
             self.keeper.keep()
         if self.state.step - self.state.skipped >= max(CHECK_MOVED_AT, plan.warmup_steps):
             self.still.clear()
-        if hooks.worst is not None and plan.memory != "least":
-            self._try(hooks.worst)
+        if self.state.stopped == NO_IMPROVEMENT and self.state.since_best < plan.patience:  # which has been raised
+            self.state.stopped = Progress.stopped
         self.started = time.monotonic() - self.state.seconds
 
-    def _try(self, worst: Batch) -> None:
-        """Find out whether the largest micro-batch fits before anything depends on it; no random number is used up."""
+    def try_worst(self) -> None:
+        """Find out whether the largest micro-batch fits before anything depends on it; no random number is used up.
+        Moments do not exist yet."""
+        worst = self.hooks.worst
+        if worst is None or self.plan.memory == "least":  # where a backward pass is a step
+            return
         weight = float(self.objective.weight(worst))
         with torch.random.fork_rng():
             while _gradients(self.model, self.objective, _cut([worst], self.state.halvings), weight) is None:
@@ -139,14 +150,14 @@ class _Training:
         point = CurvePoint(step=state.step, tokens=state.tokens, seconds=state.seconds, loss=loss, learning_rate=rate)
         if hooks.evaluate and (state.step % plan.eval_every == 0 or state.step == plan.steps):
             point = _evaluate(self.model, hooks, plan, state, self.keeper, point)
-        _tell_of_loss(hooks, state, micro_batches, loss)
+        _tell_of_loss(hooks, state, micro_batches, loss, partly=plan.memory == "least")
         state.curve.append(point)
         hooks.on_step(point, plan.steps, state.tokens / max(state.seconds, 1e-9))
         last = state.step >= plan.steps or state.stopped == NO_IMPROVEMENT
         hooks.after_step(state.step, last, self.snapshot)
 
-    def snapshot(self) -> Snapshot:
-        return states.capture(self.parameters, self.update.optimisers, self.keeper, self.state)
+    def snapshot(self, copy: bool) -> Snapshot:
+        return states.capture(self.parameters, self.update.optimisers, self.keeper, self.state, copy=copy)
 
     def end(self) -> Progress:
         """The best weights put back; what happened."""
@@ -242,8 +253,8 @@ def _halve(micro_batches: list[Batch], state: Progress, plan: Plan) -> None:
     rows = max(len(b.length_B) for b in _cut(micro_batches, state.halvings))
     if rows == 1 or plan.memory == "least":
         raise MemoryNeeded(
-            f"out of memory in step {state.step + 1} with {'one row' if rows == 1 else 'one step'} at a time. Set "
-            f"train.memory: checkpoint, lower train.max_length (now {plan.max_length}), or take a smaller model."
+            f"out of memory in step {state.step + 1} with {'one row' if rows == 1 else 'one step'} at a time. "
+            f"{LEANER[plan.memory]}, lower train.max_length (now {plan.max_length}), or take a smaller model."
         )
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -258,8 +269,8 @@ def _stop_when_diverged(micro_batches: list[Batch], state: Progress, plan: Plan)
     often = f"{MAX_SKIPPED_IN_A_ROW} steps in a row" if in_a_row else f"in {state.skipped} of {state.step + 1} steps"
     losses = ", ".join("none" if p.loss is None else f"{p.loss:.3g}" for p in state.curve[-20:])
     raise Diverged(
-        f"Loss or gradient was not finite {often} (step {state.step + 1}; rows {_rows(micro_batches)}; the losses "
-        f"before: {losses or 'none'}). {WAY_OUT}"
+        f"Loss or gradient was not finite {often} (step {state.step + 1}; learning rate up to "
+        f"{plan.learning_rate:.2g}; rows {_rows(micro_batches)}; the losses before: {losses or 'none'}). {WAY_OUT}"
     )
 
 
@@ -268,12 +279,13 @@ def _rows(micro_batches: list[Batch]) -> str:
     return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "") or "unnamed"
 
 
-def _tell_of_loss(hooks: Hooks, state: Progress, micro_batches: list[Batch], loss: float | None) -> None:
+def _tell_of_loss(
+    hooks: Hooks, state: Progress, micro_batches: list[Batch], loss: float | None, *, partly: bool
+) -> None:
     if loss is None:
-        hooks.on_note(
-            f"Step {state.step}: loss or gradient was not finite; the step was not taken. Its rows: "
-            f"{_rows(micro_batches)}."
-        )
+        taken = "was taken for finite gradients alone" if partly else "was not taken"
+        told = f"loss or gradient was not finite; the step {taken}. Its rows: {_rows(micro_batches)}."
+        hooks.on_note(f"Step {state.step}: {told}")
         return
     before = [p.loss for p in state.curve[-states.SPIKE_WINDOW :] if p.loss is not None]
     usual = states.spike(before, loss)

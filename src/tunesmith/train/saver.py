@@ -1,9 +1,9 @@
 """When a training is saved, and how it stops when it is asked to.
 
-Notable: a save is due by the clock, never more often than leaves it ``SHARE`` of the time, and does not change what is
-trained. A small snapshot is written beside the training that goes on, a large one between two steps, for its copy would
-double the memory. A save that fails costs a note and is tried again; three in a row end the run with the last good one
-kept. After a signal the step is finished, the state is saved, and ``Interrupted`` ends the run.
+Notable: a save is due by the clock, as often as was asked, or else so seldom that it takes ``SHARE`` of the time, and
+does not change what is trained. A small snapshot is copied and written beside the training that goes on, a large one
+between two steps without a copy. A save that fails costs a note and is tried again; three in a row end the run with the
+last good one kept. After a signal the step is finished, the state is saved, and ``Interrupted`` ends the run.
 """
 
 import time
@@ -21,8 +21,8 @@ BESIDE = 256 << 20  # bytes of a snapshot that is written while the training goe
 
 
 class Saver:
-    """``write`` makes a snapshot durable and returns how long that took. ``stop`` is the number of the signal that asks
-    for an end."""
+    """``write`` makes a snapshot durable and returns how long that took; ``every`` are seconds, ``as_asked`` whether
+    someone set them. ``stop`` is the number of the signal that asks for an end."""
 
     def __init__(
         self,
@@ -30,9 +30,10 @@ class Saver:
         tell: Callable[[str], None],
         *,
         every: float = SECONDS,
+        as_asked: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.write, self.tell, self.every, self.clock = write, tell, every, clock
+        self.write, self.tell, self.every, self.as_asked, self.clock = write, tell, every, as_asked, clock
         self.stop: int | None = None
         self.saves: list[float] = []
         self.saved_step: int | None = None
@@ -41,11 +42,11 @@ class Saver:
         self._beside = ThreadPoolExecutor(1)
         self._writing: Future[bool] | None = None
 
-    def after_step(self, step: int, *, last: bool, capture: Callable[[], Snapshot]) -> None:
+    def after_step(self, step: int, *, last: bool, capture: Callable[[bool], Snapshot]) -> None:
         """Called between two steps. Raises Interrupted, DiskError."""
         if self.stop is not None:
             self.finish()
-            saved = self._save(capture(), step)
+            saved = self._save(capture(False), step)
             kept = (
                 f"saved at step {step}" if saved else f"not saved; the last checkpoint is {self.saved_step or 'none'}"
             )
@@ -54,13 +55,19 @@ class Saver:
         if (last and since < LAST * self.every) or (not last and since < self._gap()):
             return
         self.finish()
-        snapshot = capture()
+        snapshot = capture(False)
         size = sum(t.nbytes for t in snapshot.tensors.values())
         if size > BESIDE:
             self._save(snapshot, step)
             return
         self._last = self.clock()
-        self._writing = self._beside.submit(self._save, snapshot, step)
+        self._writing = self._beside.submit(self._save, capture(True), step)
+
+    def grant(self, step: int) -> None:
+        """Raise Interrupted where a signal came after the last step."""
+        if self.stop is not None:
+            kept = "none" if self.saved_step is None else f"step {self.saved_step}"
+            raise Interrupted(f"Interrupted after step {step}, the last one; the last checkpoint is {kept}", self.stop)
 
     def wait(self) -> None:
         """Until no save is being written."""
@@ -75,7 +82,7 @@ class Saver:
 
     def _gap(self) -> float:
         longest = max(self.saves[-3:], default=0.0)
-        return max(self.every, longest / SHARE) if self.every else 0.0
+        return self.every if self.as_asked else max(self.every, longest / SHARE)
 
     def _save(self, snapshot: Snapshot, step: int) -> bool:
         try:

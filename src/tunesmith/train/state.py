@@ -2,8 +2,8 @@
 
 Notable: steps are whole when a snapshot is taken, so no gradient belongs to it; the order of the rows is a function of
 (seed, epoch), so ``epoch`` and ``place`` are all there is to say of it. A training that is put back goes on with the
-very bits of one that was never stopped (``tests/train/test_resume.py``). A snapshot has no reference to the training:
-it may be written while that goes on.
+very bits of one that was never stopped (``tests/train/test_resume.py``). A snapshot that was copied has no reference to
+the training: it may be written while that goes on.
 """
 
 import dataclasses
@@ -96,15 +96,17 @@ class Snapshot:
         return int(self.progress["step"])
 
 
-def capture(parameters: NamedParameters, optimisers: Iterable[Optimizer], best: Best, progress: Progress) -> Snapshot:
-    """The training as it stands between two steps."""
-    tensors = {f"weight/{name}": _kept(p) for name, p in parameters}
+def capture(
+    parameters: NamedParameters, optimisers: Iterable[Optimizer], best: Best, progress: Progress, *, copy: bool
+) -> Snapshot:
+    """The training as it stands between two steps; without ``copy`` it changes with the next one."""
+    tensors = {f"weight/{name}": _kept(p, copy) for name, p in parameters}
     numbers: dict[str, dict[str, float]] = {}
     held = {id(p): optimiser.state[p] for optimiser in optimisers for g in optimiser.param_groups for p in g["params"]}
     for name, parameter in parameters:
         for key, value in held.get(id(parameter), {}).items():
             if isinstance(value, Tensor):
-                tensors[f"moment/{name}/{key}"] = _kept(value)
+                tensors[f"moment/{name}/{key}"] = _kept(value, copy)
             else:
                 numbers.setdefault(name, {})[key] = value
     tensors["random/cpu"] = torch.get_rng_state()
@@ -117,8 +119,8 @@ def capture(parameters: NamedParameters, optimisers: Iterable[Optimizer], best: 
     return Snapshot(progress.plain(), tensors, kept, numbers)
 
 
-def _kept(tensor: Tensor) -> Tensor:
-    return tensor.detach().to("cpu", copy=True).contiguous()
+def _kept(tensor: Tensor, copy: bool) -> Tensor:
+    return tensor.detach().to("cpu", copy=copy).contiguous()
 
 
 @torch.no_grad()
@@ -143,7 +145,10 @@ def restore(snapshot: Snapshot, parameters: NamedParameters, optimisers: Iterabl
             owner[id(parameter)].state[parameter] = moments
     torch.set_rng_state(snapshot.tensors["random/cpu"])
     if torch.cuda.is_available() and "random/cuda0" in snapshot.tensors:
-        torch.cuda.set_rng_state_all([snapshot.tensors[f"random/cuda{n}"] for n in range(torch.cuda.device_count())])
+        held = [snapshot.tensors.get(f"random/cuda{n}") for n in range(torch.cuda.device_count())]
+        for n, state in enumerate(held):
+            if state is not None:
+                torch.cuda.set_rng_state(state, n)
     if snapshot.best is not None:
         best.values = [snapshot.best[name].to(p.device, copy=True) for name, p in parameters]
     return Progress.of_plain(snapshot.progress)
