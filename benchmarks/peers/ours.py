@@ -22,6 +22,7 @@ from tunesmith.core.recipe import Recipe
 from tunesmith.data.batches import Steps, in_order
 from tunesmith.data.render import Renderer
 from tunesmith.models import load as loading
+from tunesmith.models import machine
 from tunesmith.models.model import Model
 from tunesmith.plan.resolve import resolve
 from tunesmith.train.loop import Hooks, fit
@@ -30,7 +31,7 @@ SEED = 0
 
 
 def load(spec: dict[str, Any]) -> Model:
-    fast = loading.has_fast_bfloat16()
+    fast = machine.has_fast_bfloat16()
     return loading.load(spec["model"], precision="bfloat16" if fast else "float32")
 
 
@@ -46,7 +47,7 @@ def planned(recipe: Recipe, model: Model, rows: list[TokenRow], steps: int) -> P
         [len(r.ids) for r in rows],
         lambda _batch, _longest: steps,
         dev_tokens=0,
-        machine=loading.machine(),
+        machine=machine.machine(),
     )
 
 

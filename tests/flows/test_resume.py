@@ -386,7 +386,7 @@ def test_a_run_that_diverged_keeps_its_last_good_checkpoint(
 
     def broken(model: Model, batch: Batch) -> Tensor:
         calls.append(model.network.training)
-        return own(model, batch) * (math.nan if sum(calls) > 12 and model.network.training else 1.0)
+        return own(model, batch) * (math.nan if sum(calls) > 7 and model.network.training else 1.0)
 
     monkeypatch.setattr(Model, "token_logp", broken)
     folder = stopped(recipe, tmp_path, Stops(error=Diverged))

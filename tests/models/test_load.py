@@ -304,6 +304,7 @@ def test_the_fingerprint_changes_with_any_byte_of_a_small_file(llama: Path, tmp_
 def test_the_fingerprint_of_a_large_file_samples_its_whole_length(tmp_path: Path) -> None:
     wide = torch.zeros(6_000_000)  # 24 MB: above what is hashed whole
     prints = set()
+    (tmp_path / "config.json").write_text("{}")
     for place in (None, 0, -1):
         tensor = wide.clone()
         if place is not None:
@@ -313,6 +314,22 @@ def test_the_fingerprint_of_a_large_file_samples_its_whole_length(tmp_path: Path
     save_file({"v": wide}, tmp_path / WEIGHTS)
     prints.add(loading.fingerprint(tmp_path))
     assert len(prints) == 4
+
+
+def test_the_hashes_tell_what_the_configs_make_of_the_same_weights(llama: Path, tmp_path: Path) -> None:
+    def hashes() -> tuple[str, str]:
+        card = loading.card_of(str(folder))[0]
+        return card.fingerprint, card.tokenizer_hash
+
+    folder = small.copy(llama, tmp_path / "copy")
+    before = hashes()
+    small.edit_json(folder / "config.json", transformers_version="9.9", use_cache=False)
+    assert hashes() == before
+    small.edit_json(folder / "config.json", rms_norm_eps=1e-3)
+    other = hashes()
+    assert other[0] != before[0] and other[1] == before[1]
+    small.edit_json(folder / "tokenizer_config.json", eos_token="<|im_start|>")
+    assert hashes()[1] != before[1]
 
 
 def test_the_fingerprint_tells_one_name_from_another(llama: Path, other_llama: Path) -> None:

@@ -204,7 +204,7 @@ def test_a_short_run_is_saved_once_at_its_end() -> None:
 
 def test_a_full_disk_costs_a_note_and_three_in_a_row_the_run() -> None:
     clock = Clock()
-    one, written, notes = saver(clock, iter([False, True, True, False, True, True, True]), every=0.0)
+    one, written, notes = saver(clock, iter([False, True, True, False, True, True, True]), every=0.0, as_asked=True)
     for step in range(1, 7):
         at(one, clock, float(step), step)
     assert written == [1, 4]
@@ -240,7 +240,7 @@ def test_a_large_snapshot_is_written_between_two_steps(monkeypatch: pytest.Monke
         copied.append(copy)
         return Snapshot({"step": 1}, {"a": torch.ones(2)}, None, {})
 
-    one = Saver(write, print, every=0.0, clock=clock)
+    one = Saver(write, print, every=0.0, as_asked=True, clock=clock)
     for bound in (1 << 30, 0):
         monkeypatch.setattr(module, "BESIDE", bound)
         one.after_step(1, last=False, capture=capture)
@@ -259,7 +259,7 @@ def test_an_interval_that_was_asked_for_is_kept() -> None:
 
 def test_a_signal_after_the_last_step_is_not_lost() -> None:
     clock = Clock()
-    one, _, _ = saver(clock, every=0.0)
+    one, _, _ = saver(clock, every=0.0, as_asked=True)
     at(one, clock, 1.0, 7)
     one.grant(7)
     one.stop = 15

@@ -24,6 +24,7 @@ from tunesmith.data.rendered import render_all
 from tunesmith.evaluate.score import default_metrics, find_metric
 from tunesmith.evaluate.systems import find_baseline
 from tunesmith.models import load as loading
+from tunesmith.models.machine import machine
 from tunesmith.plan.resolve import resolve
 
 DEV_ROWS = 1000  # looked at during training; more would cost time and tell nothing new
@@ -292,7 +293,7 @@ def _rows(
             train_rows, batch_tokens=batch, micro_tokens=longest, pad_id=0, seed=recipe.train.seed
         ).per_epoch(),
         dev_tokens=sum(len(r.ids) for r in dev_rows),
-        machine=loading.machine(),
+        machine=machine(),
     )
     return plan, train_rows, dev_rows, cut
 

@@ -10,7 +10,6 @@ import hashlib
 import importlib.util
 import json
 import math
-import os
 import re
 import struct
 from importlib import resources
@@ -22,9 +21,9 @@ from safetensors import SafetensorError, safe_open
 
 from tunesmith.core.card import ModelCard
 from tunesmith.core.errors import ModelError
-from tunesmith.core.plan import Machine
 from tunesmith.models.allocator import keep_freed_memory
-from tunesmith.models.model import Model, Precision
+from tunesmith.models.machine import default_device
+from tunesmith.models.model import FIRST_POSITION_AFTER_PAD, Model, Precision
 from tunesmith.models.template import check_template
 
 ENCODERS = (
@@ -40,7 +39,6 @@ ENCODERS = (
     "modernbert",
     "camembert",
 )
-POSITIONS_AFTER_PAD = ("roberta", "xlm-roberta", "camembert", "mpnet")  # the first position is pad_token_id + 1
 FAULTS = (  # what reading a strange config may raise; memory is the machine's fault, not the model's
     ArithmeticError,
     AssertionError,
@@ -260,7 +258,7 @@ def card_of(reference: str) -> tuple[ModelCard, Any, Any]:
             "They do not belong together."
         )
     context = int(getattr(text, "max_position_embeddings", 0) or tokenizer.model_max_length)
-    if config.model_type in POSITIONS_AFTER_PAD:
+    if config.model_type in FIRST_POSITION_AFTER_PAD:
         context -= config.pad_token_id + 1
     card = ModelCard(
         name=reference if not Path(reference).is_dir() else Path(reference).name,
@@ -377,26 +375,3 @@ def _check_finite(card: ModelCard, network: torch.nn.Module) -> None:
                 f"model: {card.path}: {name} holds {found} among its {tensor.numel():,} weights; expected finite "
                 "numbers. Fetch the model again, or name another."
             )
-
-
-def default_device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def machine() -> Machine:
-    """The device that ``load`` would take, for the plan."""
-    if torch.cuda.is_available():
-        return Machine("cuda", torch.cuda.get_device_properties(0).total_memory, has_fast_bfloat16(), has_eight_bit())
-    known = "SC_PHYS_PAGES" in getattr(os, "sysconf_names", ())
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if known else None
-    return Machine("cpu", memory, has_fast_bfloat16(), has_eight_bit())
-
-
-def has_eight_bit() -> bool:
-    """Whether bitsandbytes is installed."""
-    return importlib.util.find_spec("bitsandbytes") is not None
-
-
-def has_fast_bfloat16() -> bool:
-    """Whether bf16 products are faster than float32 here: any CUDA device, or a CPU with AMX or AVX-512 BF16."""
-    return torch.cuda.is_available() or torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
