@@ -1,5 +1,6 @@
 """A run that was stopped at any place goes on and ends with the bits of one that never was; changes are refused."""
 
+import itertools
 import json
 import math
 import os
@@ -510,6 +511,68 @@ def test_a_killed_process_shows_as_crashed_within_five_seconds_and_its_lock_is_f
 def test_an_interrupted_error_carries_the_exit_code_of_its_signal() -> None:
     assert (Interrupted("x").exit_code, Interrupted("x", 15).exit_code) == (130, 143)
     assert isinstance(Interrupted("x"), TunesmithError)
+
+
+HANGS = """
+import sys, time
+from tunesmith.flows import checkpointing
+from tunesmith.models.model import Model
+checkpointing.HANG, checkpointing.HANG_STEPS, own, calls = 3.0, 0, Model.token_logp, []
+
+def stuck(model, batch):
+    calls.append(model.network.training)
+    if sum(calls) > 5:
+        time.sleep(600)
+    return own(model, batch)
+
+Model.token_logp = stuck
+sys.argv = ["tunesmith", "run", "r.yaml"]
+from tunesmith.cli.main import main
+main()
+"""
+
+
+def test_a_step_that_hangs_is_ended_with_its_stack_and_the_run_goes_on(project: Path) -> None:
+    command = [sys.executable, "-c", HANGS]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False, timeout=100)
+    assert done.returncode == 1
+    assert "Timeout (0:00:03)!" in done.stderr and "in stuck" in done.stderr
+    (folder,) = (project / "runs").iterdir()
+    assert as_it_stands(Run.load(folder / "run.json")).status == "crashed"
+    seen = Stops()
+    assert resume(folder, watch=seen).status == "done"
+    assert any(n.startswith("Going on from step ") for n in seen.notes)
+
+
+def test_a_device_that_fails_leaves_the_last_checkpoint(
+    recipe: Recipe, whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, calls = Model.token_logp, []
+
+    def failing(model: Model, batch: Batch) -> Tensor:
+        calls.append(model.network.training)
+        if sum(calls) > 6:
+            raise RuntimeError("CUDA error: unspecified launch failure")
+        return own(model, batch)
+
+    monkeypatch.setattr(Model, "token_logp", failing)
+    folder = stopped(recipe, tmp_path, Stops(error=RuntimeError))
+    monkeypatch.undo()
+    assert Run.load(folder / "run.json").status == "failed"
+    same_bits(resume(folder), whole)
+
+
+def test_a_clock_that_jumps_changes_nothing(
+    recipe: Recipe, whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jumps = itertools.cycle([0.0, 4e9, 1e9, 2e9])
+    monkeypatch.setattr(time, "time", lambda: next(jumps))
+    folder = stopped(recipe, tmp_path, Stops(step=6))
+    for n, (_, path) in enumerate(Checkpoints(folder / "checkpoints").all()):
+        os.utime(path, (n * 1e9, n * 1e9))  # the older one is the younger by its time
+    seen = Stops()
+    same_bits(resume(folder, watch=seen), whole)
+    assert any(n.startswith("Going on from step 5 of") for n in seen.notes)
 
 
 def test_a_run_folder_without_its_origin_is_a_sentence(recipe: Recipe, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -73,6 +74,18 @@ def test_other_weights_of_the_same_shape_are_refused(
     sentence = str(caught.value)
     expected = ("base_fingerprint", loading.fingerprint(llama), loading.fingerprint(other_llama), str(out), "Name the")
     assert all(word in sentence for word in expected), sentence
+
+
+@pytest.mark.parametrize(
+    "shape", [{"num_hidden_layers": 1}, {"num_hidden_layers": 3}, {"vocab_size": 9000}, {"rms_norm_eps": 1e-3}]
+)
+def test_fewer_or_more_layers_another_vocabulary_and_another_config_are_refused(
+    shape: dict[str, Any], llama: Path, tmp_path: Path
+) -> None:
+    out = publish(tuned(llama, "lora"), "lora", tmp_path / "out")
+    other = small.llama(tmp_path / "other", **shape)
+    with pytest.raises(ModelError, match=r"base_fingerprint .*Name the right base\."):
+        artefact.load(out, str(other))
 
 
 def test_the_same_base_elsewhere_is_accepted(llama: Path, tmp_path: Path) -> None:

@@ -1,11 +1,15 @@
 """The checkpoints of a run, and how it stops when it is asked to.
 
 Notable: between a signal and the end of the step nothing is cut off; a second signal ends the process at once, which is
-safe, for whatever is being written is a temporary folder until it is whole.
+safe, for whatever is being written is a temporary folder until it is whole. A step that comes to no end is ended with
+the stacks of all threads on stderr, and the run can be resumed.
 """
 
+import faulthandler
 import signal
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
@@ -18,6 +22,7 @@ from tunesmith.train import store
 from tunesmith.train.saver import Saver
 from tunesmith.train.state import Snapshot
 
+HANG, HANG_STEPS = 1800.0, 100  # seconds, and times the longest step so far, after which a step hangs
 ROOM = 1.2  # of what is needed must be free
 MOMENTS = 4  # float32 numbers that a checkpoint holds of a trained weight: itself, two moments, the best so far
 
@@ -36,6 +41,7 @@ class Checkpointing:
         self.watch, self.origin = watch, origin
         self.saver = Saver(self._write, watch.note, every=every, as_asked=as_asked)
         self.last: Saved | None = None
+        self._longest, self._began = 0.0, time.monotonic()
 
     def _write(self, snapshot: Snapshot) -> float:
         self.last = self.checkpoints.save(snapshot.step, lambda folder: store.write(folder, snapshot, self.origin))
@@ -53,10 +59,31 @@ class Checkpointing:
 
     def after_step(self, step: int, last: bool, snapshot: Callable[[bool], Snapshot]) -> None:
         self.saver.after_step(step, last=last, capture=snapshot)
+        now = time.monotonic()
+        self._longest, self._began = max(self._longest, now - self._began), now
+        self._watch_over()
+
+    def _watch_over(self) -> None:
+        """Until the next call, or HANG and more has passed: then the process ends."""
+        try:
+            faulthandler.dump_traceback_later(max(HANG, HANG_STEPS * self._longest), exit=True, file=sys.stderr)
+        except (OSError, ValueError, AttributeError):  # stderr is no file: a notebook, a test
+            return
 
     @contextmanager
-    def stoppable(self) -> Iterator[None]:
-        """Inside, the first signal to stop is a wish that the saver grants after the step, and the second an order."""
+    def guarded(self) -> Iterator[None]:
+        """Inside, a step that hangs is ended, the first signal to stop is a wish that the saver grants after the step,
+        and the second an order."""
+        self._began = time.monotonic()
+        self._watch_over()
+        try:
+            with self._stoppable():
+                yield
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+
+    @contextmanager
+    def _stoppable(self) -> Iterator[None]:
         if threading.current_thread() is not threading.main_thread():
             try:
                 yield

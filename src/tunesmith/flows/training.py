@@ -82,7 +82,7 @@ def train(
     compiling = _compiled(model, objective, first, watch) if plan.compiled else 0.0
     hooks = _hooks(model, objective, prepared, watch, folder, kept, resume)
     torch.manual_seed(seeds.stream(plan.seed, "dropout"))
-    with kept.stoppable():
+    with kept.guarded():
         progress = fit(model, objective, steps, plan, hooks)
     kept.saver.grant(progress.step)
     if method.is_adapter:
