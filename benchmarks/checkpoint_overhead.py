@@ -4,12 +4,15 @@
     python benchmarks/checkpoint_overhead.py --seconds 20      a shorter one; saves come as often as in a long one
 
 Notable: both sides take the same steps from the same weights in one process after another, so nothing is warm on one
-side alone. The interval is the plan's (120 s), scaled down with ``--seconds`` where a run is shorter than two of them,
-so that each run holds at least two saves besides the one at its end; the more often, the dearer, so the scaled figure
-bounds the true one from above.
+side alone. With checkpoints come the guards of a run: its log, the sign of life in its lock, the watch over hangs and
+the handlers of signals; whether loss and gradient are finite is asked on both sides, for the clipping needs the norm.
+The interval is the plan's (120 s), scaled down with ``--seconds`` where a run is shorter than two of them, so that each
+run holds at least two saves besides the one at its end; the more often, the dearer, so the scaled figure bounds the true
+one from above.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import statistics
@@ -71,6 +74,7 @@ def one_side(asked: argparse.Namespace) -> dict[str, Any]:
 
     from tunesmith.core import recipe_file
     from tunesmith.core.recipe import Recipe
+    from tunesmith.core.report import CurvePoint
     from tunesmith.data.batches import Steps
     from tunesmith.flows import training
     from tunesmith.flows.checkpointing import Checkpointing
@@ -96,13 +100,17 @@ def one_side(asked: argparse.Namespace) -> dict[str, Any]:
     every = min(plan.save_seconds, asked.seconds / INTERVALS)
     with tempfile.TemporaryDirectory(prefix="tunesmith-overhead-") as work:
         folder = RunFolder.create(Path(work), recipe)
-        kept = Checkpointing(folder, Silent(), every=every)
-        hooks = Hooks(after_step=kept.after_step) if asked.side == "with" else Hooks()
+        kept = Checkpointing(folder, Silent(), "benchmark", every=every, as_asked=True)
+
+        def log(point: CurvePoint, _total: int, _speed: float) -> None:
+            folder.append_metric(point.model_dump(mode="json"))
+            folder.beat()
+
+        hooks = Hooks(after_step=kept.after_step, on_step=log) if asked.side == "with" else Hooks()
         torch.manual_seed(0)
         began = time.monotonic()
-        with folder.lock():
+        with folder.lock(), kept.guarded() if asked.side == "with" else contextlib.nullcontext():
             fit(model, SFT, steps, plan, hooks)
-            kept.saver.finish()
         seconds = time.monotonic() - began
     saves = kept.saver.saves
     return {
