@@ -7,8 +7,8 @@ Notable: both sides take the same steps from the same weights in one process aft
 side alone. With checkpoints come the guards of a run: its log, the sign of life in its lock, the watch over hangs and
 the handlers of signals; whether loss and gradient are finite is asked on both sides, for the clipping needs the norm.
 The interval is the plan's (120 s), scaled down with ``--seconds`` where a run is shorter than two of them, so that each
-run holds at least two saves besides the one at its end; the more often, the dearer, so the scaled figure bounds the true
-one from above.
+run holds at least two saves besides the one at its end; the more often, the dearer, so the scaled figure bounds the
+true one from above.
 """
 
 import argparse
