@@ -12,7 +12,6 @@ from typing import Literal, NamedTuple
 import typer
 
 from tunesmith.cli.output import AsJson, Runs, show_json
-from tunesmith.core import files
 from tunesmith.core.errors import DataError
 
 EXAMPLES = {"doctor": ("tunesmith doctor", "tunesmith doctor --json", "tunesmith doctor --runs /data/work")}
@@ -160,6 +159,8 @@ def _torch() -> Iterator[Finding]:
 
 def _base() -> Iterator[Finding]:
     from importlib import resources
+
+    from tunesmith.core import files
 
     with resources.as_file(resources.files("tunesmith").joinpath("assets/base")) as folder:
         fix = "Install the package again, or set model: to a folder or a hub id."
