@@ -26,7 +26,9 @@ def python(*words: str, **keywords: object) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("words", [["--help"], ["run", "--help"], ["--version"]])
 def test_help_imports_nothing_heavy(words: list[str]) -> None:
-    heavy = (*HEAVY, "pydantic") if words[0] != "run" else HEAVY  # typer itself reads lists with pydantic
+    heavy = (
+        (*HEAVY, "pydantic", "yaml", "hashlib") if words[0] != "run" else HEAVY
+    )  # typer itself reads lists with pydantic
     code = f"""
 import sys
 from tunesmith.cli.main import main
@@ -40,14 +42,20 @@ print("LOADED", *[name for name in {heavy!r} if name in sys.modules])
     assert python("-c", code).stdout.splitlines()[-1].split() == ["LOADED"]
 
 
-def test_help_answers_at_once() -> None:
-    def processor_seconds() -> float:
+def test_help_answers_as_soon_as_its_libraries_allow() -> None:
+    """About 0.25 s where this was written; beside what typer and rich take, so that a slow machine changes nothing."""
+
+    def processor_seconds(*arguments: str) -> float:
         before = os.times()
-        assert python("-m", "tunesmith", "--help").returncode == 0
+        assert python(*arguments).returncode == 0
         after = os.times()
         return after.children_user - before.children_user + after.children_system - before.children_system
 
-    assert min(processor_seconds() for _ in range(3)) < 0.3
+    pairs = [
+        (processor_seconds("-m", "tunesmith", "--help"), processor_seconds("-c", "import typer, typer.rich_utils"))
+        for _ in range(4)
+    ]
+    assert min(ours for ours, _ in pairs) < 2.0 * min(bare for _, bare in pairs)
 
 
 def test_the_package_imports_no_torch_and_finds_finetune_when_asked() -> None:
