@@ -24,8 +24,13 @@ def test_a_name_lookup_raises() -> None:
 
 
 def test_loopback_stays_open() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        socket.create_connection(("localhost", server.getsockname()[1]), timeout=5).close()
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.create_connection(("localhost", server.getsockname()[1]), timeout=5) as client,
+    ):
+        accepted, peer = server.accept()
+        accepted.close()
+        assert peer[1] == client.getsockname()[1]
 
 
 def test_the_hub_is_offline() -> None:

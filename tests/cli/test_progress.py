@@ -1,7 +1,8 @@
 """Watching a flow: a live line on a terminal, plain lines elsewhere."""
 
-import errno
+import contextlib
 import io
+import os
 
 import pytest
 
@@ -50,15 +51,23 @@ def test_live_keeps_stages_and_notes_and_shows_the_step() -> None:
 
 
 @pytest.mark.parametrize("live", [True, False])
-def test_a_terminal_that_is_gone_ends_no_run(live: bool) -> None:
-    class Gone(io.StringIO):
-        def write(self, text: str) -> int:
-            raise OSError(errno.EIO, "Input/output error")
-
-    with Watch(Gone(), live=live) as watch:
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # of the thread that draws
+def test_a_terminal_that_goes_ends_no_run(live: bool) -> None:
+    """A real one, whose other end is closed in the middle, as by a window."""
+    end, ours = os.openpty()
+    stream = os.fdopen(ours, "w")
+    with Watch(stream, live=live) as watch:
         watch.stage("Train", "lora")
-        watch.step(CurvePoint(step=1, tokens=10, seconds=1.0, loss=2.0), 10, 5.0)
+        assert b"Train: lora" in os.read(end, 1000)
+        os.close(end)
+        with pytest.raises(OSError, match="Input/output error"):
+            os.write(ours, b"x")
+        watch.step(point(1, loss=2.0), 10, 5.0)
         watch.note("a note")
+        watch.stage("Evaluate")
+    with contextlib.suppress(OSError):  # what it still holds has nowhere to go
+        stream.close()
+    assert watch.last_dev is None and watch._bar is None
 
 
 def test_an_interrupted_flow_leaves_the_terminal_clean() -> None:

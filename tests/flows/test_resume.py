@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -167,6 +168,11 @@ def changed_template(folder: Path, tmp_path: Path) -> None:
     path.write_text(path.read_text().replace("<|im_start|>", "<|im_start|> ", 1))
 
 
+def removed_dev(folder: Path, tmp_path: Path) -> None:
+    path = folder / "recipe.yaml"
+    path.write_text(re.sub(r"^  dev: /.*$", "  dev:", path.read_text(), count=1, flags=re.MULTILINE))
+
+
 def changed_version(folder: Path, tmp_path: Path) -> None:
     then = keeping.read_origin(RunFolder(folder))
     changes = {"versions": then.versions | {"torch": "1.0"}, "before": (then.content_hash(),)}
@@ -178,7 +184,8 @@ def broken(make_recipe: MakeRecipe, store: Path, tmp_path: Path) -> Path:
     """A run in its fifth step, on a base and rows of its own."""
     shutil.copytree(store / "llama", tmp_path / "base")
     shutil.copy(store / "asked.jsonl", tmp_path / "rows.jsonl")
-    recipe = make_recipe(str(tmp_path / "rows.jsonl"), train={"save_every": 0}, evaluate=QUICK)
+    rows = {"dev": str(store / "held.jsonl")}
+    recipe = make_recipe(str(tmp_path / "rows.jsonl"), data=rows, train={"save_every": 0}, evaluate=QUICK)
     recipe = recipe.model_copy(update={"model": str(tmp_path / "base")})
     return stopped(recipe, tmp_path / "work", Stops(step=5))
 
@@ -191,6 +198,7 @@ def broken(make_recipe: MakeRecipe, store: Path, tmp_path: Path) -> Path:
         (changed_epochs, "train.epochs was 2.0 and is 3.0"),
         (changed_base, "the weights of the model has changed"),
         (changed_template, "the chat template of the model has changed"),
+        (removed_dev, "the file of data.dev has changed .*, now none"),
         (changed_version, "torch was 1.0 and is "),
     ],
 )
@@ -421,7 +429,10 @@ def test_a_disk_that_cannot_take_the_end_of_a_run_does_not_hide_why_it_ended(
         own(run, path)
 
     monkeypatch.setattr(Run, "save", full)
-    stopped(recipe, tmp_path, Stops(step=3, error=Diverged))
+    folder = stopped(recipe, tmp_path, Stops(step=3, error=Diverged))
+    monkeypatch.undo()
+    assert as_it_stands(Run.load(folder / "run.json")).status == "crashed"
+    assert resume(folder).status == "done"
 
 
 # -- real processes ----------------------------------------------------------------------------------------------------

@@ -241,7 +241,8 @@ def test_the_rank_decides_and_not_the_loss(llama: Path) -> None:
     model = small.decoder(llama, "lora")
     results = iter([DevResult(1.0, (0.5, 1.0)), DevResult(2.0, (0.1, 2.0)), DevResult(0.5, (0.3, 0.5))])
     seen: list[int] = []
-    hooks = Hooks(evaluate=lambda: next(results), on_eval=lambda state: seen.append(state.best_step))
+    keep = lambda _step, _last, snapshot: seen.append(snapshot(False).progress["best_step"])  # noqa: E731
+    hooks = Hooks(evaluate=lambda: next(results), after_step=keep)
     source = small.Passes(small.rows(4), step=4, micro=4)
     progress = fit(model, SFT, source, small.plan(steps=3, eval_every=1), hooks)
     assert progress.best_step == 2

@@ -208,7 +208,7 @@ def test_a_full_disk_costs_a_note_and_three_in_a_row_the_run() -> None:
     for step in range(1, 7):
         at(one, clock, float(step), step)
     assert written == [1, 4]
-    assert len(notes) == 4
+    assert len(notes) == 4  # of steps 2, 3, 5 and 6
     assert "Step 2 could not be saved" in notes[0] and "the last checkpoint is step 1" in notes[0]
     with pytest.raises(DiskError, match=r"That was the save no\. 3 to fail; the last good is step 4") as caught:
         at(one, clock, 7.0, 7)
@@ -220,7 +220,7 @@ def test_a_signal_saves_at_once_and_ends_the_run() -> None:
     one, written, _ = saver(clock, every=1000.0)
     at(one, clock, 1.0, 1)
     one.stop = 15
-    with pytest.raises(Interrupted, match="Interrupted at step 2, saved at step 2") as caught:
+    with pytest.raises(Interrupted, match="Interrupted at step 2; the last checkpoint is step 2") as caught:
         at(one, clock, 2.0, 2)
     assert written == [2] and caught.value.exit_code == 143
 

@@ -32,7 +32,7 @@ def resume(
     ] = False,
     runs: Runs = Path(),
     as_json: AsJson = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done; change nothing.")] = False,
 ) -> None:
     """Go on with a run that was stopped, from its newest whole checkpoint.
 

@@ -42,10 +42,8 @@ class Origin(Noun):
                 yield key, f"{key} was {was!r} and is {now_keys.get(key)!r}"
         for role, was in self.files.items():
             if now.files.get(role) != was:
-                yield (
-                    f"data.{role}",
-                    f"the file of data.{role} has changed (sha256 {was[:12]}, now {now.files[role][:12]})",
-                )
+                found = now.files.get(role, "none")[:12]
+                yield f"data.{role}", f"the file of data.{role} has changed (sha256 {was[:12]}, now {found})"
         for what, was in self.model.items():
             if now.model.get(what) != was:
                 yield what, f"the {what} of the model has changed ({was}, now {now.model.get(what)})"

@@ -1,7 +1,8 @@
 """The main job, as a flat story: read, check, split, baselines, train, evaluate, verdict, report.
 
-Notable: the only writer of a run's folder. The baselines are measured before a weight moves, the test rows are
-answered once by each system, and whatever goes wrong leaves a run that says so.
+Notable: the only writer of a run's folder, with ``resume``, which joins the same pieces. The baselines are measured
+before a weight moves, the test rows are answered once by each system, and whatever goes wrong leaves a run that says
+so.
 """
 
 import contextlib

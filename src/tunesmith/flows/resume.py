@@ -32,7 +32,7 @@ def resume(
     watch: Watcher | None = None,
 ) -> Run:
     """Go on with the run in the folder ``path``. ``allow`` names keys of its recipe that may have changed; ``strict``
-    refuses an older checkpoint where the newest is damaged; ``dry_run`` looks and tells, and writes nothing.
+    refuses an older checkpoint where the newest is damaged; ``dry_run`` tells and changes nothing of the run.
 
     Raises the errors of ``core.errors``: DataError for a run that is done or whose files are damaged, RecipeError with
     everything that has changed, BusyError where another process has the run.
@@ -41,18 +41,21 @@ def resume(
     workspace, clock = folder.path.parent.parent, Clock(watch)
     with folder.lock():
         run, then = _unfinished(folder), keeping.read_origin(folder)
-        changed: dict[str, str] = {}
+        hashes, now = (then.content_hash(), *then.before), then
 
         def settle(fresh: Prepared) -> Prepared:
             """The plan is the one that the run began with, whatever this machine would plan."""
-            changed.update(check_same(then, keeping.origin(fresh, versions()), allow))
-            return replace(fresh, plan=plan_after(then.plan, fresh.plan, list(changed)))
+            nonlocal now
+            found = keeping.origin(fresh, versions())
+            changed = check_same(then, found, allow)
+            for told in changed.values():
+                clock.watch.note(f"Allowed: {told}.")
+            plan = plan_after(then.plan, fresh.plan, list(changed))
+            if changed:
+                now = found.model_copy(update={"plan": plan, "before": hashes})
+            return replace(fresh, plan=plan)
 
         prepared, model = made_ready(recipe_file.load(folder.recipe), workspace, clock, settle)
-        for told in changed.values():
-            watch.note(f"Allowed: {told}.")
-        hashes = (then.content_hash(), *then.before)
-        now = keeping.origin(prepared, versions()).model_copy(update={"before": hashes}) if changed else then
         kept = checkpointing(folder, prepared, now, watch)
         snapshot = kept.latest(hashes, strict=strict)
         watch.note(_told(folder, prepared, snapshot))
@@ -60,7 +63,7 @@ def resume(
             return run
         folder.check_space(room(model))
         with recorded(folder, prepared, workspace, run.created) as record:
-            if changed:
+            if now is not then:
                 keeping.write_origin(folder, now)
                 prepared.plan.save(folder.resolved)
             if snapshot is not None:

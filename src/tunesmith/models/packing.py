@@ -26,6 +26,10 @@ LAYERS = {"full_attention", "sliding_attention"}  # others, such as chunked or l
 _packed: ContextVar[bool] = ContextVar("packed", default=False)
 
 
+class Unpackable(Exception):
+    """A network asks its attention for what packed rows do not allow; ``install`` then lets them run padded."""
+
+
 @dataclass(frozen=True, slots=True)
 class Packed:
     """``row_BT[b, t]`` is the flat place of token t of row b (of the row's last token where t is a pad), and
@@ -130,7 +134,7 @@ def attention(
         out_BH1E = _products(query_1HNE, key_1GNE, value_1GNE, attention_mask, causal=False, **_numbers(options))
         return out_BH1E.transpose(1, 2), None
     if odd:
-        raise NotImplementedError(f"packed attention does not know {odd[0]}")
+        raise Unpackable(f"packed attention does not know {odd[0]}")
     place_N, real_BT = options["place_N"], options["real_BT"]
     query, key, value = (_rows(x, row_BT, place_N, real_BT) for x in (query_1HNE, key_1GNE, value_1GNE))
     causal = options.get("is_causal")
@@ -160,7 +164,7 @@ def _mask(real_BT: Tensor | None, row_BT: Tensor, causal: bool, window: int | No
     every real token, so no real token sees one."""
     if window is not None:
         if not causal:
-            raise NotImplementedError("packed attention knows no window that looks both ways")
+            raise Unpackable("packed attention knows no window that looks both ways")
         place_T = torch.arange(row_BT.shape[1], device=row_BT.device)
         distance_TT = place_T[:, None] - place_T[None, :]
         return ((distance_TT >= 0) & (distance_TT < window))[None, None]
@@ -238,7 +242,7 @@ def install(network: Any, proven: Callable[[], bool]) -> bool:
     network.set_attn_implementation(NAME)
     try:
         packs = network.config._attn_implementation == NAME and proven()
-    except (TypeError, ValueError, NotImplementedError, RuntimeError):  # a family that does not hand the rows on
+    except (TypeError, ValueError, Unpackable, RuntimeError):  # a family that does not hand the rows on
         packs = False
     if not packs:
         network.set_attn_implementation(own)

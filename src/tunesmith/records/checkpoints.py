@@ -31,9 +31,8 @@ class Saved:
 class Checkpoints:
     """Those in ``folder``. Saves are made under the run's lock."""
 
-    def __init__(self, folder: Path, *, keep: int = KEEP) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.keep = max(KEEP, keep)
 
     def all(self) -> list[tuple[int, Path]]:
         """(step, folder) of each, the newest first; whether they verify is not looked at. Raises DiskError."""
@@ -62,7 +61,7 @@ class Checkpoints:
     def rotate(self) -> None:
         """Delete all but the newest ones. One that cannot be deleted stays, and costs nothing but its space."""
         with contextlib.suppress(DiskError):
-            for _, path in self.all()[self.keep :]:
+            for _, path in self.all()[KEEP:]:
                 with contextlib.suppress(DiskError):
                     files.remove(path)
 

@@ -70,7 +70,6 @@ class Hooks:
     start: DevResult | None = None
     on_step: Callable[[CurvePoint, int, float], None] = lambda *_: None
     on_note: Callable[[str], None] = lambda _: None
-    on_eval: Callable[[Progress], None] = lambda _: None
     after_step: Callable[[int, bool, Callable[[bool], Snapshot]], None] = lambda *_: None  # step, is it the last
     resume: Snapshot | None = None
     worst: Batch | None = None
@@ -79,7 +78,8 @@ class Hooks:
 
 
 def fit(model: Trainable, objective: Objective, steps: Steps, plan: Plan, hooks: Hooks | None = None) -> Progress:
-    """Train ``model`` in place and return what happened. Raises Diverged, ModelError.
+    """Train ``model`` in place and return what happened. Raises Diverged, ModelError, MemoryNeeded, and what the hooks
+    raise.
 
     ``steps(epoch)`` yields the optimiser steps of one pass; the loop takes passes until ``plan.steps`` are done.
     """
@@ -311,7 +311,6 @@ def _evaluate(
         state.since_best += 1
         if state.since_best >= plan.patience:
             state.stopped = NO_IMPROVEMENT
-    hooks.on_eval(state)
     return point.model_copy(update={"dev_loss": result.loss})
 
 

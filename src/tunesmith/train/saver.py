@@ -13,7 +13,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from tunesmith.core.errors import DiskError, Interrupted
 from tunesmith.train.state import Snapshot
 
-SECONDS = 120.0  # between two saves
 SHARE = 0.02  # of the time, at most, that saving takes
 LAST = 0.25  # of the time between two saves after which the end is worth one
 FAILURES = 3
@@ -29,7 +28,7 @@ class Saver:
         write: Callable[[Snapshot], float],
         tell: Callable[[str], None],
         *,
-        every: float = SECONDS,
+        every: float,
         as_asked: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -40,17 +39,14 @@ class Saver:
         self._last = clock()
         self._failures = 0
         self._beside = ThreadPoolExecutor(1)
-        self._writing: Future[bool] | None = None
+        self._writing: Future[None] | None = None
 
     def after_step(self, step: int, *, last: bool, capture: Callable[[bool], Snapshot]) -> None:
         """Called between two steps. Raises Interrupted, DiskError."""
         if self.stop is not None:
             self.finish()
-            saved = self._save(capture(False), step)
-            kept = (
-                f"saved at step {step}" if saved else f"not saved; the last checkpoint is {self.saved_step or 'none'}"
-            )
-            raise Interrupted(f"Interrupted at step {step}, {kept}", self.stop)
+            self._save(capture(False), step)
+            raise Interrupted(f"Interrupted at step {step}; the last checkpoint is {self._kept()}", self.stop)
         since = self.clock() - self._last
         if (last and since < LAST * self.every) or (not last and since < self._gap()):
             return
@@ -66,8 +62,8 @@ class Saver:
     def grant(self, step: int) -> None:
         """Raise Interrupted where a signal came after the last step."""
         if self.stop is not None:
-            kept = "none" if self.saved_step is None else f"step {self.saved_step}"
-            raise Interrupted(f"Interrupted after step {step}, the last one; the last checkpoint is {kept}", self.stop)
+            told = f"Interrupted after step {step}, the last one; the last checkpoint is {self._kept()}"
+            raise Interrupted(told, self.stop)
 
     def wait(self) -> None:
         """Until no save is being written."""
@@ -84,19 +80,18 @@ class Saver:
         longest = max(self.saves[-3:], default=0.0)
         return self.every if self.as_asked else max(self.every, longest / SHARE)
 
-    def _save(self, snapshot: Snapshot, step: int) -> bool:
+    def _kept(self) -> str:
+        return "none" if self.saved_step is None else f"step {self.saved_step}"
+
+    def _save(self, snapshot: Snapshot, step: int) -> None:
         try:
             self.saves.append(self.write(snapshot))
+            self._failures, self.saved_step = 0, step
         except DiskError as error:
             self._failures += 1
-            kept = "none yet" if self.saved_step is None else f"step {self.saved_step}"
+            self.tell(f"Step {step} could not be saved ({error}); the last checkpoint is {self._kept()}.")
             if self._failures >= FAILURES:
-                raise DiskError(
-                    f"{error} That was the save no. {self._failures} to fail; the last good is {kept}."
-                ) from error
-            self.tell(f"Step {step} could not be saved ({error}); the training goes on, the last checkpoint is {kept}.")
-            return False
+                told = f"{error} That was the save no. {self._failures} to fail; the last good is {self._kept()}."
+                raise DiskError(told) from error
         finally:
             self._last = self.clock()
-        self._failures, self.saved_step = 0, step
-        return True
