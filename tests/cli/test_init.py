@@ -48,8 +48,10 @@ def test_columns_of_another_name_are_given_by_flags(cli: Callable[..., Result], 
     assert done.exit_code == 0, done.output
     recipe = recipe_file.load(tmp_path / "recipe.yaml")
     assert (recipe.task, recipe.data.columns) == ("classify", {"text": "diagnosis", "label": "code"})
-    odd = cli("init", "other.yaml", "--data", "notes.csv", "--column", "label", "--yes")
-    assert odd.exit_code == 2 and "expected OURS=THEIRS" in odd.stderr
+    for given, said in (("label", "expected OURS=THEIRS"), ("text=code", "text is diagnosis already")):
+        odd = cli("init", "o.yaml", "--data", "notes.csv", "--column", "text=diagnosis", "--column", given, "--yes")
+        assert odd.exit_code == 2 and said in odd.stderr
+        assert not (tmp_path / "o.yaml").exists()
 
 
 def test_a_recipe_is_never_overwritten_without_force(cli: Callable[..., Result], tickets: Path, tmp_path: Path) -> None:

@@ -106,11 +106,15 @@ class Seen:
 
 def _columns(pairs: Sequence[str]) -> dict[str, str]:
     """``label=code`` and so on as a mapping. Raises RecipeError."""
-    split = [pair.partition("=") for pair in pairs]
-    odd = next((pair for pair, (ours, _, theirs) in zip(pairs, split, strict=True) if not (ours and theirs)), None)
-    if odd is not None:
-        raise RecipeError(f"--column {odd[:80]}: expected OURS=THEIRS, such as label=code.")
-    return {ours.strip(): theirs.strip() for ours, _, theirs in split}
+    named: dict[str, str] = {}
+    for pair in pairs:
+        ours, _, theirs = (part.strip() for part in pair.partition("="))
+        if not (ours and theirs):
+            raise RecipeError(f"--column {pair[:80]}: expected OURS=THEIRS, such as label=code.")
+        if ours in named:
+            raise RecipeError(f"--column {pair[:80]}: {ours} is {named[ours]} already. Give each column once.")
+        named[ours] = theirs
+    return named
 
 
 def look(path: Path, columns: dict[str, str]) -> Seen:

@@ -49,6 +49,8 @@ def the_run(name: str, workspace: Path) -> "Run":
     index = index_of(workspace)
     if index is None:
         raise DataError(f'No run called "{name}": there is none in {workspace.absolute()} yet. See tunesmith run.')
+    for notice in index.notices:  # a run that cannot be read is not found either
+        tell(notice)
     return index.get(name)
 
 

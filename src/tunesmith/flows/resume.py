@@ -19,6 +19,7 @@ from tunesmith.flows.checkpointing import room
 from tunesmith.flows.finetune import Clock, carry_out, checkpointing, made_ready, recorded, versions
 from tunesmith.flows.prepare import Prepared
 from tunesmith.flows.watch import Silent, Watcher
+from tunesmith.present.words import duration
 from tunesmith.records.folder import RunFolder, read_jsonl
 from tunesmith.train.state import Snapshot
 
@@ -91,9 +92,9 @@ def _told(folder: RunFolder, prepared: Prepared, snapshot: Snapshot | None) -> s
     paces = [r["seconds"] / r["step"] for r in rows[-1:] if r.get("step") and isinstance(r.get("seconds"), float)]
     again, left = max(seen - step, 0), max(prepared.plan.steps - step, 0)
 
-    def minutes(steps: int) -> str:
-        return f", about {paces[0] * steps / 60:.1f} minutes" if paces and steps else ""
+    def told(steps: int, what: str) -> str:
+        number = f"{steps} steps are" if steps > 1 else "1 step is" if steps else "no step is"
+        return f"{number} {what}" + (f", about {duration(paces[0] * steps)}" if paces and steps else "")
 
     start = "No checkpoint was made yet" if snapshot is None else f"Going on from step {step} of {prepared.plan.steps}"
-    redone = f"{again} steps are done again{minutes(again)}" if again else "no step is done again"
-    return f"{start}: {redone}; {left} steps are left{minutes(left)}."
+    return f"{start}: {told(again, 'done again')}; {told(left, 'left')}."

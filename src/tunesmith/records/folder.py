@@ -234,7 +234,8 @@ def as_it_stands(run: Run) -> Run:
         return run.model_copy(update={"status": now})
     held = RunFolder(Path(run.folder)).signature() or {}
     seen = held.get("seen", "an unknown time")
-    told = f"process {held.get('pid', run.pid)} ended without a word, last seen at {seen}; tunesmith resume {run.id}"
+    told = f"process {held.get('pid', run.pid)} ended without a word, last seen at {seen}"
+    told += f"; go on with: tunesmith resume {run.id}"
     return run.model_copy(update={"status": now, "error": told})
 
 
