@@ -161,3 +161,14 @@ def test_ticks_are_few_and_inside(low: float, high: float) -> None:
     found = ticks(low, high)
     assert 1 <= len(found) <= 8
     assert all(low - 1e-6 * abs(low) <= t <= max(high, low) * (1 + 1e-6) for t in found)
+
+
+def test_long_names_in_a_legend_do_not_run_into_each_other() -> None:
+    names = ("train, from step 1,234", "dev", "a third one")
+    drawn = charts.lines("t", "x", "y", [charts.Series(n, ((0, 1.0), (1, 2.0)), "series-a") for n in names])
+    texts = [t for t in ElementTree.fromstring(drawn).iter() if t.tag.endswith("text") and t.get("y") == "72"]
+    places = {str(t.text): float(str(t.get("x"))) for t in texts}
+    assert list(places) == list(names)
+    starts = list(places.values())
+    assert all(b - a > 26 + 6.5 * len(name) for name, a, b in zip(names, starts, starts[1:], strict=False))
+    assert starts[-1] + 6.5 * len(names[-1]) < charts.WIDTH

@@ -15,6 +15,7 @@ from tunesmith.present.words import PLAIN, count, metric_name, score
 MOST_POINTS = 600
 MOST_BARS = 30
 MOST_LABELS = 24
+LEGEND_LINE, LEGEND_LETTER = 46.0, 7.2  # room of an entry: its line and the gaps, and each letter
 
 Point = tuple[float, float]
 
@@ -59,7 +60,7 @@ def lines(title: str, x_name: str, y_name: str, series: Sequence[Series], mark: 
         parts += _line(axes, s)
         if len(kept) == 1:
             break
-        start = WIDTH - 16 - 110.0 * (len(kept) - k)
+        start = WIDTH - 16 - sum(LEGEND_LINE + LEGEND_LETTER * len(later.name) for later in kept[k:])
         parts.append(element("line", x1=start, x2=start + 20, y1=68, y2=68, class_=f"line {s.style}"))
         parts.append(words(start + 26, 72, s.name))
     note = "; ".join(f"{s.name}: n = {count(len(s.points))} points" for s in kept)
