@@ -22,6 +22,7 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/mypy scripts
 	$(BIN)/python -m pytest tests/test_architecture.py tests/test_docs.py
 
 $(STAMP): pyproject.toml constraints.txt

@@ -185,8 +185,11 @@ def tunesmith(spec: Spec) -> Result:
     from tunesmith.core.plan import Plan
     from tunesmith.core.recipe import MethodRecipe
     from tunesmith.data.batches import Steps
+    from tunesmith.flows.training import compile_layers
+    from tunesmith.models.machine import has_eight_bit
     from tunesmith.models.model import Model
     from tunesmith.train.loop import Hooks, fit
+    from tunesmith.train.optimiser import adamw, adamw_8bit
 
     if spec.method not in parts.names("models.adapters"):
         return {"skipped": f"not built yet: Tunesmith has no method {spec.method}"}
@@ -213,7 +216,7 @@ def tunesmith(spec: Spec) -> Result:
     parts.find("models.adapters", spec.method).attach(model, method, 0)
     rows = [TokenRow(tuple(row), (1.0,) * spec.length, -1, f"row {i}") for i, row in enumerate(ids(spec))]
     source = Steps(rows, batch_tokens=spec.rows * spec.length, micro_tokens=spec.micro * spec.length, pad_id=0, seed=0)
-    total = spec.warmup + spec.steps
+    total, least = spec.warmup + spec.steps, spec.side == "tunesmith_least"
     plan = Plan(
         learning_rate=RATE,
         epochs=1.0,
@@ -226,15 +229,21 @@ def tunesmith(spec: Spec) -> Result:
         weight_decay=0.0,
         clip_norm=1.0,
         precision="bfloat16",
-        memory="fast",
+        memory="least" if least else "fast",
+        moments="int8" if least and has_eight_bit() else "float32",
         max_length=spec.length,
         seconds=None,
         seed=0,
         reasons={},
     )
-    clock = Clock()
+    objective, clock = parts.find("objectives", "sft"), Clock()
+    if least:
+        model.recompute(1)
+    if spec.side == "tunesmith_compiled" and (why := compile_layers(model, objective, next(source(0))[0])):
+        raise RuntimeError(f"the layers could not be compiled: {why}")
+    make = adamw_8bit if plan.moments == "int8" else adamw
     clock.start()
-    fit(model, parts.find("objectives", "sft"), source, plan, Hooks(on_step=lambda point, *_: clock.step(point.loss)))
+    fit(model, objective, source, plan, Hooks(on_step=lambda point, *_: clock.step(point.loss), make_optimisers=make))
     return facts | clock.told(spec) | {"packs": model.packs}
 
 
@@ -357,7 +366,7 @@ def ceiling(spec: Spec) -> Result:
 def run(spec: Spec) -> Result:
     if spec.side == "ceiling":
         return ceiling(spec)
-    if spec.side == "tunesmith":
+    if spec.side.startswith("tunesmith"):
         return tunesmith(spec)
     peer = PEERS[spec.side]
     reason = absent(peer, spec.method)

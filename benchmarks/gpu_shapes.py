@@ -131,5 +131,5 @@ def does_not_fit(shape: dict[str, Any], method: str, device_bytes: int) -> str |
     return (
         f"does not fit: {parameters(shape) / 1e9:.2f}e9 weights take {least / 1e9:.0f} GB (bf16 weight 2 bytes, "
         "float32 master 4, gradient 4, AdamW's moments 8) before any activation; the device has "
-        f"{device_bytes / 1e9:.0f} GB"
+        f"{device_bytes / 1e9:.0f} GB. train.memory: least takes about half"
     )

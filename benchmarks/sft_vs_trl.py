@@ -103,7 +103,7 @@ def keep(part: str, found: Part, target: Path, *, quick: bool) -> tuple[str, str
 def main() -> int:
     options = _options()
     sizes = QUICK_SIZES if options.quick else FULL_SIZES
-    given = {"rows": options.rows, "steps": options.steps, "micro_rows": options.micro_rows}
+    given = {"rows": options.rows, "steps": options.steps, "micro_rows": options.micro_rows, "compile": options.compile}
     sizes = replace(sizes, **{key: value for key, value in given.items() if value is not None})
     work = options.work.resolve() / ("quick" if options.quick else "full")
     work.mkdir(parents=True, exist_ok=True)
@@ -134,6 +134,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rows", type=int, help=f"rows an optimiser step ({FULL_SIZES.rows})")
     parser.add_argument("--micro-rows", type=int, help=f"rows that TRL holds at once ({FULL_SIZES.micro_rows})")
     parser.add_argument("--steps", type=int, help=f"optimiser steps, two of them warm-up ({FULL_SIZES.steps})")
+    parser.add_argument("--compile", choices=["auto", "always", "never"], help="train.compile of our side (auto)")
     parser.add_argument(
         "--peer", default="trl_float32_no_checkpointing", choices=[p.name for p in LORA_PEERS], help="TRL's, for growth"
     )

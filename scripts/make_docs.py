@@ -1,4 +1,4 @@
-"""Write the reference pages that come out of the code: docs/cli.md, docs/recipe.md and docs/errors.md.
+"""Write the reference pages that come out of the code: cli.md, recipe.md, methods.md and errors.md in docs/.
 
     python scripts/make_docs.py           writes them
     python scripts/make_docs.py --check   exits 1 and names the pages that are out of date
@@ -8,6 +8,7 @@ what the code does not do.
 """
 
 import argparse
+import importlib
 import inspect
 import sys
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from typing import Any
 import typer
 
 from tunesmith.cli.main import PANELS, app
-from tunesmith.core import errors, strict_yaml
+from tunesmith.core import errors, parts, strict_yaml
 from tunesmith.core.recipe import Recipe
 from tunesmith.core.sentences import expected, leaves
 
@@ -86,6 +87,25 @@ def _value(value: Any) -> str:
     return strict_yaml.dump(list(value) if isinstance(value, tuple) else value, flow=True).strip()
 
 
+def methods_page() -> str:
+    """Every method: what it is, which dials it reads, what it leaves."""
+    lines = ["# Methods", "", NOTE, "", "The values of `method.name`. Each is a file in `models/adapters/` and passes"]
+    lines += ["the same tests (`tests/models/adapters/test_conformance.py`). A dial that a method does not read is"]
+    lines += [
+        "refused. Where `train.learning_rate` is `auto`, it is that of full fine-tuning times the last column.",
+        "",
+    ]
+    lines += ["| method | what it is | reads | leaves | rate |", "|---|---|---|---|---|"]
+    for name in parts.names("models.adapters"):
+        part = parts.find("models.adapters", name)
+        module = importlib.import_module(f"tunesmith.models.adapters.{name}")
+        what = " ".join(inspect.cleandoc(module.__doc__ or "").split("\n\n")[0].split()).replace("``", "`")
+        reads = ", ".join(f"`{key}`" for key in part.reads) or "nothing"
+        leaves_ = "an adapter" if part.is_adapter else "a whole model"
+        lines.append(f"| `{name}` | {what} | {reads} | {leaves_} | {part.rate:g} |")
+    return "\n".join(lines) + "\n"
+
+
 def errors_page() -> str:
     """The tree of errors with its exit codes."""
     lines = ["# Errors and exit codes", "", NOTE, ""]
@@ -118,12 +138,12 @@ def _exit_codes() -> Iterator[str]:
     yield from (f"| {code} | {text} |" for code, text in meaning.items())
 
 
-PAGES = {"cli.md": cli_page, "recipe.md": recipe_page, "errors.md": errors_page}
+PAGES = {"cli.md": cli_page, "recipe.md": recipe_page, "methods.md": methods_page, "errors.md": errors_page}
 
 
 def main() -> int:
     """Write the pages, or with ``--check`` compare them."""
-    parser = argparse.ArgumentParser(description="Write docs/cli.md, docs/recipe.md and docs/errors.md.")
+    parser = argparse.ArgumentParser(description="Write the reference pages in docs/.")
     parser.add_argument("--check", action="store_true", help="exit 1 when a page is out of date")
     check = parser.parse_args().check
     stale = []

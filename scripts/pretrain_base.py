@@ -30,7 +30,7 @@ from tunesmith.models.model import Model
 from tunesmith.objectives.sft import PART as SFT
 from tunesmith.train.loop import Hooks, fit
 from tunesmith.train.optimiser import muon
-from tunesmith.train.state import DevResult, Progress
+from tunesmith.train.state import DevResult
 
 CONTEXT = 1024
 LENGTHS = ((0.65, 256), (0.88, 512), (2.0, CONTEXT))  # (until this share of the budget, tokens a row)
@@ -111,7 +111,7 @@ class Corpus:
         self.started = time.monotonic()
 
     def share(self) -> float:
-        return (time.monotonic() - self.started) / (self.args.minutes * 60)
+        return float((time.monotonic() - self.started) / (self.args.minutes * 60))
 
     def steps(self, _epoch: int) -> Iterator[list[Batch]]:
         while True:
@@ -155,7 +155,7 @@ def bits_per_byte(model: Model, folder: Path, name: str, limit: int | None = Non
             scored = Batch(part.ids_BT, part.target_BT, fresh, part.length_B, part.label_B).to(model.device)
             total -= float((model.token_logp(scored) * scored.weight_BT).sum())
             count += int(fresh.sum())
-    return total / count / math.log(2) / bytes_per_token
+    return float(total / count / math.log(2) / bytes_per_token)
 
 
 def main() -> None:
@@ -178,11 +178,12 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    net = (
+    net: Any = (
         LlamaForCausalLM.from_pretrained(args.init, dtype=torch.float32)
         if args.init
         else network(args.layers, args.width)
-    ).to(device)
+    )
+    net.to(device)
     if args.compile:
         for layer in net.model.layers:
             layer.compile()
@@ -226,10 +227,11 @@ def main() -> None:
                 flush=True,
             )
 
-    def snapshot(_state: Progress) -> None:
-        save(model, args.out / "latest")
+    def snapshot(step: int, last: bool, _snapshot: object) -> None:
+        if last or step % plan.eval_every == 0:
+            save(model, args.out / "latest")
 
-    hooks = Hooks(evaluate=evaluate, on_step=on_step, on_eval=snapshot, make_optimisers=muon)
+    hooks = Hooks(evaluate=evaluate, on_step=on_step, after_step=snapshot, make_optimisers=muon)
     state = fit(model, SFT, corpus.steps, plan, hooks)
     earlier = json.loads((args.init / "facts.json").read_text()) if args.init else {}
     facts = {

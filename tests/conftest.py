@@ -6,6 +6,7 @@ home fails too. Loopback and Unix sockets stay open.
 
 import ipaddress
 import os
+import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -54,6 +55,9 @@ _LOOKUP = socket.getaddrinfo
 
 
 def pytest_configure() -> None:
+    for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:  # started in the background, or by nohup; children inherit it
+            signal.signal(number, usual)
     for method in ("connect", "connect_ex", "sendto"):
         _PATCHES.setattr(socket.socket, method, _guarded(method))
     _PATCHES.setattr(socket, "getaddrinfo", _guarded_lookup)

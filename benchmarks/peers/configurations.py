@@ -53,6 +53,7 @@ class Sizes:
     rows: int = 4
     micro_rows: int = 2  # of TRL, in memory at once: faster than 1, 4 and 8 where this was written
     steps: int = 22
+    compile: str = "auto"  # of ours
     books: int = 30_000_000  # characters that the tokenizer is trained on, beside GSM8K
     encoder_rows: int | None = None  # None: all of them
     encoder_probe: int = 14  # steps of each candidate of the peer before the epoch

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from peers import figures
-from peers.bench import Bench
+from peers.bench import Bench, tell
 from peers.configurations import GROWTH_PEERS, LORA_PEERS, Shape
-from peers.processes import Result
+from peers.processes import Failed, Result
 from peers.sft import specified
 from tunesmith import present
 from tunesmith.present.charts import Series, lines
@@ -37,11 +37,12 @@ def measure(bench: Bench, peer: str) -> dict[str, Any]:
     for name, shape in sizes.growth_shapes.items():
         if name != sizes.name:
             runs += point(bench, peer if name in GROWTH_PEERS else None, name, shape, sizes.growth_length)
-    told = [row(run) for run in runs]
+    told = [row(run) for run in runs if "failed" not in run]
     return {
         "settings": {"method": "lora", "tokens_per_step": sizes.growth_tokens, "timed_steps": STEPS - figures.WARM},
         "peer": peer,
         "points": told,
+        "failed": {run["name"]: run["failed"] for run in runs if "failed" in run},
         "runs": runs,
     }
 
@@ -54,11 +55,17 @@ def point(bench: Bench, peer: str | None, name: str, shape: Shape, length: int) 
     micro = min(bench.sizes.micro_rows, rows)
     spec = specified("lora", paths, rows, STEPS, micro) | {"max_length": length, "pack_tokens": length}
     at = {"shape": name, "weights": weights(shape), "length": length}
-    found = [bench.go("ours", f"ours_{name}_{length}", spec) | at]
+    sides: list[tuple[str, str, dict[str, Any]]] = [("ours", f"ours_{name}_{length}", spec)]
     if peer is not None:
         how = next(p for p in LORA_PEERS if p.name == peer).spec()
-        how["packing"] = False  # rows of one length need none
-        found.append(bench.go("trl_sft", f"{peer}_{name}_{length}", spec | how) | at)
+        sides.append(("trl_sft", f"{peer}_{name}_{length}", spec | how | {"packing": False}))  # of one length: no need
+    found: list[Result] = []
+    for module, name_, told in sides:
+        try:
+            found.append(bench.go(module, name_, told) | at)
+        except Failed as error:  # such as too long for the memory: one point less, and said so
+            tell(str(error))
+            found.append({"name": name_, "side": "ours" if module == "ours" else "peer", "failed": str(error)} | at)
     return found
 
 

@@ -90,22 +90,25 @@ def make_adapter(folder: Path, model: Path, rank: int) -> None:
     method.save(loaded, folder)
 
 
-def make_chats(path: Path, tokenizer: Path, shared: Path, count: int) -> dict[str, Any]:
-    """GSM8K training rows as chats, shuffled once; returns how long they are."""
+def make_chats(path: Path, tokenizer: Path, shared: Path, count: int, group: int) -> dict[str, Any]:
+    """GSM8K training rows as chats, shuffled once, each ``group`` of them (a step) sorted by length, so that whoever
+    pads pads little; returns how long they are."""
     from transformers import AutoTokenizer
 
     held = AutoTokenizer.from_pretrained(tokenizer)
     rows = list(lines(shared / "data" / "gsm8k" / "train.jsonl"))
     random.Random(SEED).shuffle(rows)
-    lengths, trained = [], 0
-    with path.open("w", encoding="utf-8") as stream:
-        for row in rows[:count]:
-            turns = [("user", row["question"]), ("assistant", row["answer"])]
-            chat = [{"role": role, "content": text} for role, text in turns]
-            ids = held.apply_chat_template(chat, return_assistant_tokens_mask=True, return_dict=True)
-            lengths.append(len(ids["input_ids"]))
-            trained += sum(ids["assistant_masks"])
-            stream.write(json.dumps({"messages": chat}, ensure_ascii=False) + "\n")
+    lengths: list[int] = []
+    trained, found = 0, []
+    for row in rows[:count]:
+        turns = [("user", row["question"]), ("assistant", row["answer"])]
+        chat = [{"role": role, "content": text} for role, text in turns]
+        ids = held.apply_chat_template(chat, return_assistant_tokens_mask=True, return_dict=True)
+        lengths.append(len(ids["input_ids"]))
+        trained += sum(ids["assistant_masks"])
+        found.append((lengths[-1], json.dumps({"messages": chat}, ensure_ascii=False) + "\n"))
+    steps = [sorted(found[i : i + group]) for i in range(0, count, group)]
+    path.write_text("".join(text for step in steps for _, text in step), encoding="utf-8")
     return {"tokens": sum(lengths), "longest": max(lengths), "trained_share": round(trained / sum(lengths), 4)}
 
 
@@ -140,7 +143,7 @@ def make(want: dict[str, Any]) -> dict[str, Any]:
     if not adapter.exists():
         make_adapter(adapter, model, want["rank"])
     if "length" not in want:
-        return make_chats(rows, tokenizer, shared, want["count"])
+        return make_chats(rows, tokenizer, shared, want["count"], want["group"])
     size = {key: want[key] for key in ("length", "count", "trained")}
     return make_blocks(rows, tokenizer, shared, **size)
 

@@ -1,8 +1,9 @@
 """Our side, in a process of its own: the package's public pieces in the order in which a run joins them.
 
-Notable: nothing here is made for the benchmark. Precision is what ``auto`` resolves to; the plan is ``plan.resolve``'s
-with the numbers that both sides share (learning rate, warm-up, rows a step); each step's rows go through ``Steps``,
-which cuts them into micro-batches as in any run. Time is read at the loop's own ``on_step``.
+Notable: nothing here is made for the benchmark. The plan is ``plan.resolve``'s with the numbers that both sides share
+(learning rate, warm-up, rows a step); precision, what is recomputed, what is compiled and the moments are what it says,
+done by the functions that do it in a run. Each step's rows go through ``Steps``, which cuts them into micro-batches.
+Time is read at the loop's own ``on_step``; compiling comes before the first.
 """
 
 import json
@@ -17,15 +18,18 @@ from peers.common import Clock, digest, write
 from tunesmith.core import parts
 from tunesmith.core.batch import Batch, TokenRow
 from tunesmith.core.example import Example, Message, Place
-from tunesmith.core.plan import Plan
+from tunesmith.core.plan import Plan, Technique
 from tunesmith.core.recipe import Recipe
 from tunesmith.data.batches import Steps, in_order
 from tunesmith.data.render import Renderer
+from tunesmith.flows.training import compile_layers
 from tunesmith.models import load as loading
 from tunesmith.models import machine
+from tunesmith.models.adapters._method import Method
 from tunesmith.models.model import Model
 from tunesmith.plan.resolve import resolve
 from tunesmith.train.loop import Hooks, fit
+from tunesmith.train.optimiser import adamw, adamw_8bit
 
 SEED = 0
 
@@ -36,11 +40,17 @@ def load(spec: dict[str, Any]) -> Model:
 
 
 def attach(model: Model, recipe: Recipe) -> None:
-    parts.find("models.adapters", recipe.method.name).attach(model, recipe.method, SEED)
+    method_of(recipe).attach(model, recipe.method, SEED)
+
+
+def method_of(recipe: Recipe) -> Method:
+    found: Method = parts.find("models.adapters", recipe.method.name)
+    return found
 
 
 def planned(recipe: Recipe, model: Model, rows: list[TokenRow], steps: int) -> Plan:
     """The plan of a run on these rows; ``steps`` counts its optimiser steps."""
+    method = method_of(recipe)
     return resolve(
         recipe,
         model.card,
@@ -48,12 +58,14 @@ def planned(recipe: Recipe, model: Model, rows: list[TokenRow], steps: int) -> P
         lambda _batch, _longest: steps,
         dev_tokens=0,
         machine=machine.machine(),
+        technique=Technique(full=not method.is_adapter, rate=method.rate),
     )
 
 
 def recipe_of(spec: dict[str, Any], **train: Any) -> Recipe:
     method = {"name": "full"} if spec["method"] == "full" else {"name": "lora", "rank": spec["rank"]}
-    train = {"epochs": 1, "learning_rate": spec["learning_rate"], "seed": SEED} | train
+    compile = spec.get("compile", "auto")
+    train = {"epochs": 1, "learning_rate": spec["learning_rate"], "seed": SEED, "compile": compile} | train
     return Recipe.parse({"model": spec["model"], "data": {"train": "rows"}, "method": method, "train": train})
 
 
@@ -101,8 +113,15 @@ def sft(spec: dict[str, Any]) -> None:
 
 
 def train(spec: dict[str, Any], model: Model, objective: str, steps: Any, plan: Plan, *, floor: float) -> Clock:
-    """``fit`` with nothing but a clock in its hooks. ``floor`` 1 keeps the learning rate constant after warm-up."""
-    clock = Clock(spec)
+    """``fit`` as a run has it, with nothing but a clock in its hooks. ``floor`` 1 keeps the rate constant after
+    warm-up."""
+    clock, part = Clock(spec), parts.find("objectives", objective)
+    first = next(steps(0))[0]
+    model.check_packing(first)
+    if plan.memory != "fast":
+        model.recompute(2 if plan.memory == "selective" else 1)
+    if plan.compiled and (why := compile_layers(model, part, first)):
+        raise RuntimeError(f"the layers could not be compiled: {why}")
 
     def on_step(point: Any, _total: int, _speed: float) -> None:
         clock.step()
@@ -110,13 +129,14 @@ def train(spec: dict[str, Any], model: Model, objective: str, steps: Any, plan: 
 
     torch.manual_seed(SEED)
     clock.begin()
-    fit(model, parts.find("objectives", objective), steps, plan, Hooks(on_step=on_step, schedule_floor=floor))
+    make = adamw_8bit if plan.moments == "int8" else adamw
+    fit(model, part, steps, plan, Hooks(on_step=on_step, schedule_floor=floor, make_optimisers=make))
     return clock
 
 
 def detail(model: Model, plan: Plan) -> dict[str, Any]:
     trained = sum(p.numel() for _, p in model.trainable())
-    kept = ("precision", "micro_tokens", "batch_tokens", "learning_rate", "clip_norm", "weight_decay")
+    kept = ("precision", "memory", "moments", "compiled", "micro_tokens", "batch_tokens", "learning_rate", "clip_norm")
     return {name: getattr(plan, name) for name in kept} | {
         "trained_weights": trained,
         "threads": torch.get_num_threads(),

@@ -14,6 +14,7 @@ GOALS = {  # the key, what it says, at least, goal
     "encoder_rows_per_s": ("encoder, rows a second: ours / Trainer's fastest", 3.0, 5.0),
 }
 TITLES = {"lora": "LoRA, rank 16 on all linear layers", "full": "Full fine-tuning", "encoder": "Encoder classification"}
+SAME_LOSS = 0.02  # learning curves that close are called equal
 Object = Mapping[str, Any]
 
 
@@ -84,8 +85,10 @@ def _facts(part: Object) -> list[str]:
     facts.append(f"Data: {_listed(part['data'])}. Settings: {_listed(part['settings'])}.")
     facts.append(
         f"Ours against the fastest of the peer ({found['best_peer']}): {found['speed']:g} x; peak memory against its "
-        f"leanest ({found['leanest_peer']}): {found['peak_memory']:g} x; loss at the end: {found['loss_ratio']:g} x."
+        f"leanest ({found['leanest_peer']}): {found['peak_memory']:g} x; loss at the end: {found['loss_ratio']:g} x "
+        f"({'within' if abs(found['loss_ratio'] - 1) <= SAME_LOSS else 'not within'} {SAME_LOSS:.0%})."
     )
+    facts.append(_range(part["summary"], found["best_peer"]))
     ours = next(run for run in part["runs"] if run["side"] == "ours")
     facts.append("Ours ran with " + _listed(ours["detail"]) + ".")
     if "ceiling" in part:
@@ -106,6 +109,14 @@ def _facts(part: Object) -> list[str]:
     if "probes" in part:
         facts.append(f"Candidates of the peer: {_listed(part['probes'])}.")
     return [f"- {fact}" for fact in facts]
+
+
+def _range(table: Object, peer: str) -> str:
+    """From our slowest run beside the peer's fastest to the other way round."""
+    ours = next(told["all"] for told in table.values() if told["side"] == "ours")
+    theirs = table[peer]["all"]
+    low, high = min(ours) / max(theirs), max(ours) / min(theirs)
+    return f"Single runs beside one another: {low:.2f} to {high:.2f} x, {len(ours)} of ours, {len(theirs)} of theirs."
 
 
 def _listed(values: Object) -> str:
@@ -133,4 +144,5 @@ def growth(found: Object) -> str:
             f"| {point['shape']} | {point['weights'] / 1e6:.1f}M | {point['length']} | {point['side']} | "
             f"{point['tokens_per_s']:,.1f} | {point['peak_bytes'] / 2**30:.2f} GiB |"
         )
+    lines += [f"\n{name} failed: {why}" for name, why in found.get("failed", {}).items()]
     return "\n".join(lines) + "\n"

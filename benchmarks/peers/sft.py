@@ -19,8 +19,11 @@ PATIENCE = 120.0  # seconds of training before a configuration may be stopped as
 ROOM = 1.02  # so that as many packs as there are steps hold all rows
 
 
-def specified(method: str, paths: dict[str, str], rows: int, steps: int, micro_rows: int) -> dict[str, Any]:
-    """What every process of a part is told; ``micro_rows`` is for the peer, which adds settings of its own."""
+def specified(
+    method: str, paths: dict[str, str], rows: int, steps: int, micro_rows: int, compile: str = "auto"
+) -> dict[str, Any]:
+    """What every process of a part is told; ``micro_rows`` is for the peer, which adds settings of its own,
+    ``compile`` for ours."""
     return paths | {
         "task": "sft",
         "method": method,
@@ -29,6 +32,7 @@ def specified(method: str, paths: dict[str, str], rows: int, steps: int, micro_r
         "rows_per_step": rows,
         "steps": steps,
         "micro_rows": micro_rows,
+        "compile": compile,
         "max_length": MAX_LENGTH,
     }
 
@@ -37,9 +41,11 @@ def measure(bench: Bench, method: str) -> dict[str, Any]:
     """Ours and each of TRL's configurations; for LoRA the ceiling, measured before and after them."""
     sizes = bench.sizes
     count = sizes.rows * sizes.steps
-    paths, facts = bench.material(sizes.name, sizes.shape, f"chats-{count}", count=count)
+    paths, facts = bench.material(
+        sizes.name, sizes.shape, f"chats-{count}-by-{sizes.rows}", count=count, group=sizes.rows
+    )
     mean, trained = facts["tokens"] / sizes.steps, facts["trained_share"]
-    spec = specified(method, paths, sizes.rows, sizes.steps, sizes.micro_rows)
+    spec = specified(method, paths, sizes.rows, sizes.steps, sizes.micro_rows, sizes.compile)
     spec["pack_tokens"] = max(round(ROOM * mean), facts["longest"])
     ceilings = [ceiling(bench, mean, trained)] if method == "lora" else []
     first, stopped = first_round(bench, spec, LORA_PEERS if method == "lora" else FULL_PEERS)

@@ -74,7 +74,7 @@ def test_what_cannot_fit_is_said_with_its_sum(shapes: ModuleType) -> None:
     large, small = shapes.SHAPES["llama-3.1-8b"], shapes.SHAPES["qwen3-1.7b"]
     told = shapes.does_not_fit(large, "full", 80 * 10**9)
     assert told.startswith("does not fit: 8.03e9 weights take 145 GB (bf16 weight 2 bytes, float32 master 4")
-    assert told.endswith("the device has 80 GB")
+    assert told.endswith("the device has 80 GB. train.memory: least takes about half")
     assert shapes.does_not_fit(large, "lora", 80 * 10**9) is shapes.does_not_fit(small, "full", 80 * 10**9) is None
     assert shapes.does_not_fit(large, "full", 0) is None  # no device: a smoke run
 
@@ -88,9 +88,11 @@ def test_without_a_cuda_device_it_says_so_and_ends_with_2(
     assert "gpu.py needs a CUDA device" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("method", ["lora", "full"])
-def test_our_side_trains_at_a_tiny_shape(bench: Any, cell: ModuleType, method: str) -> None:
-    spec = bench.spec("qwen3-1.7b", method, "tunesmith")
+@pytest.mark.parametrize(
+    ("method", "side"), [("lora", "tunesmith"), ("full", "tunesmith"), ("full", "tunesmith_least")]
+)
+def test_our_sides_train_at_a_tiny_shape(bench: Any, cell: ModuleType, method: str, side: str) -> None:
+    spec = bench.spec("qwen3-1.7b", method, side)
     found = cell.run(spec)
     assert len(found["step_seconds"]) == spec.steps
     assert len(found["losses"]) == spec.steps + spec.warmup
@@ -154,7 +156,16 @@ def test_a_page_tells_medians_shares_ratios_and_reasons(bench: Any, gpu: ModuleT
         "command": "python benchmarks/gpu.py",
     }
     part |= {"sides": entries, "ratios": gpu.ratios(entries)}
+    goals = "\n".join(gpu.goals(part | {"ratios": {"speed against trl_liger": 1.2}}))
+    assert goals == (
+        "- Goal: share of peak at least 0.45. Reached: 0.50, met.\n"
+        "- Goal: times TRL with Liger at least 1.3. Reached: 1.20, missed."
+    )
     text = gpu.page({"smoke": False, "parts": {"qwen3-1.7b/lora": part}})
+    assert "Goal" not in text
+    assert "- Goal: times TRL with Liger at least 1.3. Reached: not run." in gpu.page(
+        {"smoke": False, "parts": {gpu.AIMED_AT: part}}
+    )
     assert "| tunesmith | 128 | 50.0% | 25.0% | 1.0 GiB | 2 | 9.0 s | 4.000 to 3.000 |" in text
     assert "| trl_liger | not installed: liger_kernel |" in text
     assert "- speed against trl: 2.00" in text

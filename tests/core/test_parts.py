@@ -24,7 +24,12 @@ def test_every_file_of_a_room_is_a_part_named_as_it_is(room: str) -> None:
 def test_a_near_miss_is_told_with_the_whole_list() -> None:
     with pytest.raises(PartError) as caught:
         parts.find("models.adapters", "Lora")
-    assert str(caught.value) == 'No adapter called "Lora". Did you mean "lora"? There are: full, lora.'
+    assert (
+        str(caught.value)
+        == 'No adapter called "Lora". Did you mean "lora"? There are: '
+        + ", ".join(parts.names("models.adapters"))
+        + "."
+    )
     with pytest.raises(PartError, match=r'^No objective called "zzz". There are: '):
         parts.find("objectives", "zzz")
     assert caught.value.exit_code == 2

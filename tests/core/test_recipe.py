@@ -13,7 +13,8 @@ KNOBS = """
 model task objective
 data.train data.dev data.test data.format data.columns data.split.dev data.split.test data.split.group_by
 data.split.seed data.on_bad_row data.allow data.limit
-method.name method.rank method.alpha method.dropout method.target_modules
+method.name method.rank method.alpha method.dropout method.target_modules method.rank_pattern method.alpha_pattern
+method.b_rate
 train.epochs train.learning_rate train.batch_tokens train.warmup train.weight_decay train.clip_norm train.patience
 train.max_length train.precision train.memory train.compile train.save_every train.seed
 evaluate.metrics evaluate.baselines evaluate.shots evaluate.max_new_tokens evaluate.prompt evaluate.min_gain
@@ -49,7 +50,10 @@ BAD = [
     ({"epochs": 3}, "epochs is an unknown key. Did you mean train.epochs? Known here: model, task,"),
     ({"data": {"train": "a", "split": {"tset": 0.1}}}, 'data.split.tset is an unknown key. Did you mean "test"?'),
     ({"data": {}}, "data.train is missing. Add it"),
-    ({"method": {"rank": 0}}, "method.rank is 0; expected a whole number of at least 1 (rank of the LoRA update)."),
+    (
+        {"method": {"rank": 0}},
+        "method.rank is 0; expected a whole number of at least 1 (rank of the update, or what stands for it in docs",
+    ),
     ({"method": {"rank": -8}}, "method.rank is -8; expected a whole number of at least 1"),
     ({"method": {"rank": 1.5}}, "method.rank is 1.5; expected a whole number"),
     ({"method": {"rank": "no"}}, "method.rank is 'no'; expected a whole number"),
@@ -97,8 +101,12 @@ BAD = [
         {"train": {"patience": 2}, "data": {"train": "a", "split": {"dev": 0}}},
         "train.patience has no effect without dev",
     ),
-    ({"train": {"memory": "least"}}, "train.memory least has nothing more to give with an adapter."),
-    ({"method": {"name": "full", "rank": 4}}, "method.rank has no effect with method.name: full."),
+    ({"method": {"alpha_pattern": {"q_proj": float("inf")}}}, "method.alpha_pattern.q_proj is inf; expected a finite"),
+    ({"method": {"rank_pattern": 8}}, "method.rank_pattern is 8; expected a mapping of text to a whole number of at"),
+    (
+        {"method": {"rank_pattern": {"q_proj": 0}}},
+        "method.rank_pattern.q_proj is 0; expected a whole number of at least 1",
+    ),
     ({"data": {"train": "a", "dev": "b", "split": {"dev": 0.3}}}, "data.split.dev has no effect beside data.dev"),
     (
         {"data": {"train": "a", "split": {"dev": 0.5, "test": 0.5}}},

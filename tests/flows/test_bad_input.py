@@ -166,7 +166,7 @@ def test_a_bad_model_folder_is_a_sentence_and_leaves_no_run(store: Path, tmp_pat
 @pytest.mark.parametrize(("method", "said"), [
     ({"target_modules": ["q_prj"]}, 'method.target_modules: "q_prj" matches no linear layer of llama. Did you mean'),
     ({"target_modules": []}, "method.target_modules"),
-    ({"rank": 64}, "method.rank is 64; the smallest adapted layer of llama has 16 dimensions"),
+    ({"rank": 64}, "method.rank is 64; model.layers.0.self_attn.k_proj of llama has 16 dimensions"),
 ])  # fmt: skip
 def test_a_method_that_does_not_fit_the_model_is_refused_and_leaves_nothing(
     store: Path, tmp_path: Path, method: dict[str, Any], said: str

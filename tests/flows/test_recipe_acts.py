@@ -58,6 +58,12 @@ def adapter(recipe: Recipe) -> Any:
     return {n: (m.scale, tuple(m.lora_A.shape), str(m.dropout)) for n, m in model.adapted.items()}
 
 
+def rates(recipe: Recipe) -> Any:
+    model = loading.load(recipe.model)
+    training.attach(model, prepared(recipe))
+    return model.rates
+
+
 def bars(recipe: Recipe) -> Any:
     """What each baseline was shown and wrote."""
     found = judging.baselines(loading.load(recipe.model), prepared(recipe))
@@ -100,6 +106,9 @@ ACTS: dict[str, tuple[Any, See, tuple[str, ...]]] = {
     "method.alpha": (3.0, adapter, ()),
     "method.dropout": (0.25, adapter, ()),
     "method.target_modules": (["q_proj"], adapter, ()),
+    "method.rank_pattern": ({"q_proj": 2}, adapter, ()),
+    "method.alpha_pattern": ({"q_proj": 2.0}, adapter, ()),
+    "method.b_rate": (4.0, rates, ("method.name=lora_plus",)),
     "train.epochs": (5, plan("steps"), ()),
     "train.learning_rate": (0.007, plan("learning_rate"), ()),
     "train.batch_tokens": (600, lambda r: (plan("batch_tokens")(r), plan("steps")(r)), ()),

@@ -31,7 +31,7 @@ def both_ways(function: object, *given: Tensor) -> tuple[Tensor, Tensor, Tensor]
 
 @pytest.mark.parametrize("elements", [1, V, 2 * V, 7 * V + 5, N * V, 1 << 22])
 def test_equals_log_softmax_and_gather_whatever_the_chunk(elements: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "CHUNK_ELEMENTS", elements)
+    monkeypatch.setattr(module, "CHUNK_ELEMENTS", {"cpu": elements})
     given = inputs()
     wider = [t.detach().double().requires_grad_() if t.is_floating_point() else t for t in given]
     for found, plain, exact in zip(
@@ -45,7 +45,7 @@ def test_equals_log_softmax_and_gather_whatever_the_chunk(elements: int, monkeyp
 
 @pytest.mark.parametrize("elements", [2 * V, 1 << 22])
 def test_gradients_equal_finite_differences_in_float64(elements: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "CHUNK_ELEMENTS", elements)
+    monkeypatch.setattr(module, "CHUNK_ELEMENTS", {"cpu": elements})
     hidden_ND, weight_VD, target_N = inputs(torch.float64, n=5)
     hidden_ND, weight_VD = (t.detach()[..., :3].requires_grad_() for t in (hidden_ND, weight_VD))
     assert linear_logp(hidden_ND, weight_VD, target_N).dtype == torch.float64
@@ -90,6 +90,21 @@ def test_bf16_states_meet_a_bf16_head_and_give_float32() -> None:
 def test_float32_passes_over_parts_of_a_chunk_change_nothing(elements: int, monkeypatch: pytest.MonkeyPatch) -> None:
     given = inputs()
     whole = both_ways(linear_logp, *given)
-    monkeypatch.setattr(module, "WIDE_ELEMENTS", elements)
+    monkeypatch.setattr(module, "WIDE_ELEMENTS", {"cpu": elements})
     for found, expected in zip(both_ways(linear_logp, *given), whole, strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_without_gradients_none_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look at dev while the head is trained must not pay for the head's gradient."""
+    made: list[bool] = []
+    own = module._logp
+    monkeypatch.setattr(
+        module, "_logp", lambda *args, to_gradient: (made.append(to_gradient), own(*args, to_gradient=to_gradient))[1]
+    )
+    hidden, weight = torch.randn(5, 4), torch.randn(9, 4, requires_grad=True)
+    target = torch.arange(5)
+    with torch.no_grad():
+        without = linear_logp(hidden, weight, target)
+    torch.testing.assert_close(linear_logp(hidden, weight, target), without)
+    assert made == [False, True]

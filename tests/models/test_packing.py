@@ -16,6 +16,8 @@ from tunesmith.models import packing
 from tunesmith.models.model import Model
 
 ROWS = [TokenRow((4, *r.ids[1:]), r.weight) for r in small.rows(7, longest=40)]  # 1 is a pad to RoBERTa
+ALIKE = [TokenRow((4, *range(9 + n, 26 + n)), (1.0,) * 18) for n in range(5)]  # rows of one length take no pads at all
+SETS = pytest.mark.parametrize("rows", [ROWS, ALIKE, ROWS[:1]], ids=["mixed", "alike", "one"])
 
 
 def mistral(folder: Path) -> Path:
@@ -53,20 +55,22 @@ def alone(model: Model, row: TokenRow) -> Tensor:
     return states
 
 
+@SETS
 @pytest.mark.usefixtures("path")
-def test_packed_states_equal_each_row_alone(model: Model) -> None:
+def test_packed_states_equal_each_row_alone(model: Model, rows: list[TokenRow]) -> None:
     assert model.packs
-    batch = collate(ROWS, 0)
-    expected = torch.cat([alone(model, row) for row in ROWS])
+    batch = collate(rows, 0)
+    expected = torch.cat([alone(model, row) for row in rows])
     found = model.hidden(batch.ids_BT, batch.length_B)
     assert found.shape == expected.shape
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
+@SETS
 @pytest.mark.usefixtures("path")
-def test_packed_gradients_equal_the_sum_of_each_row_alone(model: Model) -> None:
+def test_packed_gradients_equal_the_sum_of_each_row_alone(model: Model, rows: list[TokenRow]) -> None:
     small.attach(model, "full")
-    batch = collate(ROWS, 0)
+    batch = collate(rows, 0)
     weight_ND = torch.randn(int(batch.length_B.sum()), model.card.width, generator=torch.Generator().manual_seed(0))
 
     def gradients(states: Tensor) -> dict[str, Tensor]:
@@ -75,11 +79,35 @@ def test_packed_gradients_equal_the_sum_of_each_row_alone(model: Model) -> None:
         model.network.zero_grad()
         return found
 
-    expected = gradients(torch.cat([alone(model, row) for row in ROWS]))
+    expected = gradients(torch.cat([alone(model, row) for row in rows]))
     found = gradients(model.hidden(batch.ids_BT, batch.length_B))
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         assert float((found[name] - value).abs().max()) <= 1e-4 * max(1.0, float(value.abs().max())), name
+
+
+@SETS
+@pytest.mark.parametrize("short", [0, 10**6], ids=["sdpa", "products"])
+def test_packed_logits_equal_those_of_each_row_alone_in_bf16(
+    rows: list[TokenRow], short: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within bf16's rounding, of which each row alone has as much: both lie about as far from float32."""
+    monkeypatch.setattr(packing, "SHORT_ROW", {torch.bfloat16: short})
+    folder = str(small.llama(tmp_path / "base"))
+    narrow, wide = loading.load(folder, precision="bfloat16"), loading.load(folder)
+    batch = collate(rows, 0)
+
+    def logits(states: Tensor) -> Tensor:
+        return narrow.network.get_output_embeddings()(states.to(torch.bfloat16)).float()
+
+    with torch.no_grad():
+        exact = logits(torch.cat([alone(wide, row) for row in rows]))
+        own = logits(torch.cat([alone(narrow, row) for row in rows]))
+        packed = logits(narrow.hidden(batch.ids_BT, batch.length_B))
+    assert narrow.packs
+    usual = float((own - exact).abs().mean())
+    assert float((packed - exact).abs().mean()) <= 1.5 * usual
+    assert usual < 0.05 * float(exact.abs().mean())
 
 
 @pytest.mark.usefixtures("path")

@@ -73,7 +73,7 @@ def test_an_unusual_licence_is_named_beside_other() -> None:
 def test_full_fine_tuning_and_classification_name_their_library_and_classes() -> None:
     report = sample.build()
     recipe = report.recipe.model_copy(update={"method": MethodRecipe(name="full"), "task": "classify"})
-    card = model_card(report.model_copy(update={"recipe": recipe}))
+    card = model_card(report.model_copy(update={"recipe": recipe, "adapter": "model"}))
     assert front(card)["library_name"] == "transformers" and front(card)["pipeline_tag"] == "text-classification"
     assert "AutoModelForCausalLM.from_pretrained" in card and "head.safetensors" in card and "peft" not in card
     assert "sft" not in card and "classify" in front(card)["tags"]  # type: ignore[operator]

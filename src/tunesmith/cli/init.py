@@ -48,7 +48,9 @@ def init(
         list[str] | None,
         typer.Option("--column", metavar="OURS=THEIRS", help="How the file calls a column of ours; may be repeated."),
     ] = None,
-    method: Annotated[str, typer.Option("--method", metavar="NAME", help="lora or full.")] = "lora",
+    method: Annotated[
+        str, typer.Option("--method", metavar="NAME", help="lora, full, dora, ...; docs/methods.md lists them.")
+    ] = "lora",
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing; take what was detected.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a recipe that is there.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the recipe and write nothing.")] = False,

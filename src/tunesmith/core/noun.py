@@ -38,6 +38,11 @@ class Noun(BaseModel):
     def save(self, path: Path) -> None:
         files.write_text(path, self.model_dump_json(indent=2) + "\n")
 
+    def changed(self) -> set[str]:
+        """The fields that were given a value other than their default."""
+        fields = type(self).model_fields
+        return {name for name in self.model_fields_set if getattr(self, name) != fields[name].default}
+
     @classmethod
     def load(cls, path: Path) -> Self:
         return cls.model_validate_json(path.read_text(encoding="utf-8"))

@@ -17,6 +17,15 @@ class Machine:
     eight_bit: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Technique:
+    """What a plan must know of a method: whether it trains the network's own weights, and the learning rate that suits
+    it, in times that of full fine-tuning."""
+
+    full: bool
+    rate: float
+
+
 class Plan(Noun):
     """What the loop does. ``batch_tokens`` counts real tokens an optimiser step; ``micro_tokens`` those in memory at
     once."""

@@ -1,7 +1,7 @@
 """The recipe: what a user writes. Few dials; ``auto`` is resolved by ``plan`` and shown with its reason.
 
 Notable: unknown keys are errors with the nearest name and the key's full path. Reading of YAML, JSON and TOML is in
-``core/recipe_file.py``. Every field below acts: ``tests/core/test_recipe.py`` proves it for each.
+``core/recipe_file.py``. Every field below acts: ``tests/flows/test_recipe_acts.py`` proves it.
 """
 
 import re
@@ -82,13 +82,18 @@ class DataRecipe(Noun):
 
 
 class MethodRecipe(Noun):
-    name: str = Field("lora", description="lora or full")
-    rank: Annotated[int, Field(ge=1)] = Field(16, description="rank of the LoRA update")
-    alpha: Annotated[float, Field(gt=0)] | None = Field(
-        None, description="LoRA scale is alpha / rank; default 2 x rank"
+    name: str = Field("lora", description="how to tune: lora, full, dora, ...; docs/methods.md lists them")
+    rank: Annotated[int, Field(ge=1)] = Field(
+        16, description="rank of the update, or what stands for it in docs/methods.md"
     )
-    dropout: Fraction = Field(0.0, description="dropout on the LoRA input")
-    target_modules: tuple[str, ...] = Field(("all-linear",), description="module names to adapt")
+    alpha: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="the update is scaled by alpha / rank; default 2 x rank"
+    )
+    dropout: Fraction = Field(0.0, description="dropout on the input of the update")
+    target_modules: tuple[str, ...] = Field(("all-linear",), description="module names to adapt, or to train")
+    rank_pattern: dict[str, Annotated[int, Field(ge=1)]] = Field({}, description="another rank for some modules")
+    alpha_pattern: dict[str, Annotated[float, Field(gt=0)]] = Field({}, description="another alpha for some modules")
+    b_rate: Annotated[float, Field(gt=0)] = Field(16.0, description="lora_plus: learning rate of B over that of A")
 
 
 class TrainRecipe(Noun):
@@ -102,7 +107,9 @@ class TrainRecipe(Noun):
     max_length: Annotated[int, Field(ge=8)] | Auto = Field("auto", description="longest row in tokens")
     precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="arithmetic of the matrix products")
     memory: Literal["auto", "fast", "selective", "checkpoint", "least"] = Field(
-        "auto", description="what is recomputed to save memory: nothing, every second layer, all; least: and more"
+        "auto",
+        description="how memory is saved: fast recomputes nothing, selective every second layer, checkpoint all; "
+        "least also steps within the backward pass, with eight-bit moments",
     )
     compile: Literal["auto", "always", "never"] = Field(
         "auto", description="whether layers are compiled; auto: where that pays within the run"
@@ -190,16 +197,11 @@ class Recipe(Noun):
 
     def _idle(self) -> Iterator[tuple[tuple[str, str], str]]:
         """Settings that would act on nothing: a key acts or is refused."""
-        if self.method.name == "full":
-            for name in sorted(_changed(self.method) - {"name"}):
-                yield ("method", name), "has no effect with method.name: full. Leave it out, or set method.name: lora."
-        if self.train.memory == "least" and self.method.name != "full":
-            yield ("train", "memory"), "least has nothing more to give with an adapter. Set train.memory: checkpoint."
         if self.budget.memory is not None and self.train.memory != "auto":
             yield ("budget", "memory"), "has no effect beside train.memory. Leave one of them out."
         yield from self._idle_evaluation()
         for name in ("dev", "test"):
-            if getattr(self.data, name) is not None and name in _changed(self.data.split):
+            if getattr(self.data, name) is not None and name in self.data.split.changed():
                 yield (
                     ("data", f"split.{name}"),
                     f"has no effect beside data.{name}, a file of its own. Leave one of them out.",
@@ -213,17 +215,12 @@ class Recipe(Noun):
 
     def _idle_evaluation(self) -> Iterator[tuple[tuple[str, str], str]]:
         asked = self.evaluate.baselines
-        changed = _changed(self.evaluate)
+        changed = self.evaluate.changed()
         if "shots" in changed and asked != "auto" and "few_shot" not in asked:
             yield ("evaluate", "shots"), "has no effect without the baseline few_shot. Leave it out, or add few_shot."
         if "prompt" in changed and asked != "auto" and not {"zero_shot", "few_shot"} & set(asked):
             yield ("evaluate", "prompt"), "has no effect without a prompted baseline. Leave it out, or add zero_shot."
         if "max_new_tokens" in changed and self.task == "classify":
             yield ("evaluate", "max_new_tokens"), "has no effect with task: classify, which chooses. Leave it out."
-        if "patience" in _changed(self.train) and self.data.dev is None and not self.data.split.dev:
+        if "patience" in self.train.changed() and self.data.dev is None and not self.data.split.dev:
             yield ("train", "patience"), "has no effect without dev rows. Leave it out, or set data.split.dev."
-
-
-def _changed(noun: Noun) -> set[str]:
-    """The fields that were given a value other than their default."""
-    return {name for name in noun.model_fields_set if getattr(noun, name) != type(noun).model_fields[name].default}

@@ -101,7 +101,8 @@ class CurvePoint(Noun):
 
 
 class Fit(Noun):
-    """How training went and what its curves say. ``overfit`` is one plain sentence."""
+    """How training went and what its curves say. ``overfit`` is one plain sentence, ``notes`` are what the training
+    told on its way."""
 
     curve: tuple[CurvePoint, ...]
     best_step: int
@@ -120,6 +121,7 @@ class Fit(Noun):
     saves: int = 0
     save_seconds: float = 0.0
     save_bytes: int = 0
+    notes: tuple[str, ...] = ()
 
 
 class RowOutcome(Noun):

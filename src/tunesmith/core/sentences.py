@@ -41,7 +41,8 @@ def expected(annotation: Any, metadata: tuple[Any, ...] = ()) -> str:
     if origin is tuple:
         return "a list of texts, such as [a, b]"
     if origin is dict:
-        return "a mapping of text to text, such as {prompt: question}"
+        value = expected(arguments[1])
+        return "a mapping of text to " + ("text, such as {prompt: question}" if value == "a text" else value)
     if annotation in _NUMBERS:
         metadata = _flat(metadata)
         bounds = [text.format(getattr(m, name)) for name, text in _BOUNDS for m in metadata if hasattr(m, name)]
@@ -112,8 +113,11 @@ class Sentences:
         found = "empty" if error["input"] is None else repr(error["input"])[:80]
         if error["type"] == "value_error":
             return self.at(*path, text=f"is {found}; {error['ctx']['error']}.")
-        deeper = path[len(path) - 1] not in holder.model_fields  # inside a list or a mapping: its members are texts
-        want = "a text; put it in quotes" if deeper else expected(field.annotation, tuple(field.metadata))
+        deeper = path[len(path) - 1] not in holder.model_fields  # inside a list or a mapping
+        member = get_args(field.annotation)[1] if deeper and get_origin(field.annotation) is dict else str
+        want = expected(member) if deeper else expected(field.annotation, tuple(field.metadata))
+        if want == "a text" and deeper:
+            want += "; put it in quotes"
         if error["type"] == "string_type" and not deeper and isinstance(error["input"], bool | int | float):
             want += "; put it in quotes"
         about = f" ({field.description})" if field.description else ""
@@ -138,8 +142,11 @@ class Sentences:
             item = getattr(value, name)
             if isinstance(item, BaseModel):
                 yield from self.not_finite(item, (*path, name))
-            elif isinstance(item, float) and not math.isfinite(item):
-                yield self.at(*path, name, text=f"is {item}; expected a finite number. Leave it out for the default.")
+            inside = item.items() if isinstance(item, dict) else [("", item)]
+            for key, number in inside:
+                if isinstance(number, float) and not math.isfinite(number):
+                    text = f"is {number}; expected a finite number. Leave it out for the default."
+                    yield self.at(*path, name, *filter(None, [key]), text=text)
 
 
 def leaves(root: type[BaseModel], path: Path = ()) -> Iterator[tuple[Path, Any]]:

@@ -57,12 +57,18 @@ def render_all(
 
 
 def _rendered(examples: Sequence[Example], renderer: Renderer, label: int) -> list[Found]:
-    workers = min(len(os.sched_getaffinity(0)), len(examples) // MANY)
+    workers = min(_processors(), len(examples) // MANY)
     if workers < 2:
         return [_whole(example, renderer, label) for example in examples]
     with contextlib.suppress(BrokenProcessPool, OSError):  # a child was killed, or none could be made
         return _shared_out(examples, renderer, label, workers)
     return [_whole(example, renderer, label) for example in examples]
+
+
+def _processors() -> int:
+    """That this process may run on."""
+    known = hasattr(os, "sched_getaffinity")  # not on macOS
+    return len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
 
 
 def _shared_out(examples: Sequence[Example], renderer: Renderer, label: int, workers: int) -> list[Found]:

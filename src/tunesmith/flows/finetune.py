@@ -168,6 +168,7 @@ def recorded(folder: RunFolder, prepared: Prepared, workspace: Path, created: st
     """A run row that is "running" until it is done, and otherwise says how it ended."""
     record = Record(folder, prepared, workspace, created)
     try:
+        record.write()  # in here: whoever is stopped as soon as the run is listed still leaves its end
         yield record
     except KeyboardInterrupt:
         record.broke("interrupted", f"interrupted; go on with: {_way_on(folder)}")
@@ -213,9 +214,8 @@ class Record:
             metric=prepared.metrics[0],
             pid=os.getpid(),
         )
-        self._write()
 
-    def _write(self) -> None:
+    def write(self) -> None:
         self.run.save(self.folder.run)
         Index.open(self.workspace).put(self.run)
 
@@ -224,7 +224,7 @@ class Record:
         self.run = self.run.model_copy(
             update={"status": status, "error": error, "seconds": round(time.monotonic() - self.started, 2), "pid": None}
         )
-        self._write()
+        self.write()
 
     def broke(self, status: str, error: str) -> None:
         """``end`` after a fault: where that cannot be written, the caller still hears of the fault itself."""

@@ -160,6 +160,7 @@ def fit_report(model: Model, prepared: Prepared, trained: Trained) -> Fit:
         saves=len(trained.saves),
         save_seconds=sum(trained.saves),
         save_bytes=trained.save_bytes,
+        notes=trained.notes,
     )
 
 

@@ -14,7 +14,7 @@ from tunesmith.core.batch import TokenRow
 from tunesmith.core.card import ModelCard
 from tunesmith.core.errors import DataError, RecipeError
 from tunesmith.core.example import BadRow, Dataset, Example, Message, Place, Splits
-from tunesmith.core.plan import Plan
+from tunesmith.core.plan import Plan, Technique
 from tunesmith.core.recipe import Recipe
 from tunesmith.core.report import DataReport, Finding
 from tunesmith.data import inspect, read, split
@@ -24,6 +24,7 @@ from tunesmith.data.rendered import render_all
 from tunesmith.evaluate.score import default_metrics, find_metric
 from tunesmith.evaluate.systems import find_baseline
 from tunesmith.models import load as loading
+from tunesmith.models.adapters._method import Method
 from tunesmith.models.machine import machine
 from tunesmith.plan.resolve import resolve
 
@@ -158,7 +159,7 @@ def prepare(recipe: Recipe, store: Path | None = None) -> Prepared:
 
 def check_parts(recipe: Recipe) -> str:
     """The name of the objective; raises when a named part does not exist or does not go with the task."""
-    parts.find("models.adapters", recipe.method.name)
+    _check_method(recipe)
     for metric in recipe.evaluate.metrics:
         if find_metric(metric).needs == "likelihood" and recipe.task == "classify":
             raise RecipeError(f"evaluate.metrics: {metric} scores written text and task is classify. Leave it out.")
@@ -172,6 +173,17 @@ def check_parts(recipe: Recipe) -> str:
     if objective == "classify" and recipe.task != "classify":
         raise RecipeError("objective is classify and task is generate; a head chooses labels. Set task: classify.")
     return objective
+
+
+def _check_method(recipe: Recipe) -> None:
+    """Raise for a method that does not exist, and for keys that would act on nothing: a key acts or is refused."""
+    method: Method = parts.find("models.adapters", recipe.method.name)
+    unread = sorted(recipe.method.changed() - {"name", *method.reads})
+    if unread:
+        reads = f"It reads: {', '.join(method.reads)}." if method.reads else "Set method.name: lora, which reads it."
+        raise RecipeError(f"method.{unread[0]} has no effect with method.name: {method.name}. Leave it out. {reads}")
+    if recipe.train.memory == "least" and method.is_adapter:
+        raise RecipeError("train.memory least has nothing more to give with an adapter. Set train.memory: checkpoint.")
 
 
 def _own_file(
@@ -283,6 +295,7 @@ def _rows(
         return found
 
     train_rows = render(splits.train)
+    method: Method = parts.find("models.adapters", recipe.method.name)
     most = min(DEV_ROWS, max(FEWEST_DEV_ROWS, len(train_rows) // 4))
     dev_rows = render(_sample(splits.dev, most, recipe.train.seed))
     plan = resolve(
@@ -294,6 +307,7 @@ def _rows(
         ).per_epoch(),
         dev_tokens=sum(len(r.ids) for r in dev_rows),
         machine=machine(),
+        technique=Technique(full=not method.is_adapter, rate=method.rate),
     )
     return plan, train_rows, dev_rows, cut
 

@@ -19,7 +19,7 @@ from tunesmith.core.report import CurvePoint
 from tunesmith.data.batches import Steps, collate, cut, in_order
 from tunesmith.flows.checkpointing import Checkpointing
 from tunesmith.flows.prepare import Prepared
-from tunesmith.flows.watch import Watcher
+from tunesmith.flows.watch import Noting, Watcher
 from tunesmith.models.head_start import class_means
 from tunesmith.models.model import Model, adapters_off, pooled
 from tunesmith.objectives._objective import Objective
@@ -30,6 +30,8 @@ from tunesmith.train.state import DevResult, Progress, Snapshot
 
 COMPILED_BOUND = {"float32": 1e-4, "bfloat16": 2e-2}
 HEAD_ROWS = 10_000  # rows that set the head's start
+MOST_NOTES = 40  # of a training, in its report
+TRIAL_TOKENS = 4096  # of the batch on which compiled layers are proven: memory has not been tried yet
 
 
 @dataclass(frozen=True)
@@ -39,13 +41,15 @@ class Trained:
     compile_seconds: float
     saves: tuple[float, ...] = ()  # seconds each
     save_bytes: int = 0
+    notes: tuple[str, ...] = ()
 
 
 def attach(model: Model, prepared: Prepared) -> None:
-    """Put the method onto ``model``; its answers stay the base's while adapters are off. Raises RecipeError."""
-    recipe = prepared.recipe
-    seed = seeds.stream(prepared.plan.seed, "adapter")
-    parts.find("models.adapters", recipe.method.name).attach(model, recipe.method, seed)
+    """Put head and method onto ``model``; its answers stay the base's while adapters are off. Raises RecipeError."""
+    recipe, seed = prepared.recipe, prepared.plan.seed
+    if prepared.uses_head:
+        model.add_head(prepared.labels, seed=seeds.stream(seed, "head"))
+    parts.find("models.adapters", recipe.method.name).attach(model, recipe.method, seeds.stream(seed, "adapter"))
 
 
 def train(
@@ -60,25 +64,25 @@ def train(
 
     Raises Diverged, ModelError, MemoryNeeded, DiskError, Interrupted.
     """
-    recipe, plan = prepared.recipe, prepared.plan
+    recipe, plan, watch = prepared.recipe, prepared.plan, Noting(watch)
     method = parts.find("models.adapters", recipe.method.name)
     objective: Objective = parts.find("objectives", prepared.objective)
     if not any(r.trained for r in prepared.train_rows) and objective.needs == "token_logp":
         raise DataError("No token of any training row would be trained. Look at tunesmith check --show-mask.")
-    with adapters_off(model):
-        before = probe(model)
-        if prepared.uses_head:
-            model.add_head(prepared.labels, seed=seeds.stream(plan.seed, "head"))
-            start_head(model, prepared)
-    if plan.memory != "fast":
-        model.recompute(2 if plan.memory == "selective" else 1)
     pad = model.tokenizer.pad_token_id or 0
     steps = Steps(
         prepared.train_rows, batch_tokens=plan.batch_tokens, micro_tokens=plan.micro_tokens, pad_id=pad, seed=plan.seed
     )
     first = next(steps(0))[0]
-    if model.packs and not model.check_packing(first):
-        watch.note("Rows packed together differ from the same rows alone; rows run padded from here on, and slower.")
+    model.check_packing(first)
+    for told in model.slower():
+        watch.note(told)
+    with adapters_off(model):
+        before = probe(model)
+        if prepared.uses_head:
+            start_head(model, prepared)
+    if plan.memory != "fast":
+        model.recompute(2 if plan.memory == "selective" else 1)
     compiling = _compiled(model, objective, first, watch) if plan.compiled else 0.0
     hooks = _hooks(model, objective, prepared, watch, folder, kept, resume)
     torch.manual_seed(seeds.stream(plan.seed, "dropout"))
@@ -92,7 +96,8 @@ def train(
                     "With the adapter off the base no longer gives its old states: frozen weights have moved."
                 )
     trained = sum(p.numel() for _, p in model.trainable())
-    return Trained(progress, trained, compiling, tuple(kept.saver.saves), kept.last.bytes if kept.last else 0)
+    size = kept.last.bytes if kept.last else 0
+    return Trained(progress, trained, compiling, tuple(kept.saver.saves), size, tuple(watch.notes[:MOST_NOTES]))
 
 
 def _hooks(
@@ -138,8 +143,11 @@ def _compiled(model: Model, objective: Objective, batch: Batch, watch: Watcher) 
 
 
 def compile_layers(model: Model, objective: Objective, batch: Batch) -> str | None:
-    """Compile the layers of ``model`` and prove on one micro-batch that its loss stays what it was. Where that fails
-    the layers are left plain, and the reason is returned."""
+    """Compile the layers of ``model`` and prove on rows of one micro-batch that its loss and its gradient stay what
+    they were. Where that fails the layers are left plain, and the reason is returned. With dropout no two passes are
+    equal, and only their failing shows."""
+    while len(batch.length_B) > 1 and int(batch.length_B.sum()) > TRIAL_TOKENS:
+        batch = max(batch.halves(), key=lambda half: float(objective.weight(half)))
     model.train(True)
     plain, again = (_trial(model, objective, batch, seed) for seed in (0, 1))
     try:
@@ -150,27 +158,30 @@ def compile_layers(model: Model, objective: Objective, batch: Batch) -> str | No
     except (RuntimeError, OSError, ImportError) as error:  # no compiler, or code that it cannot take
         model.compile_no_more()
         return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-    bound = COMPILED_BOUND[model.precision] * max(1.0, abs(plain))
-    if plain == again and abs(compiled - plain) > bound:  # with dropout each draw differs, and so do compiled ones
-        model.compile_no_more()
-        return f"compiled they give a loss of {compiled:.6g} where plain ones give {plain:.6g}"
+    for what, one, other in zip(("a loss", "a gradient"), plain, compiled, strict=True):
+        bound = COMPILED_BOUND[model.precision] * max(1.0, abs(one))
+        if plain == again and not abs(other - one) <= bound:
+            model.compile_no_more()
+            return f"compiled they give {what} of {other:.6g} where plain ones give {one:.6g}"
     return None
 
 
-def _trial(model: Model, objective: Objective, batch: Batch, seed: int) -> float:
-    """The loss a unit of weight of one micro-batch, forward and backward, leaving no gradient behind."""
+def _trial(model: Model, objective: Objective, batch: Batch, seed: int) -> tuple[float, float]:
+    """(loss a unit of weight, norm of its gradient) of one micro-batch, leaving no gradient behind."""
     torch.manual_seed(seed)
     loss = objective.loss(getattr(model, objective.needs)(batch), batch.to(model.device)) / objective.weight(batch)
     loss.backward()  # type: ignore[no-untyped-call]
-    for _, parameter in model.trainable():
+    parameters = [p for _, p in model.trainable()]
+    norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    for parameter in parameters:
         parameter.grad = None
-    return float(loss.detach())
+    return float(loss.detach()), float(norm)
 
 
 @torch.no_grad()
 def start_head(model: Model, prepared: Prepared) -> None:
     """Set the head to the nearest class mean of the untouched base's features, on at most ``HEAD_ROWS`` rows."""
-    assert model.head is not None  # the caller has just added it
+    assert model.head is not None  # ``attach`` has added it
     features, labels = [], []
     pad = model.tokenizer.pad_token_id or 0
     for batch in in_order(prepared.train_rows[:HEAD_ROWS], budget=2 * prepared.plan.micro_tokens, pad_id=pad):

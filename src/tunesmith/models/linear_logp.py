@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-CHUNK_ELEMENTS = 1 << 24  # of logits in the network's type: 32 MB in bf16, enough rows for a fast product
-WIDE_ELEMENTS = 1 << 20  # of these at a time in float32: 4 MB stay in the cache of a small CPU
+CHUNK_ELEMENTS = {"cpu": 1 << 24, "cuda": 1 << 27}  # of logits in the network's type: enough rows for a fast product
+WIDE_ELEMENTS = {"cpu": 1 << 20, "cuda": 1 << 27}  # of these at a time in float32: 4 MB stay in a small CPU's cache
 
 
 def _wide(logits_nV: Tensor) -> Tensor:
@@ -49,7 +49,7 @@ class _LinearLogp(torch.autograd.Function):
 
 
 def _rows_at_once(weight_VD: Tensor) -> int:
-    return max(1, CHUNK_ELEMENTS // len(weight_VD))
+    return max(1, CHUNK_ELEMENTS[weight_VD.device.type] // len(weight_VD))
 
 
 def _logits(hidden_ND: Tensor, weight_VD: Tensor) -> Iterator[tuple[slice, Tensor]]:
@@ -64,7 +64,7 @@ def _logits(hidden_ND: Tensor, weight_VD: Tensor) -> Iterator[tuple[slice, Tenso
 def _logp(logits_nV: Tensor, target_n: Tensor, *, to_gradient: bool) -> Tensor:
     """Log-probability of each target, in float32 or wider. ``to_gradient`` overwrites the logits with its gradient with
     respect to them: one-hot less softmax."""
-    rows = max(1, WIDE_ELEMENTS // logits_nV.shape[1])
+    rows = max(1, WIDE_ELEMENTS[logits_nV.device.type] // logits_nV.shape[1])
     found = []
     for narrow, target in zip(torch.split(logits_nV, rows), torch.split(target_n[:, None], rows), strict=True):
         wide = torch.empty_like(narrow, dtype=_wide(narrow[:0]).dtype).copy_(narrow)
@@ -100,5 +100,7 @@ def linear_logp(hidden_ND: Tensor, weight_VD: Tensor, target_N: Tensor) -> Tenso
     >>> linear_logp(torch.zeros(1, 2), torch.ones(4, 2), torch.tensor([3])).exp()
     tensor([0.2500])
     """
+    if not torch.is_grad_enabled():  # a function of autograd's is told of wanted gradients even then
+        weight_VD = weight_VD.detach()
     logp_N: Tensor = _LinearLogp.apply(hidden_ND, weight_VD.to(hidden_ND.dtype), target_N)  # type: ignore[no-untyped-call]
     return logp_N

@@ -23,7 +23,7 @@ from tunesmith.core.card import ModelCard
 from tunesmith.core.errors import ModelError
 from tunesmith.models.allocator import keep_freed_memory
 from tunesmith.models.machine import default_device
-from tunesmith.models.model import FIRST_POSITION_AFTER_PAD, Model, Precision
+from tunesmith.models.model import FIRST_POSITION_AFTER_PAD, Model, Precision, narrow
 from tunesmith.models.template import check_template
 
 ENCODERS = (
@@ -317,7 +317,7 @@ def _from_hub(name: str) -> Path:
 
 
 def load(reference: str, *, precision: Precision = "float32", device: str | None = None) -> Model:
-    """The model of ``reference`` in float32 on ``device`` (CUDA when there, else CPU). Raises ModelError."""
+    """The model of ``reference`` in ``precision`` on ``device`` (CUDA when there, else CPU). Raises ModelError."""
     from transformers import AutoModel, AutoModelForCausalLM
     from transformers.utils import logging
 
@@ -344,6 +344,7 @@ def load(reference: str, *, precision: Precision = "float32", device: str | None
     if tokenizer.pad_token_id is None:  # a pad is masked by position, never by id, so any id serves
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     network.eval()
+    narrow(network, precision)  # before it moves, so that a GPU never holds the float32 weights
     torch.nn.Module.to(network, device or default_device())
     return Model(network, tokenizer, card, precision=precision)
 

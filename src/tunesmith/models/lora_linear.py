@@ -1,12 +1,11 @@
-"""A frozen linear layer and its low-rank update as one autograd function, for one adapter or a stack of them.
+"""A frozen linear layer and its low-rank update as one autograd function; and a batch mixed over several adapters.
 
 Notable: autograd would keep the layer's input, both products and a scaled copy; this keeps the input (which the layer
-before holds anyway) and ``x A^T``, rank numbers a token. With a stack, ``sizes`` says how many consecutive tokens
-belong to each adapter: the base product is shared, and each adapter's tokens meet their own A and B.
+before holds anyway) and ``x A^T``, rank numbers a token. In a mixed batch each token names its adapter: the base
+product is shared, and each adapter's tokens meet their own A and B. Serving will need it; nothing calls it yet.
 Legend: N tokens, I inputs, O outputs, R rank, K adapters.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -64,18 +63,20 @@ def stacked_lora_linear(
     a_KRI: Tensor,
     b_KOR: Tensor,
     scale: float,
-    sizes: Sequence[int],
+    adapter_N: Tensor,
 ) -> Tensor:
-    """K adapters on one base: ``sizes[k]`` consecutive tokens of ``x_NI`` belong to adapter k.
+    """K adapters on one base: token n of ``x_NI`` belongs to adapter ``adapter_N[n]``.
 
     >>> a, b = torch.ones(2, 1, 1), torch.tensor([[[1.0]], [[3.0]]])
-    >>> stacked_lora_linear(torch.ones(3, 1), torch.ones(1, 1), None, a, b, 1.0, [1, 2])[:, 0]
-    tensor([2., 4., 4.])
+    >>> stacked_lora_linear(torch.ones(3, 1), torch.ones(1, 1), None, a, b, 1.0, torch.tensor([1, 0, 1]))[:, 0]
+    tensor([4., 2., 4.])
     """
-    base_NO = torch.nn.functional.linear(x_NI, weight_OI, bias_O)
+    y_NO = torch.nn.functional.linear(x_NI, weight_OI, bias_O)
+    order_N = adapter_N.argsort(stable=True)
+    sizes: list[int] = torch.bincount(adapter_N, minlength=len(a_KRI)).tolist()
     updates = [
         lora_update(x, a, b, scale)
-        for x, a, b in zip(torch.split(x_NI, list(sizes)), a_KRI, b_KOR, strict=True)
+        for x, a, b in zip(torch.split(x_NI[order_N], sizes), a_KRI, b_KOR, strict=True)
         if len(x)
     ]
-    return base_NO + torch.cat(updates)
+    return y_NO.index_add(0, order_N, torch.cat(updates)) if updates else y_NO

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+from pathlib import Path
 
 import torch
 
@@ -16,9 +17,19 @@ def machine() -> Machine:
     """The device that ``load`` would take, for the plan."""
     if torch.cuda.is_available():
         return Machine("cuda", torch.cuda.get_device_properties(0).total_memory, has_fast_bfloat16(), has_eight_bit())
+    return Machine("cpu", _memory(), has_fast_bfloat16(), has_eight_bit())
+
+
+def _memory(group: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """Bytes that this process may use: the machine's, or less where a container is held to less."""
     known = "SC_PHYS_PAGES" in getattr(os, "sysconf_names", ())
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if known else None
-    return Machine("cpu", memory, has_fast_bfloat16(), has_eight_bit())
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if known else None
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):  # of control groups, the new ones and the old
+        path = group / name
+        text = path.read_text(encoding="ascii").strip() if path.is_file() else ""
+        if text.isdecimal():  # else "max": no limit
+            return int(text) if machine is None else min(int(text), machine)
+    return machine
 
 
 def has_eight_bit() -> bool:
@@ -27,5 +38,8 @@ def has_eight_bit() -> bool:
 
 
 def has_fast_bfloat16() -> bool:
-    """Whether bf16 products are faster than float32 here: any CUDA device, or a CPU with AMX or AVX-512 BF16."""
-    return torch.cuda.is_available() or torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    """Whether bf16 products are faster than float32 here: a GPU or a processor with instructions for them (Ampere;
+    AMX or AVX-512 BF16)."""
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()

@@ -7,6 +7,7 @@ weights are bf16, and ``masters`` holds the float32 copies of those that are tra
 Legend: B sequences, T tokens, C classes, D width, V vocabulary, N real tokens of all rows.
 """
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -48,12 +49,14 @@ def pooled(hidden_ND: Tensor, length_B: Tensor, pool: Literal["mean", "last"]) -
     """One vector a row [B, D], in float32, of the states of all rows' real tokens one after the other."""
     if pool == "last":
         return hidden_ND[length_B.cumsum(0) - 1].float()
-    means: Tensor = torch.segment_reduce(hidden_ND.float(), "mean", lengths=length_B)
+    means: Tensor = torch.segment_reduce(hidden_ND.float(), "mean", lengths=length_B, unsafe=True)
     return means
 
 
 class Model:
-    """See the module's docstring. ``labels`` names the classes of ``head``."""
+    """See the module's docstring. ``labels`` names the classes of ``head``, ``adapted`` the layers with an adapter;
+    ``rates`` are learning rates of single weights in times the training's, ``wrapped`` is PEFT's model around
+    ``network``, where PEFT has changed it."""
 
     def __init__(self, network: Any, tokenizer: Any, card: ModelCard, *, precision: Precision = "float32") -> None:
         self.network = network
@@ -63,12 +66,12 @@ class Model:
         self.head: ClassifierHead | None = None
         self.labels: tuple[str, ...] = ()
         self.adapted: dict[str, Any] = {}
-        self.adapter_config: dict[str, Any] = {}
+        self.adapter_settings: dict[str, Any] = {}
+        self.rates: dict[str, float] = {}
+        self.wrapped: Any = None
         self.masters = Masters({})
         self._compiled: CompiledLayers | None = None
-        if precision == "bfloat16":  # buffers, such as the frequencies of positions, stay what they are
-            for parameter in network.parameters():
-                parameter.data = parameter.data.bfloat16()
+        narrow(network, precision)
         after_pad = network.config.model_type in FIRST_POSITION_AFTER_PAD
         self._first_position = network.config.pad_token_id + 1 if after_pad else 0
         self._head_is_linear = card.kind == "decoder" and self._probe_head()
@@ -151,8 +154,8 @@ class Model:
     def _run(self, packed: packing.Packed, ids_BT: Tensor, network: Any) -> Tensor:
         return self._packed(packed, network) if self.packs else self._padded(packed, ids_BT.to(self.device), network)
 
-    def _packed(self, packed: packing.Packed, network: Any) -> Tensor:
-        arguments = packed.arguments()
+    def _packed(self, packed: packing.Packed, network: Any, **more: Any) -> Tensor:
+        arguments = packed.arguments() | more
         arguments["position_ids"] = arguments["position_ids"] + self._first_position
         with packing.packed_masks():
             return _states(network(**arguments, use_cache=False))[0]
@@ -172,14 +175,21 @@ class Model:
         chosen_n = (batch.weight_BT.flatten()[packed.place_N] != 0).nonzero()[:, 0]
         place_n = packed.place_N[chosen_n].to(self.device)
         target_n = batch.target_BT.flatten()[packed.place_N[chosen_n]].to(self.device)
-        network = self.backbone if self._head_is_linear else self.network
-        states_nD = self._run(packed.to(self.device), batch.ids_BT, network)[chosen_n.to(self.device)]
+        states_nD = self._chosen(packed.to(self.device), batch.ids_BT, chosen_n.to(self.device))
         if self._head_is_linear:
             logp_n = linear_logp(states_nD, self.network.get_output_embeddings().weight, target_n)
         else:
             logp_n = states_nD.float().log_softmax(-1).gather(1, target_n[:, None])[:, 0]
         logp = torch.zeros(batch.weight_BT.numel(), device=self.device).index_put((place_n,), logp_n)
         return logp.view_as(batch.weight_BT)
+
+    def _chosen(self, packed: packing.Packed, ids_BT: Tensor, chosen_n: Tensor) -> Tensor:
+        """Of some of the real tokens: hidden states, or logits where the head is not linear."""
+        if self._head_is_linear:
+            return self._run(packed, ids_BT, self.backbone)[chosen_n]
+        if self.packs and "logits_to_keep" in inspect.signature(self.network.forward).parameters:
+            return self._packed(packed, self.network, logits_to_keep=chosen_n)
+        return self._run(packed, ids_BT, self.network)[chosen_n]
 
     def class_logp(self, batch: Batch) -> Tensor:
         """Log-probability [B, C] of each class."""
@@ -214,6 +224,16 @@ class Model:
             self.packs = False
         return self.packs
 
+    def slower(self) -> Iterator[str]:
+        """A sentence for each fast path that this network does not take."""
+        if not self.packs:
+            yield f"{self.card.architecture} does not pack: rows run padded, and slower."
+        if self.card.kind == "decoder" and self.head is None and not self._head_is_linear:
+            yield (
+                f"{self.card.architecture} bends or scales its logits: those of a whole micro-batch stand in memory "
+                "at once, and training is slower."
+            )
+
     def _probe_packing(self) -> bool:
         ids_BT = torch.arange(5, 41).view(3, 12) % self.card.vocabulary  # no special token
         return self.packs_exactly(ids_BT, torch.tensor(PROBE_ROWS))
@@ -236,6 +256,13 @@ class Model:
             ours = output(hidden_BTD).float()
             hook.remove()
         return bool(torch.allclose(own, ours, atol=1e-4 * PROBE_SIZE, rtol=1e-3))
+
+
+def narrow(network: nn.Module, precision: Precision) -> None:
+    """The network's weights in their type. Buffers, such as the frequencies of positions, stay what they are."""
+    if precision == "bfloat16":
+        for parameter in network.parameters():
+            parameter.data = parameter.data.bfloat16()
 
 
 def _states(out: Any) -> Tensor:

@@ -162,7 +162,7 @@ def _rows(x_1HNE: Tensor, row_BT: Tensor, place_N: Tensor, real_BT: Tensor | Non
 def _mask(real_BT: Tensor | None, row_BT: Tensor, causal: bool, window: int | None) -> Tensor | None:
     """[B or 1, 1, T, T], true where a token may look; None where that follows from ``causal`` alone: pads stand behind
     every real token, so no real token sees one."""
-    if window is not None:
+    if window is not None and not (causal and window >= row_BT.shape[1]):
         if not causal:
             raise Unpackable("packed attention knows no window that looks both ways")
         place_T = torch.arange(row_BT.shape[1], device=row_BT.device)
@@ -186,6 +186,9 @@ def _attend(
     """Softmax attention [B, H, T, E]; query heads of one group share their key-value head."""
     if query_BHTE.device.type == "cpu" and query_BHTE.shape[2] <= SHORT_ROW.get(query_BHTE.dtype, 0):
         return _products(query_BHTE, key_BGTE, value_BGTE, mask, causal=causal, scaling=scaling, dropout=dropout)
+    groups = query_BHTE.shape[1] // key_BGTE.shape[1]
+    if groups > 1 and mask is not None and query_BHTE.device.type != "cpu":  # no fast kernel takes both
+        key_BGTE, value_BGTE, groups = (*(x.repeat_interleave(groups, 1) for x in (key_BGTE, value_BGTE)), 1)
     out: Tensor = nn.functional.scaled_dot_product_attention(
         query_BHTE,
         key_BGTE,
@@ -194,7 +197,7 @@ def _attend(
         dropout_p=dropout,
         is_causal=causal and mask is None,
         scale=scaling,
-        enable_gqa=query_BHTE.shape[1] != key_BGTE.shape[1],
+        enable_gqa=groups > 1,
     )
     return out
 
@@ -209,7 +212,7 @@ def _products(
     scaling: float | None,
     dropout: float,
 ) -> Tensor:
-    """Attention as two batched products, one a key-value head. The softmax is taken in float32, whatever the type."""
+    """Attention as two batched products, one a key-value head. The softmax adds up in float32, whatever the type."""
     batch, heads, size, width = query_BHTE.shape
     groups = key_BGTE.shape[1]
     shared = heads // groups

@@ -7,6 +7,7 @@ bits where bitsandbytes is there (Dettmers et al., 2022).
 Legend: a layer's activations are counted in floats a token.
 """
 
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 from tunesmith.core.card import ModelCard
@@ -20,53 +21,62 @@ MOMENTS = 8  # bytes a trained weight: two float32 numbers
 SMALL_MOMENTS = 2.1  # two bytes and the scales of their blocks; those of the embedding stay float32
 
 
-def needed(
-    card: ModelCard,
-    *,
-    full: bool,
-    rank: int,
-    narrow: bool,
-    micro_tokens: int,
-    level: Level = "fast",
-    eight_bit: bool = False,
-) -> dict[str, int]:
-    """Bytes by part. ``narrow``: the network's weights and activations are bf16."""
-    size = 2 if narrow else 4
+@dataclass(frozen=True, slots=True)
+class Training:
+    """What the bytes depend on. ``narrow``: the network's weights and activations are bf16; ``keeps_best``: a copy of
+    the best trained weights lies in the same memory."""
+
+    card: ModelCard
+    full: bool
+    rank: int
+    narrow: bool
+    eight_bit: bool = False
+    keeps_best: bool = False
+
+
+def needed(of: Training, *, micro_tokens: int, level: Level = "fast") -> dict[str, int]:
+    """Bytes by part."""
+    card, size = of.card, 2 if of.narrow else 4
     inner = max(card.parameters - card.vocabulary * card.width, card.parameters // 2)
-    trained = card.parameters if full else 20 * card.width * card.layers * rank
+    trained = card.parameters if of.full else 20 * card.width * card.layers * of.rank
     largest = max(card.vocabulary * card.width, inner // max(card.layers, 1))
     kept = {"fast": 1.0, "selective": 0.5}.get(level, 1 / card.layers)
     a_layer = 4.4 * card.width + 1.33 * inner / card.layers / card.width
     moments = MOMENTS * trained
-    if level == "least" and eight_bit:
-        moments = int(SMALL_MOMENTS * inner + MOMENTS * (trained - inner)) if full else moments
+    if level == "least" and of.eight_bit and of.full:
+        moments = int(SMALL_MOMENTS * inner + MOMENTS * (trained - inner))
     inputs = 0 if level == "fast" else card.width * card.layers
     return {
         "weights": size * card.parameters,
-        "moments": moments + (4 * trained if full and narrow else 0),
+        "moments": moments + (4 * trained if of.full and of.narrow else 0),
         "gradients": 4 * (min(trained, largest) if level == "least" else trained),
+        "best": 4 * trained if of.keeps_best else 0,
         "activations": int(size * micro_tokens * (kept * card.layers * a_layer + inputs)),
         "besides": BESIDES,
     }
 
 
-def choose(
-    limit: int, card: ModelCard, *, full: bool, rank: int, narrow: bool, micro_tokens: int, eight_bit: bool = False
-) -> tuple[Level, str]:
-    """(the first level that fits into ``limit`` bytes, and the reason). Raises MemoryNeeded where none does."""
-    totals: dict[Level, int] = {}
-    for level in LEVELS if full else LEVELS[:-1]:
-        parts = needed(
-            card, full=full, rank=rank, narrow=narrow, micro_tokens=micro_tokens, level=level, eight_bit=eight_bit
-        )
-        totals[level] = sum(parts.values())
-        if totals[level] <= HEADROOM * limit:
+def choose(limit: int, of: Training, *, batch_tokens: int, micro_tokens: int, longest: int) -> tuple[Level, int, str]:
+    """(level, tokens in memory at once, reason): the first that fits into ``limit`` bytes. Smaller micro-batches come
+    before recomputing, which costs a third more time; ``least`` takes a step in one piece. Raises MemoryNeeded where
+    nothing fits."""
+    sizes = [max(longest, micro_tokens // n) for n in (1, 2, 4)]
+    ways: list[tuple[Level, int]] = [("fast", n) for n in dict.fromkeys(sizes)]
+    ways += [("selective", sizes[-1]), ("checkpoint", sizes[-1])]
+    if of.full:
+        ways.append(("least", max(longest, batch_tokens)))
+    told: list[str] = []
+    for level, tokens in ways:
+        total = sum(needed(of, micro_tokens=tokens, level=level).values())
+        told.append(f"{level} {total / 2**30:.1f} GiB with {tokens} tokens at once")
+        if total <= HEADROOM * limit:
             break
-    told = ", ".join(f"{level} {total / 2**30:.1f} GiB" for level, total in totals.items())
-    room = f"{HEADROOM:.0%} of {limit / 2**30:.2g} GiB by a rough estimate: {told}"
-    if totals[level] > limit:
+    room = f"{HEADROOM:.0%} of {limit / 2**30:.2g} GiB by a rough estimate: {', '.join(told)}"
+    if total > limit:
+        smaller = " train.batch_tokens or" if of.full else ""
         raise MemoryNeeded(
-            f"memory: nothing fits {room}. Raise budget.memory where the machine has more, lower train.max_length, or "
-            "take a smaller model."
+            f"memory: nothing fits {room}. Raise budget.memory where the machine has more, lower{smaller} "
+            "train.max_length, or take a smaller model."
         )
-    return level, f"the first that fits {room}" if totals[level] <= HEADROOM * limit else f"the least; tight for {room}"
+    fits = total <= HEADROOM * limit
+    return level, tokens, f"the first that fits {room}" if fits else f"the least; tight for {room}"

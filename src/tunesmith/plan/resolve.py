@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from tunesmith.core.card import ModelCard
-from tunesmith.core.plan import Machine, Plan
+from tunesmith.core.plan import Machine, Plan, Technique
 from tunesmith.core.recipe import Recipe
 from tunesmith.plan import memory
 
@@ -29,15 +29,15 @@ WHY_SECONDS = "budget.time; the learning rate anneals to the end of it"
 SET = "set in the recipe"
 
 
-def learning_rate(card: ModelCard, method: str) -> tuple[float, str]:
-    """(peak rate, reason)."""
+def learning_rate(card: ModelCard, times: float = 1.0) -> tuple[float, str]:
+    """(peak rate, reason); ``times`` that of full fine-tuning."""
     full = 1e-3 * (1e7 / max(card.parameters, 1)) ** 0.63
     if card.kind == "encoder":
         full *= 0.5
     size = f"{card.parameters / 1e6:.1f}M parameters ({card.kind})"
-    if method == "full":
+    if times == 1:
         return _round(min(full, 1e-3)), f"rule of thumb for full fine-tuning of {size}, at most 1e-3"
-    return _round(min(10 * full, 2e-3)), f"10 x the full fine-tuning rate for {size}, at most 2e-3"
+    return _round(min(times * full, 2e-3)), f"{times:g} x the full fine-tuning rate for {size}, at most 2e-3"
 
 
 def _round(rate: float) -> float:
@@ -52,22 +52,21 @@ def resolve(
     *,
     dev_tokens: int,
     machine: Machine,
+    technique: Technique,
 ) -> Plan:
     """The plan for training rows of these token ``lengths``; ``per_epoch(batch_tokens, max_length)`` counts steps of
     one pass, ``dev_tokens`` what one look at dev computes."""
     train = recipe.train
-    rate, why_rate = _rate(recipe, card)
+    rate, why_rate = _rate(recipe, card, technique)
     max_length, why_length = _max_length(recipe, card, lengths)
     batch, why_batch = _batch_tokens(recipe, lengths)
     precision, why_precision = _precision(recipe, machine.fast_bfloat16)
-    micro = max(min(batch, MICRO_TOKENS[machine.device]), max_length)
-    level, why_level = _memory(recipe, card, machine, precision, micro)
-    if level == "least":  # a weight that has taken its step takes no second gradient
-        micro = max(batch, max_length)
+    longest = min(max_length, max(lengths, default=1))
+    level, micro, why_level = _memory(recipe, card, machine, technique, (batch, longest, precision, dev_tokens > 0))
     moments = "int8" if level == "least" and machine.eight_bit else "float32"
     passes = per_epoch(batch, max_length)
     steps = max(1, round(train.epochs * passes))
-    compiled, why_compiled = _compiled(recipe, card, machine, precision, sum(lengths))
+    compiled, why_compiled = _compiled(recipe, card, machine, technique, precision, sum(lengths))
     looks, why_looks = _looks(train.epochs, sum(lengths), dev_tokens)
     saves, why_saves = (SAVE_SECONDS, WHY_SAVES) if train.save_every == "auto" else (train.save_every, SET)
     reasons = {
@@ -106,9 +105,9 @@ def resolve(
     )
 
 
-def _rate(recipe: Recipe, card: ModelCard) -> tuple[float, str]:
+def _rate(recipe: Recipe, card: ModelCard, technique: Technique) -> tuple[float, str]:
     wanted = recipe.train.learning_rate
-    return learning_rate(card, recipe.method.name) if wanted == "auto" else (wanted, SET)
+    return learning_rate(card, technique.rate) if wanted == "auto" else (wanted, SET)
 
 
 def _reasons_of_options(recipe: Recipe, moments: str) -> dict[str, str]:
@@ -150,27 +149,40 @@ def _precision(recipe: Recipe, fast_bfloat16: bool) -> tuple[Literal["float32", 
     return "float32", "this machine has no bf16 instructions"
 
 
-def _compiled(recipe: Recipe, card: ModelCard, machine: Machine, precision: str, tokens: int) -> tuple[bool, str]:
+def _compiled(
+    recipe: Recipe, card: ModelCard, machine: Machine, technique: Technique, precision: str, tokens: int
+) -> tuple[bool, str]:
     """(whether layers are compiled, reason) for a training of ``tokens`` a pass."""
     wanted = recipe.train.compile
     if wanted != "auto":
         return wanted == "always", SET
-    work = recipe.train.epochs * tokens * card.parameters * (6 if recipe.method.name == "full" else 4)
+    work = recipe.train.epochs * tokens * card.parameters * (6 if technique.full else 4)
     if machine.device == "cpu" and precision == "float32":
-        return False, "float32 layers on a processor gain nothing from it: their time is the matrix products'"
+        return False, "float32 layers on a processor ran slower compiled where it was measured"
     seconds, cost = work / EAGER_RATE[machine.device], COMPILE_SECONDS[machine.device]
     pays = COMPILE_GAIN * seconds > cost
     told = f"about {seconds:,.0f} s of training would save {COMPILE_GAIN:.0%}, compiling takes about {cost} s"
     return pays, f"{told}: it {'pays' if pays else 'does not pay'}"
 
 
-def _memory(recipe: Recipe, card: ModelCard, machine: Machine, precision: str, micro: int) -> tuple[memory.Level, str]:
-    if recipe.train.memory != "auto":
-        return recipe.train.memory, SET
+def _memory(
+    recipe: Recipe, card: ModelCard, machine: Machine, technique: Technique, work: tuple[int, int, str, bool]
+) -> tuple[memory.Level, int, str]:
+    """(level, tokens in memory at once, reason). ``work``: tokens a step, longest row, precision, whether the best
+    weights are kept."""
+    batch, longest, precision, keeps = work
+    micro, wanted = max(min(batch, MICRO_TOKENS[machine.device]), longest), recipe.train.memory
+    if wanted != "auto":
+        return wanted, max(batch, longest) if wanted == "least" else micro, SET
     limit = recipe.budget.memory or machine.memory
     if limit is None:
-        return "fast", "how much memory this machine has is not known; set budget.memory"
-    full, narrow = recipe.method.name == "full", precision == "bfloat16"
-    return memory.choose(
-        limit, card, full=full, rank=recipe.method.rank, narrow=narrow, micro_tokens=micro, eight_bit=machine.eight_bit
+        return "fast", micro, "how much memory this machine has is not known; set budget.memory"
+    of = memory.Training(
+        card,
+        full=technique.full,
+        rank=recipe.method.rank,
+        narrow=precision == "bfloat16",
+        eight_bit=machine.eight_bit,
+        keeps_best=keeps and machine.device == "cpu",
     )
+    return memory.choose(limit, of, batch_tokens=batch, micro_tokens=micro, longest=longest)

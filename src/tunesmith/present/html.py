@@ -192,6 +192,7 @@ def _fit(report: Report) -> list[tuple[str, str]]:
         ("Speed", f"{count(round(fit.tokens_per_second))} tokens/s, prompts and looks at dev included"),
         ("Training time", duration(fit.seconds + fit.compile_seconds) + first),
         *([("Checkpoints", saves)] if fit.saves else []),
+        *([("Told on the way", " ".join(fit.notes))] if fit.notes else []),
     ]
 
 

@@ -28,7 +28,7 @@ def model_card(report: Report) -> str:
 
 def _front(report: Report) -> dict[str, Any]:
     recipe, card = report.recipe, report.card
-    adapter = recipe.method.name != "full"
+    adapter = report.adapter.endswith("adapter")
     task = PIPELINES[recipe.task]
     front: dict[str, Any] = {
         "base_model": one_line(card.name, 200),
@@ -108,7 +108,8 @@ def _data(report: Report) -> str:
 def _training(report: Report) -> str:
     fit, plan, recipe = report.fit, report.plan, report.recipe
     size = f"{count(fit.trainable_parameters)} trained parameters"
-    method = f"{_md(recipe.method.name, 40)}, rank {recipe.method.rank}" if recipe.method.name != "full" else "full"
+    dials = [f"{name} {getattr(recipe.method, name)}" for name in sorted(recipe.method.changed() - {"name"})]
+    method = ", ".join([_md(recipe.method.name, 40), *(_md(dial, 200) for dial in dials)])
     steps = f"{count(fit.steps)} of {count(plan.steps)} planned, best step {count(fit.best_step)}"
     lines = [
         f"- Base model: {_md(report.card.name, 200)} ({_md(report.card.architecture, 80)}, "
@@ -162,7 +163,7 @@ def _loading(report: Report) -> str:
     base, kind = json.dumps(one_line(report.card.name, 200)), "AutoModelForCausalLM"
     if report.card.kind == "encoder":
         kind = "AutoModel"
-    if report.recipe.method.name == "full":
+    if not report.adapter.endswith("adapter"):
         code = f'from transformers import {kind}\n\nmodel = {kind}.from_pretrained("path/to/this/folder")'
     else:
         code = (

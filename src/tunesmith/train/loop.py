@@ -43,7 +43,9 @@ CHECK_MOVED_AT = 3  # LoRA's A has no gradient before B has moved; later still w
 
 
 class Trainable(Protocol):
-    """What the loop asks of a model."""
+    """What the loop asks of a model. ``rates``: learning rates of single weights in times the plan's."""
+
+    rates: dict[str, float]
 
     def trainable(self) -> NamedParameters: ...
     def token_logp(self, batch: Batch) -> Tensor: ...
@@ -315,7 +317,13 @@ def _evaluate(
 
 
 def _update(model: Trainable, parameters: NamedParameters, plan: Plan, hooks: Hooks) -> Update:
-    make = partial(hooks.make_optimisers, learning_rate=plan.learning_rate, weight_decay=plan.weight_decay)
+    def make(parameters: NamedParameters) -> list[Optimizer]:
+        by_rate: dict[float, NamedParameters] = {}
+        for name, parameter in parameters:
+            by_rate.setdefault(model.rates.get(name, 1.0), []).append((name, parameter))
+        each = partial(hooks.make_optimisers, weight_decay=plan.weight_decay)
+        return [one for times, held in by_rate.items() for one in each(held, learning_rate=times * plan.learning_rate)]
+
     if plan.memory == "least":
         return InBackward(parameters, make, plan.clip_norm, model.on_gradient)
     return AfterBackward(parameters, make(parameters), plan.clip_norm)

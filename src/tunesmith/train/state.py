@@ -65,14 +65,14 @@ class Progress:
 
 
 class Best:
-    """A copy of the trainable weights at the best dev result."""
+    """A copy of the trainable weights at the best dev result, in the processor's memory."""
 
     def __init__(self, parameters: NamedParameters) -> None:
         self.parameters = parameters
         self.values: list[Tensor] | None = None
 
     def keep(self) -> None:
-        self.values = [p.detach().clone() for _, p in self.parameters]
+        self.values = [p.detach().to("cpu", copy=True) for _, p in self.parameters]
 
     def restore(self) -> None:
         if self.values is not None:
@@ -84,7 +84,7 @@ class Best:
 @dataclass(frozen=True)
 class Snapshot:
     """``tensors`` are weights, moments and random states on the processor; ``best`` the weights of step ``best_step``,
-    None where they are none or those of ``tensors``; ``numbers`` what optimisers keep beside tensors."""
+    None where there are none; ``numbers`` what optimisers keep beside tensors."""
 
     progress: dict[str, Any]
     tensors: dict[str, Tensor]
@@ -115,7 +115,7 @@ def capture(
             tensors[f"random/cuda{n}"] = state
     kept = None
     if best.values is not None:  # not changed in place by anyone, so no copy
-        kept = {name: value.cpu() for (name, _), value in zip(parameters, best.values, strict=True)}
+        kept = {name: value for (name, _), value in zip(parameters, best.values, strict=True)}
     return Snapshot(progress.plain(), tensors, kept, numbers)
 
 

@@ -8,13 +8,14 @@ from torch import Tensor
 
 import small
 from tunesmith.core import parts
-from tunesmith.core.recipe import MethodRecipe
 from tunesmith.models import load as loading
 from tunesmith.models.adapters._method import Method
 from tunesmith.models.model import Model, adapters_off
 from tunesmith.objectives.sft import PART as SFT
 
 METHODS = parts.names("models.adapters")
+TURNED = ("hra", "oft")  # begin with a rotation by nothing, which is not free of rounding
+UNDRAWN = ("fourierft", "ia3", "oft", "olora", "shira", "vera")  # what they train begins the same whatever the seed
 BATCH = small.split(small.rows(4), 4)[0]
 
 
@@ -23,9 +24,7 @@ def find(name: str) -> Method:
 
 
 def attached(folder: Path, name: str, *, seed: int = 0) -> Model:
-    model = loading.load(str(folder))
-    find(name).attach(model, MethodRecipe(name=name), seed)
-    return model
+    return small.attach(loading.load(str(folder)), name, seed=seed)
 
 
 def one_step(model: Model) -> None:
@@ -55,7 +54,8 @@ def test_it_begins_as_the_base_bit_for_bit(name: str, folder: str, request: pyte
     base: Path = request.getfixturevalue(folder)
     model = attached(base, name)
     assert model.trainable()
-    assert torch.equal(small.states(model), small.states(loading.load(str(base))))
+    own, theirs = small.states(model), small.states(loading.load(str(base)))
+    assert torch.allclose(own, theirs, rtol=1e-4, atol=1e-5) if name in TURNED else torch.equal(own, theirs)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -87,7 +87,7 @@ def test_saved_and_loaded_is_equal(name: str, folder: str, request: pytest.Fixtu
     find(name).save(model, tmp_path)
     back = loading.load(str(base))
     find(name).load(back, tmp_path)
-    assert torch.equal(small.states(back), small.states(model))
+    assert small.comes_back(name, small.states(back), small.states(model))
     assert not list(tmp_path.glob("*.bin")) + list(tmp_path.glob("*.pt"))
 
 
@@ -98,6 +98,6 @@ def test_its_own_seed_alone_draws_the_start(name: str, llama: Path) -> None:
         torch.manual_seed(noise)
         starts.append(small.weights(attached(llama, name, seed=3)))
     assert all(torch.equal(starts[0][n], starts[1][n]) for n in starts[0])
-    if find(name).is_adapter:
+    if find(name).is_adapter and name not in UNDRAWN:
         other = small.weights(attached(llama, name, seed=4))
         assert any(not torch.equal(starts[0][n], other[n]) for n in other)

@@ -15,7 +15,8 @@ from transformers import AutoModel, AutoModelForCausalLM
 import small
 from tunesmith.core.errors import ModelError, RecipeError
 from tunesmith.models import load as loading
-from tunesmith.models.adapters.lora import PART, LoraLinear, targets
+from tunesmith.models.adapters.lora import PART, targets
+from tunesmith.models.lora_layer import LoraLinear
 from tunesmith.models.model import Model, adapters_off
 
 BATCH = small.split(small.rows(4), 4)[0]
@@ -24,7 +25,7 @@ SHORT = ["q_proj", "v_proj", "down_proj"]
 
 def layer(**changes: Any) -> LoraLinear:
     torch.manual_seed(0)
-    options: dict[str, Any] = {"rank": 3, "alpha": 12.0, "dropout": 0.0}
+    options: dict[str, Any] = {"rank": 3, "scale": 4.0, "dropout": 0.0}
     return LoraLinear(nn.Linear(6, 5), generator=torch.Generator().manual_seed(0), **{**options, **changes})
 
 
@@ -61,8 +62,8 @@ def test_the_start_is_the_identity() -> None:
     assert float(one.lora_A.detach().abs().max()) <= 1 / math.sqrt(6)  # Kaiming's uniform bound with a = sqrt(5)
 
 
-def test_the_scale_is_alpha_over_rank_by_hand() -> None:
-    one = layer(rank=2, alpha=6.0)
+def test_the_update_is_scaled_by_hand() -> None:
+    one = layer(rank=2, scale=3.0)
     one.base.weight.data.zero_()
     one.base.bias.data.fill_(0.5)
     one.lora_A.data.zero_()
@@ -79,7 +80,7 @@ def test_alpha_is_twice_the_rank_unless_it_is_set(llama: Path) -> None:
     own = small.attach(loading.load(str(llama)), "lora", rank=4, alpha=3.0)
     assert {one.scale for one in default.adapted.values()} == {2.0}
     assert {one.scale for one in own.adapted.values()} == {0.75}
-    assert default.adapter_config["lora_alpha"] == 8.0
+    assert {s.alpha for s in default.adapter_settings.values()} == {8.0}
 
 
 def test_dropout_acts_in_training_alone_and_on_the_update_alone() -> None:
@@ -192,10 +193,7 @@ def test_peft_s_encoder_adapter_loads_here_pooler_and_all(bert: Path, tmp_path: 
 @pytest.mark.parametrize(
     ("setting", "value"),
     [
-        ("use_dora", True),
         ("bias", "all"),
-        ("rank_pattern", {"q_proj": 2}),
-        ("alpha_pattern", {"q_proj": 2}),
         ("modules_to_save", ["lm_head"]),
         ("layers_to_transform", [0]),
         ("init_lora_weights", "pissa"),
@@ -287,7 +285,9 @@ def test_target_modules_that_match_nothing_are_refused(
 
 def test_a_rank_above_the_dimension_is_refused(llama: Path) -> None:
     model = loading.load(str(llama))
-    with pytest.raises(RecipeError, match=r"method\.rank is 17; the smallest adapted layer of base has 16 dimensions"):
+    with pytest.raises(
+        RecipeError, match=r"method\.rank is 17; model\.layers\.0\.self_attn\.k_proj of base has 16 dimensions"
+    ):
         small.attach(model, "lora", rank=17)
     assert not model.adapted
     small.attach(model, "lora", rank=16)

@@ -1,5 +1,6 @@
 """Full fine-tuning: every weight that takes part is trained; the result is a plain transformers folder."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -13,9 +14,16 @@ from tunesmith.models.model import Model
 
 
 def attach(model: Model, _recipe: MethodRecipe, _seed: int) -> None:
-    """All weights trainable, bf16 ones by float32 masters; what takes no part (an encoder's pooler, the output matrix
-    below a classification head) stays frozen."""
-    model.network.requires_grad_(True)
+    """All weights trainable."""
+    train_only(model, (name for name, _ in model.network.named_parameters()))
+
+
+def train_only(model: Model, names: Iterable[str]) -> None:
+    """The named weights trainable, bf16 ones by float32 masters; what takes no part (an encoder's pooler, the output
+    matrix below a classification head) stays frozen, as all others do."""
+    model.network.requires_grad_(False)
+    for name in names:
+        model.network.get_parameter(name).requires_grad_(True)
     pooler = getattr(model.network, "pooler", None)
     if pooler is not None:
         pooler.requires_grad_(False)
@@ -47,4 +55,4 @@ def load(model: Model, folder: Path) -> None:
         )
 
 
-PART = Method("full", attach, save, load, is_adapter=False)
+PART = Method("full", attach, save, load, is_adapter=False, rate=1.0)

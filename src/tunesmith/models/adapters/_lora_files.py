@@ -1,0 +1,194 @@
+"""Adapters of the LoRA family as files: PEFT's names, keys and settings, both ways.
+
+Notable: what PEFT would apply differently from this layer is refused by name; nothing is dropped in silence. Ranks and
+alphas that differ from layer to layer are PEFT's patterns; lengths (DoRA) and the root of the rank (rsLoRA) are its
+flags. A start that is not zero is written as plain LoRA of twice the rank, so any tool puts it on the untouched base.
+"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from tunesmith.core.errors import ModelError
+from tunesmith.models.lora_layer import LoraLinear
+from tunesmith.models.model import Model
+
+PREFIX = "base_model.model."
+KNOWN = (  # settings of PEFT that are read here, or that change nothing once an adapter is trained
+    *("peft_type", "task_type", "base_model_name_or_path", "r", "lora_alpha", "lora_dropout", "target_modules"),
+    *("use_rslora", "use_dora", "rank_pattern", "alpha_pattern", "init_lora_weights", "ensure_weight_tying"),
+    *("inference_mode", "peft_version", "revision", "auto_mapping", "megatron_core", "loftq_config", "eva_config"),
+    *("corda_config", "lora_ga_config", "layers_pattern", "qalora_group_size", "runtime_config"),
+)
+INITIAL = (None, True, False, "gaussian", "orthogonal", "eva")  # the other initialisations change the base's weights
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """Of one layer: its update is ``alpha / rank * B A``, by the root of the rank with ``root``."""
+
+    rank: int
+    alpha: float
+    root: bool = False
+    magnitude: bool = False
+
+    @property
+    def scale(self) -> float:
+        return self.alpha / (self.rank**0.5 if self.root else self.rank)
+
+
+def linear(model: Model) -> dict[str, nn.Linear]:
+    """Every linear layer but the output head, by its full name."""
+    output = model.network.get_output_embeddings() if model.card.kind == "decoder" else None
+    return {n: m for n, m in model.network.named_modules() if isinstance(m, nn.Linear) and m is not output}
+
+
+def wrap(model: Model, settings: Mapping[str, Setting], *, dropout: float, seed: int) -> None:
+    """Put an adapter onto each named layer and freeze all else."""
+    model.network.requires_grad_(False)
+    generator = torch.Generator().manual_seed(seed)
+    for name, setting in settings.items():
+        layer = LoraLinear(
+            model.network.get_submodule(name),
+            rank=setting.rank,
+            scale=setting.scale,
+            dropout=dropout,
+            generator=generator,
+        )
+        if setting.magnitude:
+            layer.decompose()
+        parent, _, leaf = name.rpartition(".")
+        setattr(model.network.get_submodule(parent), leaf, layer)
+        model.adapted[name] = layer
+    model.adapter_settings = dict(settings)
+
+
+def save(model: Model, folder: Path) -> None:
+    """``adapter_model.safetensors`` and ``adapter_config.json`` as PEFT writes them."""
+    tensors: dict[str, torch.Tensor] = {}
+    for name, layer in model.adapted.items():
+        a_RI, b_OR = layer.plain()
+        tensors |= {
+            f"{PREFIX}{name}.lora_A.weight": a_RI.contiguous(),
+            f"{PREFIX}{name}.lora_B.weight": b_OR.contiguous(),
+        }
+        if layer.magnitude is not None:
+            tensors[f"{PREFIX}{name}.lora_magnitude_vector"] = layer.magnitude.weight.detach().float()
+    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    text = json.dumps(_config(model), indent=2, sort_keys=True) + "\n"
+    (folder / "adapter_config.json").write_text(text, encoding="utf-8")
+
+
+def _config(model: Model) -> dict[str, Any]:
+    """PEFT's settings; the most frequent rank and alpha stand for all, the others are patterns."""
+    double = {n: 2 if layer.start is not None else 1 for n, layer in model.adapted.items()}
+    ranks = {n: double[n] * s.rank for n, s in model.adapter_settings.items()}
+    alphas = {n: double[n] * s.alpha for n, s in model.adapter_settings.items()}
+    rank, alpha = (Counter(found.values()).most_common(1)[0][0] for found in (ranks, alphas))
+    first = next(iter(model.adapter_settings.values()))
+    layer = next(iter(model.adapted.values()))
+    return {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM" if model.card.kind == "decoder" else "FEATURE_EXTRACTION",
+        "base_model_name_or_path": model.card.path,
+        "r": rank,
+        "lora_alpha": alpha,
+        "lora_dropout": layer.dropout,
+        "target_modules": sorted(model.adapted),
+        "rank_pattern": {_whole(n): r for n, r in ranks.items() if r != rank},
+        "alpha_pattern": {_whole(n): a for n, a in alphas.items() if a != alpha},
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "use_rslora": first.root,
+        "use_dora": first.magnitude,
+        "inference_mode": True,
+    }
+
+
+def _whole(name: str) -> str:
+    """A pattern of PEFT's that fits this layer alone."""
+    return "^" + re.escape(name)
+
+
+def load(model: Model, folder: Path) -> None:
+    """Attach the adapter in ``folder``; every key must match. Raises ModelError."""
+    path = folder / "adapter_config.json"
+    config = _read_config(path)
+    names = _named(linear(model), config["target_modules"])
+    wrap(model, {n: _setting(n, config) for n in names}, dropout=0.0, seed=0)
+    tensors = load_file(folder / "adapter_model.safetensors")
+    expected: dict[str, nn.Parameter] = {}
+    for name, layer in model.adapted.items():
+        expected |= {f"{PREFIX}{name}.lora_{x}.weight": getattr(layer, f"lora_{x}") for x in "AB"}
+        if layer.magnitude is not None:
+            expected[f"{PREFIX}{name}.lora_magnitude_vector"] = layer.magnitude.weight
+    odd = sorted(set(expected) ^ set(tensors))
+    if odd or not expected:
+        what = f"{odd[0]} and {len(odd) - 1} more" if odd else f"no layer is called {config['target_modules']}"
+        raise ModelError(f"{folder}: the adapter's weights do not match {model.card.name}: {what}. Name its own base.")
+    with torch.no_grad():
+        for key, parameter in expected.items():
+            if parameter.shape != tensors[key].shape:
+                raise ModelError(
+                    f"{folder}: {key} is {list(tensors[key].shape)}, the base needs {list(parameter.shape)}."
+                )
+            parameter.copy_(tensors[key])
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    """PEFT's settings. Raises ModelError for what is not of the LoRA family: it would be applied wrongly."""
+    try:
+        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        numbers = [config["r"], *(config.get("rank_pattern") or {}).values()]
+        alphas = [config["lora_alpha"], *(config.get("alpha_pattern") or {}).values()]
+        config["r"], config["lora_alpha"], smallest = (
+            int(config["r"]),
+            float(config["lora_alpha"]),
+            min(map(int, numbers)),
+        )
+        _ = config["target_modules"], sum(map(float, alphas))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(
+            f"{path} cannot be read ({type(error).__name__}: {error}); expected PEFT's LoRA configuration."
+        ) from error
+    off: tuple[Any, ...] = (None, False, "none", [], {})
+    odd = {key: value for key, value in config.items() if key not in KNOWN and value not in off}
+    if smallest < 1:
+        odd["r" if config["r"] < 1 else "rank_pattern"] = smallest
+    if config.get("peft_type") != "LORA":
+        odd["peft_type"] = config.get("peft_type")
+    if config.get("init_lora_weights") not in INITIAL:
+        odd["init_lora_weights"] = config["init_lora_weights"]
+    if odd:
+        name, value = next(iter(odd.items()))
+        raise ModelError(f"{path}: {name} is {value!r}; plain LoRA is read here. Merge the adapter with peft instead.")
+    return config
+
+
+def _setting(name: str, config: dict[str, Any]) -> Setting:
+    def own(key: str, usual: Any) -> Any:
+        """As PEFT looks a layer up: the first pattern that fits the end of its name."""
+        found = config.get(key) or {}
+        return next((value for pattern, value in found.items() if re.match(rf"(.*\.)?({pattern})$", name)), usual)
+
+    return Setting(
+        int(own("rank_pattern", config["r"])),
+        float(own("alpha_pattern", config["lora_alpha"])),
+        root=bool(config.get("use_rslora")),
+        magnitude=bool(config.get("use_dora")),
+    )
+
+
+def _named(linear: dict[str, nn.Linear], wanted: list[str] | str) -> list[str]:
+    """The layers that PEFT would adapt: a text is a regular expression, or all-linear."""
+    if isinstance(wanted, str):
+        return list(linear) if wanted == "all-linear" else [n for n in linear if re.fullmatch(wanted, n)]
+    return [n for n in linear if any(n == w or n.endswith("." + w) for w in wanted)]

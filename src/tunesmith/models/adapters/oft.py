@@ -1,0 +1,12 @@
+"""OFT (Qiu et al., 2023): each weight matrix is turned by a block-diagonal rotation; ``method.rank`` is the size of
+the blocks; by PEFT."""
+
+from tunesmith.models.adapters._peft import method
+
+PART = method(
+    "oft",
+    lambda peft, recipe, names, seed: peft.OFTConfig(
+        oft_block_size=recipe.rank, target_modules=names, module_dropout=recipe.dropout
+    ),
+    reads=("rank", "dropout", "target_modules"),
+)

@@ -1,0 +1,36 @@
+"""What the machine is said to have."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tunesmith.models import machine
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "limited"),
+    [
+        ("memory.max", "3000000\n", True),
+        ("memory.max", "max\n", False),
+        ("memory.max", "9223372036854771712\n", False),  # what the old groups say for no limit
+        ("memory/memory.limit_in_bytes", "3000000\n", True),
+        (None, "", False),
+    ],
+)
+def test_a_container_s_limit_counts_where_it_is_lower(
+    name: str | None, text: str, limited: bool, tmp_path: Path
+) -> None:
+    if name is not None:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    whole = machine._memory(tmp_path / "nothing")
+    assert whole is not None and whole > 1 << 30
+    assert machine._memory(tmp_path) == (3_000_000 if limited else whole)
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_a_gpu_that_emulates_bf16_is_not_fast_at_it(native: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: native or including_emulation)
+    assert machine.has_fast_bfloat16() is native
