@@ -179,14 +179,19 @@ def attach(model: Model, name: str, *, seed: int = 0, **changes: Any) -> Model:
     return model
 
 
+def base(folder: Path, method: str = "full") -> Model:
+    """The model in ``folder`` as ``method`` has it: whole, or in four bits."""
+    return loading.load(str(folder), four_bits=parts.find("models.adapters", method).four_bits)
+
+
 def decoder(folder: Path, method: str = "full", **options: Any) -> Model:
     """The model in ``folder`` with ``method`` attached."""
-    return attach(loading.load(str(folder)), method, **options)
+    return attach(base(folder, method), method, **options)
 
 
 def encoder(folder: Path, method: str = "full", **options: Any) -> Model:
     """The same with a head over ``LABELS``; a decoder will do as well."""
-    model = loading.load(str(folder))
+    model = base(folder, method)
     model.add_head(LABELS, seed=0)
     return attach(model, method, **options)
 

@@ -19,7 +19,7 @@ METHODS = parts.names("models.adapters")
 
 
 def tuned(base: Path, method: str, labels: tuple[str, ...] = ()) -> Model:
-    model = loading.load(str(base))
+    model = small.base(base, method)
     if labels:
         model.add_head(labels, seed=0)
     return small.stir(small.attach(model, method))

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tunesmith.models.lora_linear import lora_linear, stacked_lora_linear
+from tunesmith.models import lora_linear as module
+from tunesmith.models.lora_linear import stacked_lora_linear
 
 N, INPUTS, OUTPUTS, RANK = 9, 6, 5, 3
 
@@ -17,6 +18,13 @@ def inputs(dtype: torch.dtype = torch.float64, bias: bool = True) -> list[Tensor
     for place in (0, 3, 4):
         made[place].requires_grad_()
     return made if bias else [*made[:2], torch.zeros(OUTPUTS, dtype=dtype), *made[3:]]
+
+
+def lora_linear(x: Tensor, w: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scale: float) -> Tensor:
+    base = nn.Linear(0, 0, bias=bias is not None)
+    base.weight = nn.Parameter(w, requires_grad=False)
+    base.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
+    return module.lora_linear(x, base, a, b, scale)
 
 
 def plain(x: Tensor, w: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scale: float) -> Tensor:

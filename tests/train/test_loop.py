@@ -329,7 +329,7 @@ def test_the_smallest_budget_still_takes_one_step_and_asks_dev(llama: Path) -> N
 def seeded_run(folder: Path, method: str, seed: int, *, noise: int, classes: int) -> dict[str, Tensor]:
     """Head, adapter, dropout and order drawn by ``seed``; ``noise`` is what happened before."""
     torch.manual_seed(noise)
-    model = loading.load(str(folder))
+    model = small.base(folder, method)
     if classes:
         model.add_head(small.LABELS, seed=seed)
     recipe = MethodRecipe(name=method) if method == "full" else MethodRecipe(name=method, rank=4, dropout=0.2)

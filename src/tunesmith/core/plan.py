@@ -19,11 +19,12 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Technique:
-    """What a plan must know of a method: whether it trains the network's own weights, and the learning rate that suits
-    it, in times that of full fine-tuning."""
+    """What a plan must know of a method: whether it trains the network's own weights, the learning rate that suits it,
+    in times that of full fine-tuning, and whether the base is held in four bits."""
 
     full: bool
     rate: float
+    four_bits: bool = False
 
 
 class Plan(Noun):

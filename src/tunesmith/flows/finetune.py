@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from tunesmith.core import files, recipe_file
+from tunesmith.core import files, parts, recipe_file
 from tunesmith.core.errors import DiskError, Diverged, Interrupted, TunesmithError, is_out_of_memory
 from tunesmith.core.origin import Origin
 from tunesmith.core.plan import Plan
@@ -88,7 +88,8 @@ def made_ready(
     for warning in prepared.warnings:
         clock.watch.note(warning)
     clock.stage("Load", f"{prepared.card.name}, {prepared.card.parameters / 1e6:.1f}M parameters")
-    model = loading.load(recipe.model, precision=prepared.plan.precision)
+    four_bits = parts.find("models.adapters", recipe.method.name).four_bits
+    model = loading.load(recipe.model, precision=prepared.plan.precision, four_bits=four_bits)
     training.attach(model, prepared)
     return prepared, model
 

@@ -133,6 +133,8 @@ def prepare(recipe: Recipe, store: Path | None = None) -> Prepared:
     warnings: tuple[str, ...] = ()
     if cut:
         warnings += (f"{cut} tokens at the ends of rows longer than {plan.max_length} were cut off.",)
+    if parts.find("models.adapters", recipe.method.name).four_bits:
+        warnings += ("The base is held in four bits: its baselines are those of the quantised base as well.",)
     if len(asked) < len(splits.test):
         drawn = f"{len(asked):,} of {len(splits.test):,} test rows"
         warnings += (f"{drawn} are asked, drawn by data.split.seed (evaluate.limit).",)
@@ -182,6 +184,8 @@ def _check_method(recipe: Recipe) -> None:
     if unread:
         reads = f"It reads: {', '.join(method.reads)}." if method.reads else "Set method.name: lora, which reads it."
         raise RecipeError(f"method.{unread[0]} has no effect with method.name: {method.name}. Leave it out. {reads}")
+    if recipe.train.compile == "always" and method.four_bits:
+        raise RecipeError("train.compile is always; layers of four bits cannot be compiled. Leave it out.")
     if recipe.train.memory == "least" and method.is_adapter:
         raise RecipeError("train.memory least has nothing more to give with an adapter. Set train.memory: checkpoint.")
 
@@ -307,7 +311,7 @@ def _rows(
         ).per_epoch(),
         dev_tokens=sum(len(r.ids) for r in dev_rows),
         machine=machine(),
-        technique=Technique(full=not method.is_adapter, rate=method.rate),
+        technique=Technique(full=not method.is_adapter, rate=method.rate, four_bits=method.four_bits),
     )
     return plan, train_rows, dev_rows, cut
 

@@ -63,7 +63,9 @@ def load(folder: Path, base: str | None = None, *, precision: Precision | None =
         raise ModelError(f"{folder} has no {NOTE}: it holds no model trained by Tunesmith, or the run did not finish.")
     files.verify(folder)
     note = json.loads((folder / NOTE).read_text(encoding="utf-8"))
-    model = loading.load(base or note["base"], precision=precision or note["precision"])
+    method = parts.find("models.adapters", note["method"])
+    four_bits = method.four_bits
+    model = loading.load(base or note["base"], precision=precision or note["precision"], four_bits=four_bits)
     for what, found in (
         ("base_fingerprint", model.card.fingerprint),
         ("tokenizer_hash", model.card.tokenizer_hash),
@@ -74,7 +76,6 @@ def load(folder: Path, base: str | None = None, *, precision: Precision | None =
                 f"{folder} was trained with {what} {note[what]}; {model.card.path} has {found}. "
                 "These weights belong to another model; its answers would be noise. Name the right base."
             )
-    method = parts.find("models.adapters", note["method"])
     if "labels" in note:
         model.add_head(note["labels"], seed=0)
         assert model.head is not None

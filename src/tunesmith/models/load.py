@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from tunesmith.core.card import ModelCard
 from tunesmith.core.errors import ModelError
 from tunesmith.models.allocator import keep_freed_memory
-from tunesmith.models.machine import default_device
+from tunesmith.models.machine import default_device, has_eight_bit
 from tunesmith.models.model import FIRST_POSITION_AFTER_PAD, Model, Precision, narrow
 from tunesmith.models.template import check_template
 
@@ -316,8 +316,11 @@ def _from_hub(name: str) -> Path:
     return folder
 
 
-def load(reference: str, *, precision: Precision = "float32", device: str | None = None) -> Model:
-    """The model of ``reference`` in ``precision`` on ``device`` (CUDA when there, else CPU). Raises ModelError."""
+def load(
+    reference: str, *, precision: Precision = "float32", device: str | None = None, four_bits: bool = False
+) -> Model:
+    """The model of ``reference`` in ``precision`` on ``device`` (CUDA when there, else CPU); with ``four_bits`` its
+    linear layers but the head are NF4, quantised one by one as they are read. Raises ModelError."""
     from transformers import AutoModel, AutoModelForCausalLM
     from transformers.utils import logging
 
@@ -329,10 +332,10 @@ def load(reference: str, *, precision: Precision = "float32", device: str | None
         loaded: Any = family.from_pretrained(
             card.path,
             config=config,
-            dtype=torch.float32,
             use_safetensors=True,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # told below, by name
+            **(_four_bits(precision, device) if four_bits else {"dtype": torch.float32}),
         )
     except FAULTS as error:
         raise ModelError(
@@ -347,6 +350,22 @@ def load(reference: str, *, precision: Precision = "float32", device: str | None
     narrow(network, precision)  # before it moves, so that a GPU never holds the float32 weights
     torch.nn.Module.to(network, device or default_device())
     return Model(network, tokenizer, card, precision=precision)
+
+
+def _four_bits(precision: Precision, device: str | None) -> dict[str, Any]:
+    """What transformers is told, so that the whole model never stands in memory. Raises ModelError."""
+    if not has_eight_bit():
+        raise ModelError(
+            "method.name: qlora needs bitsandbytes, which is not installed. pip install 'tunesmith[quantized]', or use "
+            "method.name: lora."
+        )
+    from transformers import BitsAndBytesConfig
+
+    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+    config = BitsAndBytesConfig(  # type: ignore[no-untyped-call]
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
+    )
+    return {"dtype": dtype, "quantization_config": config, "device_map": {"": device or default_device()}}
 
 
 def _check_complete(card: ModelCard, told: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ Legend: I inputs, O outputs, R rank.
 import torch
 from torch import Tensor, nn
 
+from tunesmith.models.frozen_linear import bits_of, dense, frozen_linear
 from tunesmith.models.lora_linear import lora_linear, lora_update
 
 
@@ -42,15 +43,14 @@ class LoraLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.enabled:
-            out: Tensor = self.base(x)
-            return out
+            return frozen_linear(x, self.base)
         read = nn.functional.dropout(x, self.dropout, self.training) if self.dropout else x
         if self.start is not None:
-            y = self.base(x) + (self._update(read) - lora_update(read, *self.start, self.scale))
+            y = frozen_linear(x, self.base) + (self._update(read) - lora_update(read, *self.start, self.scale))
         elif read is not x:  # the update sees another input than the base
-            y = self.base(x) + self._update(read)
+            y = frozen_linear(x, self.base) + self._update(read)
         else:
-            y = lora_linear(x, self.base.weight, self.base.bias, self.lora_A, self.lora_B, self.scale)
+            y = lora_linear(x, self.base, self.lora_A, self.lora_B, self.scale)
         return y if self.magnitude is None else self._scaled(y, x, read)
 
     def _update(self, x: Tensor) -> Tensor:
@@ -63,8 +63,14 @@ class LoraLinear(nn.Module):
         more_O = (self.magnitude.gain_O() - 1).to(y.dtype)  # exactly 0 at the start
         if read is x:
             return y + more_O * (y if self.base.bias is None else y - self.base.bias)
-        core = nn.functional.linear(read, self.base.weight) + self._update(read)
-        return y + more_O * core
+        core = frozen_linear(read, self.base)
+        core = core if self.base.bias is None else core - self.base.bias
+        return y + more_O * (core + self._update(read))
+
+    @torch.no_grad()
+    def weight_OI(self) -> Tensor:
+        """The base's weight, dense, in float32."""
+        return dense(self.base.weight, bits_of(self.base)).float()
 
     def plain(self) -> tuple[Tensor, Tensor]:
         """A and B of one plain update that equals this one, in float32."""
@@ -80,7 +86,7 @@ class Magnitude(nn.Module):
     def __init__(self, layer: LoraLinear) -> None:
         super().__init__()
         self.layer = (layer,)  # no submodule: it holds this one
-        self.square_O = layer.base.weight.detach().float().square().sum(1)
+        self.square_O = layer.weight_OI().square().sum(1)
         self.weight = nn.Parameter(self.square_O.sqrt())
         self.known: tuple[tuple[int, int], Tensor] | None = None
 
@@ -94,7 +100,8 @@ class Magnitude(nn.Module):
         version = (layer.lora_A._version, layer.lora_B._version)
         if self.training or self.known is None or self.known[0] != version:
             a_RI, b_OR, scale = layer.lora_A.float(), layer.lora_B.float(), layer.scale
-            cross_O = ((layer.base.weight @ a_RI.to(layer.base.weight.dtype).T).float() * b_OR).sum(1)
+            weight = dense(layer.base.weight, bits_of(layer.base))
+            cross_O = ((weight @ a_RI.to(weight.dtype).T).float() * b_OR).sum(1)
             own_O = ((b_OR @ (a_RI @ a_RI.T)) * b_OR).sum(1)
             norm_O = (self.square_O + 2 * scale * cross_O + scale * scale * own_O).clamp_(min=0).sqrt()
             self.known = (version, norm_O)

@@ -2,14 +2,17 @@
 
 Notable: autograd would keep the layer's input, both products and a scaled copy; this keeps the input (which the layer
 before holds anyway) and ``x A^T``, rank numbers a token. In a mixed batch each token names its adapter: the base
-product is shared, and each adapter's tokens meet their own A and B. Serving will need it; nothing calls it yet.
+product is shared, and each adapter's tokens meet their own A and B. Serving will need it; nothing
+calls it yet. A weight held in four bits is made dense for one product and again for its gradient.
 Legend: N tokens, I inputs, O outputs, R rank, K adapters.
 """
 
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from tunesmith.models.frozen_linear import bits_of, dense
 
 
 class _LoraLinear(torch.autograd.Function):
@@ -17,37 +20,44 @@ class _LoraLinear(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x_NI: Tensor, weight_OI: Tensor, bias_O: Tensor | None, a_RI: Tensor, b_OR: Tensor, scale: float
+        ctx: Any,
+        x_NI: Tensor,
+        weight: Tensor,
+        bias_O: Tensor | None,
+        a_RI: Tensor,
+        b_OR: Tensor,
+        how: tuple[Any, float],
     ) -> Tensor:
+        bits, scale = how
         low_NR = x_NI @ a_RI.to(x_NI.dtype).T
-        ctx.save_for_backward(x_NI, weight_OI, a_RI, b_OR, low_NR)
-        ctx.scale = scale
-        y_NO = torch.nn.functional.linear(x_NI, weight_OI, bias_O)
+        ctx.save_for_backward(x_NI, weight, a_RI, b_OR, low_NR)
+        ctx.bits, ctx.scale = bits, scale
+        y_NO = torch.nn.functional.linear(x_NI, dense(weight, bits), bias_O)
         return y_NO.addmm_(low_NR, b_OR.to(x_NI.dtype).T, alpha=scale)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, None, None, Tensor, Tensor, None]:
         (grad_NO,) = grads
-        x_NI, weight_OI, a_RI, b_OR, low_NR = ctx.saved_tensors
+        x_NI, weight, a_RI, b_OR, low_NR = ctx.saved_tensors
         grad_low_NR = (grad_NO @ b_OR.to(grad_NO.dtype)).mul_(ctx.scale)
         grad_b_OR = ctx.scale * (grad_NO.T @ low_NR).to(b_OR.dtype)
         grad_a_RI = (grad_low_NR.T @ x_NI).to(a_RI.dtype)
         grad_x_NI = None
         if ctx.needs_input_grad[0]:
-            grad_x_NI = (grad_NO @ weight_OI).addmm_(grad_low_NR, a_RI.to(grad_NO.dtype))
+            grad_x_NI = (grad_NO @ dense(weight, ctx.bits)).addmm_(grad_low_NR, a_RI.to(grad_NO.dtype))
         return grad_x_NI, None, None, grad_a_RI, grad_b_OR, None
 
 
-def lora_linear(
-    x: Tensor, weight_OI: Tensor, bias_O: Tensor | None, a_RI: Tensor, b_OR: Tensor, scale: float
-) -> Tensor:
-    """``x W^T + bias + scale x A^T B^T`` for ``x`` shaped [..., I]; W and the bias are frozen.
+def lora_linear(x: Tensor, base: nn.Linear, a_RI: Tensor, b_OR: Tensor, scale: float) -> Tensor:
+    """``x W^T + bias + scale x A^T B^T`` for ``x`` shaped [..., I]; W and the bias are those of ``base``, frozen.
 
-    >>> x, w, a, b = torch.ones(1, 2), torch.eye(2), torch.ones(1, 2), torch.tensor([[1.0], [0.0]])
-    >>> lora_linear(x, w, None, a, b, 0.5)
+    >>> base, a, b = torch.nn.Linear(2, 2, bias=False), torch.ones(1, 2), torch.tensor([[1.0], [0.0]])
+    >>> _ = torch.nn.init.eye_(base.weight.requires_grad_(False))
+    >>> lora_linear(torch.ones(1, 2), base, a, b, 0.5)
     tensor([[2., 1.]])
     """
-    flat: Tensor = _LoraLinear.apply(x.flatten(0, -2), weight_OI, bias_O, a_RI, b_OR, scale)  # type: ignore[no-untyped-call]
+    bits, bias_O = bits_of(base), base.bias
+    flat: Tensor = _LoraLinear.apply(x.flatten(0, -2), base.weight, bias_O, a_RI, b_OR, (bits, scale))  # type: ignore[no-untyped-call]
     return flat.view(*x.shape[:-1], -1)
 
 

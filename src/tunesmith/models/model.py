@@ -262,7 +262,8 @@ def narrow(network: nn.Module, precision: Precision) -> None:
     """The network's weights in their type. Buffers, such as the frequencies of positions, stay what they are."""
     if precision == "bfloat16":
         for parameter in network.parameters():
-            parameter.data = parameter.data.bfloat16()
+            if parameter.is_floating_point():  # four bits stand in whole numbers
+                parameter.data = parameter.data.bfloat16()
 
 
 def _states(out: Any) -> Tensor:

@@ -18,13 +18,14 @@ LEVELS: tuple[Level, ...] = get_args(Level)
 BESIDES = 600 << 20  # the interpreter, the libraries and their buffers
 HEADROOM = 0.85  # of the limit: the estimate is rough
 MOMENTS = 8  # bytes a trained weight: two float32 numbers
+FOUR_BITS = 0.53  # bytes a weight, with the doubly quantised scales of blocks of 64
 SMALL_MOMENTS = 2.1  # two bytes and the scales of their blocks; those of the embedding stay float32
 
 
 @dataclass(frozen=True, slots=True)
 class Training:
     """What the bytes depend on. ``narrow``: the network's weights and activations are bf16; ``keeps_best``: a copy of
-    the best trained weights lies in the same memory."""
+    the best trained weights lies in the same memory; ``four_bits``: the weights inside the layers are NF4."""
 
     card: ModelCard
     full: bool
@@ -32,6 +33,7 @@ class Training:
     narrow: bool
     eight_bit: bool = False
     keeps_best: bool = False
+    four_bits: bool = False
 
 
 def needed(of: Training, *, micro_tokens: int, level: Level = "fast") -> dict[str, int]:
@@ -47,7 +49,7 @@ def needed(of: Training, *, micro_tokens: int, level: Level = "fast") -> dict[st
         moments = int(SMALL_MOMENTS * inner + MOMENTS * (trained - inner))
     inputs = 0 if level == "fast" else card.width * card.layers
     return {
-        "weights": size * card.parameters,
+        "weights": int((FOUR_BITS if of.four_bits else size) * inner + size * (card.parameters - inner)),
         "moments": moments + (4 * trained if of.full and of.narrow else 0),
         "gradients": 4 * (min(trained, largest) if level == "least" else trained),
         "best": 4 * trained if of.keeps_best else 0,

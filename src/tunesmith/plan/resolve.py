@@ -154,6 +154,8 @@ def _compiled(
 ) -> tuple[bool, str]:
     """(whether layers are compiled, reason) for a training of ``tokens`` a pass."""
     wanted = recipe.train.compile
+    if technique.four_bits:
+        return False, "layers of four bits are not compiled"
     if wanted != "auto":
         return wanted == "always", SET
     work = recipe.train.epochs * tokens * card.parameters * (6 if technique.full else 4)
@@ -184,5 +186,6 @@ def _memory(
         narrow=precision == "bfloat16",
         eight_bit=machine.eight_bit,
         keeps_best=keeps and machine.device == "cpu",
+        four_bits=technique.four_bits,
     )
     return memory.choose(limit, of, batch_tokens=batch, micro_tokens=micro, longest=longest)

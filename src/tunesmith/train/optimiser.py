@@ -12,6 +12,8 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from tunesmith.models.few_bits import adamw_of_eight_bits
+
 SMALLEST_8BIT = 4096  # weights; below this bitsandbytes keeps float32 moments itself
 NamedParameters = list[tuple[str, nn.Parameter]]
 
@@ -28,13 +30,12 @@ def adamw(parameters: NamedParameters, *, learning_rate: float, weight_decay: fl
 def adamw_8bit(parameters: NamedParameters, *, learning_rate: float, weight_decay: float) -> list[Optimizer]:
     """AdamW with moments of eight bits in blocks of 256 (Dettmers et al., 2022), by bitsandbytes. Embeddings, vectors
     and small matrices keep float32 moments: they are few, or take rare and large steps."""
-    from bitsandbytes.optim.adamw import AdamW8bit
-
     small = [(n, p) for n, p in parameters if p.ndim < 2 or p.numel() < SMALLEST_8BIT or "embed" in n]
     chosen = {id(p) for _, p in small}
     large = [p for _, p in parameters if id(p) not in chosen]
-    made: list[Optimizer] = [AdamW8bit(large, lr=learning_rate, weight_decay=weight_decay)] if large else []  # type: ignore[no-untyped-call]
-    return made + (adamw(small, learning_rate=learning_rate, weight_decay=weight_decay) if small else [])
+    rates = {"learning_rate": learning_rate, "weight_decay": weight_decay}
+    made = [adamw_of_eight_bits(large, **rates)] if large else []
+    return made + (adamw(small, **rates) if small else [])
 
 
 def muon(parameters: NamedParameters, *, learning_rate: float, weight_decay: float) -> list[Optimizer]:

@@ -8,7 +8,6 @@ from torch import Tensor
 
 import small
 from tunesmith.core import parts
-from tunesmith.models import load as loading
 from tunesmith.models.adapters._method import Method
 from tunesmith.models.model import Model, adapters_off
 from tunesmith.objectives.sft import PART as SFT
@@ -24,7 +23,7 @@ def find(name: str) -> Method:
 
 
 def attached(folder: Path, name: str, *, seed: int = 0) -> Model:
-    return small.attach(loading.load(str(folder)), name, seed=seed)
+    return small.attach(small.base(folder, name), name, seed=seed)
 
 
 def one_step(model: Model) -> None:
@@ -54,7 +53,7 @@ def test_it_begins_as_the_base_bit_for_bit(name: str, folder: str, request: pyte
     base: Path = request.getfixturevalue(folder)
     model = attached(base, name)
     assert model.trainable()
-    own, theirs = small.states(model), small.states(loading.load(str(base)))
+    own, theirs = small.states(model), small.states(small.base(base, name))
     assert torch.allclose(own, theirs, rtol=1e-4, atol=1e-5) if name in TURNED else torch.equal(own, theirs)
 
 
@@ -73,7 +72,7 @@ def test_training_moves_what_is_trainable_and_nothing_else(name: str, llama: Pat
 def test_an_adapter_switched_off_is_the_base(name: str, llama: Path) -> None:
     model = attached(llama, name)
     small.stir(model)
-    base = small.states(loading.load(str(llama)))
+    base = small.states(small.base(llama, name))
     with adapters_off(model):
         assert torch.equal(small.states(model), base) is find(name).is_adapter
     assert not torch.equal(small.states(model), base)
@@ -85,7 +84,7 @@ def test_saved_and_loaded_is_equal(name: str, folder: str, request: pytest.Fixtu
     base: Path = request.getfixturevalue(folder)
     model = small.stir(attached(base, name))
     find(name).save(model, tmp_path)
-    back = loading.load(str(base))
+    back = small.base(base, name)
     find(name).load(back, tmp_path)
     assert small.comes_back(name, small.states(back), small.states(model))
     assert not list(tmp_path.glob("*.bin")) + list(tmp_path.glob("*.pt"))

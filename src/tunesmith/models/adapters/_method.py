@@ -12,7 +12,7 @@ from tunesmith.models.model import Model
 class Method:
     """``attach`` makes the right weights trainable; ``save`` writes files that transformers or PEFT load; ``load``
     puts a saved folder onto a fresh base. ``reads`` names the keys of ``method`` that act, ``rate`` is the learning
-    rate that suits it, in times that of full fine-tuning."""
+    rate that suits it, in times that of full fine-tuning; ``four_bits``: the base is loaded in four bits."""
 
     name: str
     attach: Callable[[Model, MethodRecipe, int], None]
@@ -21,3 +21,4 @@ class Method:
     is_adapter: bool
     reads: tuple[str, ...] = ()
     rate: float = 10.0
+    four_bits: bool = False

@@ -62,7 +62,8 @@ def _attach(
     for name in names:
         rank = int(ranks.get(name, recipe.rank))
         alpha = alphas.get(name, recipe.alpha if recipe.alpha is not None else 2.0 * rank)
-        smallest = min(model.network.get_submodule(name).weight.shape)
+        layer = model.network.get_submodule(name)
+        smallest = min(layer.in_features, layer.out_features)
         if rank > smallest:
             too_high.append((smallest, "method.rank_pattern" if name in ranks else "method.rank", rank, name))
         settings[name] = lora_files.Setting(rank, alpha, root=root, magnitude=magnitude)
@@ -74,7 +75,7 @@ def _attach(
     for layer in model.adapted.values():
         if start is not None:
             rank = len(layer.lora_A)
-            layer.begin_at(*start(layer.base.weight.detach().float(), rank, layer.scale, generator))
+            layer.begin_at(*start(layer.weight_OI(), rank, layer.scale, generator))
     if two_rates:
         half = recipe.b_rate**0.5
         for name in model.adapted:
@@ -97,13 +98,20 @@ def _by_layer(names: list[str], pattern: Mapping[str, float], key: str) -> dict[
 
 
 def family(
-    name: str, *, root: bool = False, start: Start | None = None, magnitude: bool = False, two_rates: bool = False
+    name: str,
+    *,
+    root: bool = False,
+    start: Start | None = None,
+    magnitude: bool = False,
+    two_rates: bool = False,
+    four_bits: bool = False,
 ) -> Method:
     """A member of the family: ``root`` scales by alpha / sqrt(rank), ``start`` gives A and B their first values,
-    ``magnitude`` trains the lengths of the rows of W + B A, ``two_rates`` lets B learn faster than A."""
+    ``magnitude`` trains the lengths of the rows of W + B A, ``two_rates`` lets B learn faster than A, ``four_bits``
+    holds the base in four bits."""
     attach = partial(_attach, root=root, start=start, magnitude=magnitude, two_rates=two_rates)
     reads = (*READS, "b_rate") if two_rates else READS
-    return Method(name, attach, lora_files.save, lora_files.load, is_adapter=True, reads=reads)
+    return Method(name, attach, lora_files.save, lora_files.load, is_adapter=True, reads=reads, four_bits=four_bits)
 
 
 PART = family("lora")
