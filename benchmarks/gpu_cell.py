@@ -16,7 +16,7 @@ import random
 import resource
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata, resources
 from itertools import pairwise
 from pathlib import Path
@@ -186,14 +186,13 @@ def tunesmith(spec: Spec) -> Result:
     from tunesmith.core.recipe import MethodRecipe
     from tunesmith.data.batches import Steps
     from tunesmith.flows.training import compile_layers
+    from tunesmith.models import load as loading
     from tunesmith.models.machine import has_eight_bit
     from tunesmith.models.model import Model
     from tunesmith.train.loop import Hooks, fit
     from tunesmith.train.optimiser import adamw, adamw_8bit
 
-    if spec.method not in parts.names("models.adapters"):
-        return {"skipped": f"not built yet: Tunesmith has no method {spec.method}"}
-    made, shape = network(spec), spec.shape
+    made, shape = network(replace(spec, device="meta")), spec.shape  # to be counted
     facts = {"parameters": sum(p.numel() for p in made.parameters()), "matrix_weights": matrix_weights(made)}
     card = ModelCard(
         name=shape["model_type"],
@@ -209,7 +208,10 @@ def tunesmith(spec: Spec) -> Result:
         tokenizer_hash="",
         template_hash="",
     )
-    model = Model(made, tokenizer(), card, precision="bfloat16")
+    if spec.method == "qlora":
+        model = loading.load(on_disk(spec), precision="bfloat16", device=spec.device, four_bits=True)
+    else:
+        model = Model(network(spec), tokenizer(), card, precision="bfloat16")
     method = (
         MethodRecipe(name="full") if spec.method == "full" else MethodRecipe(name=spec.method, rank=RANK, alpha=ALPHA)
     )
