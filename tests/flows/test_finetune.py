@@ -291,6 +291,25 @@ def test_ctrl_c_leaves_a_run_that_says_interrupted(make_recipe: MakeRecipe, tmp_
     assert not (Path(run.folder) / "report.json").exists()
 
 
+def test_a_stop_in_the_moment_in_which_a_run_is_listed_is_recorded(
+    make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, seen = Index.put, []
+
+    def put(self: Index, run: Run) -> None:
+        seen.append(run.status)
+        if len(seen) == 1:
+            raise KeyboardInterrupt
+        own(self, run)
+
+    monkeypatch.setattr(Index, "put", put)
+    with pytest.raises(KeyboardInterrupt):
+        finetune(make_recipe(), workspace=tmp_path)
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert Run.load(folder / "run.json").status == "interrupted"
+    assert seen == ["running", "interrupted"]
+
+
 def test_a_loss_that_is_not_finite_ends_as_diverged(
     make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
