@@ -187,7 +187,7 @@ def tunesmith(spec: Spec) -> Result:
     from tunesmith.data.batches import Steps
     from tunesmith.flows.training import compile_layers
     from tunesmith.models import load as loading
-    from tunesmith.models.machine import has_eight_bit
+    from tunesmith.models.machine import has_bitsandbytes
     from tunesmith.models.model import Model
     from tunesmith.train.loop import Hooks, fit
     from tunesmith.train.optimiser import adamw, adamw_8bit
@@ -232,7 +232,7 @@ def tunesmith(spec: Spec) -> Result:
         clip_norm=1.0,
         precision="bfloat16",
         memory="least" if least else "fast",
-        moments="int8" if least and has_eight_bit() else "float32",
+        moments="int8" if least and has_bitsandbytes() else "float32",
         max_length=spec.length,
         seconds=None,
         seed=0,

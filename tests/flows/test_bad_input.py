@@ -90,7 +90,7 @@ FILES: dict[str, tuple[Make, dict[str, Any], tuple[str, ...]]] = {
 }  # fmt: skip
 
 
-def refused(done: Result, folder: Path, said: tuple[str, ...]) -> None:
+def assert_refused(done: Result, folder: Path, said: tuple[str, ...]) -> None:
     assert done.exit_code == 2, (done.output, done.exception)
     assert done.stderr.count("error: ") == 1
     assert "Traceback" not in done.output + done.stderr
@@ -107,14 +107,14 @@ def test_a_bad_file_or_key_is_a_sentence_and_leaves_no_run(store: Path, tmp_path
     if keys.get("model") == "bert":
         keys = {**keys, "model": str(store / "bert")}
     recipe(tmp_path, store, **keys)
-    refused(run(tmp_path), tmp_path, said)
+    assert_refused(run(tmp_path), tmp_path, said)
 
 
 def test_a_label_in_the_test_only_is_named(store: Path, tmp_path: Path) -> None:
     write_jsonl(tmp_path / "rows.jsonl", labelled(60))
     write_jsonl(tmp_path / "held.jsonl", [*labelled(20, seed=9), {"text": "an odd one out", "label": "spam", "who": 1}])
     recipe(tmp_path, store, task="classify", data={"test": "held.jsonl"})
-    refused(run(tmp_path), tmp_path, ("held.jsonl line 21", "label 'spam'", "not in train"))
+    assert_refused(run(tmp_path), tmp_path, ("held.jsonl line 21", "label 'spam'", "not in train"))
 
 
 # -- models -----------------------------------------------------------------------------------------------------------
@@ -157,7 +157,7 @@ def test_a_bad_model_folder_is_a_sentence_and_leaves_no_run(store: Path, tmp_pat
     spoil(tmp_path / "model")
     write_jsonl(tmp_path / "rows.jsonl", ROWS)
     recipe(tmp_path, store, model="./model")
-    refused(run(tmp_path), tmp_path, (said,))
+    assert_refused(run(tmp_path), tmp_path, (said,))
 
 
 # -- what only the loaded weights can tell ----------------------------------------------------------------------------
@@ -173,7 +173,7 @@ def test_a_method_that_does_not_fit_the_model_is_refused_and_leaves_nothing(
 ) -> None:
     write_jsonl(tmp_path / "rows.jsonl", ROWS)
     recipe(tmp_path, store, method=method)
-    refused(run(tmp_path), tmp_path, (said,))
+    assert_refused(run(tmp_path), tmp_path, (said,))
 
 
 # -- the process itself -----------------------------------------------------------------------------------------------

@@ -64,8 +64,7 @@ def load(folder: Path, base: str | None = None, *, precision: Precision | None =
     files.verify(folder)
     note = json.loads((folder / NOTE).read_text(encoding="utf-8"))
     method = parts.find("models.adapters", note["method"])
-    four_bits = method.four_bits
-    model = loading.load(base or note["base"], precision=precision or note["precision"], four_bits=four_bits)
+    model = loading.load(base or note["base"], precision=precision or note["precision"], four_bits=method.four_bits)
     for what, found in (
         ("base_fingerprint", model.card.fingerprint),
         ("tokenizer_hash", model.card.tokenizer_hash),

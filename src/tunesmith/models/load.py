@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from tunesmith.core.card import ModelCard
 from tunesmith.core.errors import ModelError
 from tunesmith.models.allocator import keep_freed_memory
-from tunesmith.models.machine import default_device, has_eight_bit
+from tunesmith.models.machine import default_device, has_bitsandbytes
 from tunesmith.models.model import FIRST_POSITION_AFTER_PAD, Model, Precision, narrow
 from tunesmith.models.template import check_template
 
@@ -354,7 +354,7 @@ def load(
 
 def _four_bits(precision: Precision, device: str | None) -> dict[str, Any]:
     """What transformers is told, so that the whole model never stands in memory. Raises ModelError."""
-    if not has_eight_bit():
+    if not has_bitsandbytes():
         raise ModelError(
             "method.name: qlora needs bitsandbytes, which is not installed. pip install 'tunesmith[quantized]', or use "
             "method.name: lora."

@@ -16,8 +16,10 @@ def default_device() -> str:
 def machine() -> Machine:
     """The device that ``load`` would take, for the plan."""
     if torch.cuda.is_available():
-        return Machine("cuda", torch.cuda.get_device_properties(0).total_memory, has_fast_bfloat16(), has_eight_bit())
-    return Machine("cpu", _memory(), has_fast_bfloat16(), has_eight_bit())
+        return Machine(
+            "cuda", torch.cuda.get_device_properties(0).total_memory, has_fast_bfloat16(), has_bitsandbytes()
+        )
+    return Machine("cpu", _memory(), has_fast_bfloat16(), has_bitsandbytes())
 
 
 def _memory(group: Path = Path("/sys/fs/cgroup")) -> int | None:
@@ -32,7 +34,7 @@ def _memory(group: Path = Path("/sys/fs/cgroup")) -> int | None:
     return machine
 
 
-def has_eight_bit() -> bool:
+def has_bitsandbytes() -> bool:
     """Whether bitsandbytes is installed."""
     return importlib.util.find_spec("bitsandbytes") is not None
 

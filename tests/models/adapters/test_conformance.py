@@ -8,6 +8,7 @@ from torch import Tensor
 
 import small
 from tunesmith.core import parts
+from tunesmith.core.errors import RecipeError
 from tunesmith.models.adapters._method import Method
 from tunesmith.models.model import Model, adapters_off
 from tunesmith.objectives.sft import PART as SFT
@@ -100,3 +101,42 @@ def test_its_own_seed_alone_draws_the_start(name: str, llama: Path) -> None:
     if find(name).is_adapter and name not in UNDRAWN:
         other = small.weights(attached(llama, name, seed=4))
         assert any(not torch.equal(starts[0][n], other[n]) for n in other)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("partial", {"target_modules": ()}, ("[] hold no weights", "last-N")),
+        ("partial", {"target_modules": ("act_fn",)}, ("['act_fn'] hold no weights",)),
+        ("partial", {"target_modules": ("layrs",)}, ('"layrs" matches no module', 'Did you mean "layers"?')),
+        ("partial", {"target_modules": ("last-0",)}, ("last-0", "Name last-1 to last-2")),
+        ("partial", {"target_modules": ("last-9",)}, ("last-9", "has 2 layers")),
+        ("ia3", {"target_modules": ("nope",)}, ('"nope" matches no linear layer', "q_proj")),
+        ("oft", {"rank": 5}, ("method.rank is 5", "has 32 inputs", "2, 4, 8, 16")),
+        ("loha", {"rank": 17}, ("method.rank is 17", "k_proj", "has 16 dimensions")),
+        ("hra", {"rank": 17}, ("method.rank is 17", "has 16 dimensions")),
+        ("shira", {"rank": 17}, ("method.name: shira", "rank 17", "allowed. Change")),
+        ("fourierft", {"rank": 17}, ("method.name: fourierft", "n_frequency")),
+    ],
+)
+def test_what_does_not_fit_is_a_sentence(
+    name: str, options: dict[str, object], words: tuple[str, ...], llama: Path
+) -> None:
+    with pytest.raises(RecipeError) as caught:
+        small.attach(small.base(llama, name), name, **options)
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "trained"),
+    [
+        (("last-1",), {"layers.1"}),
+        (("norm",), {"norm"}),
+        (("layers.0.mlp", "embed_tokens"), {"layers.0", "embed_tokens"}),
+    ],
+)
+def test_partial_trains_what_is_named_and_nothing_else(wanted: tuple[str, ...], trained: set[str], llama: Path) -> None:
+    model = small.decoder(llama, "partial", target_modules=wanted)
+    found = {n.removeprefix("model.") for n, _ in model.trainable()}
+    assert found and all(any(n.startswith(t) for t in trained) for n in found)
+    assert {t for t in trained if any(n.startswith(t) for n in found)} == trained

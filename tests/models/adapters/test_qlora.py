@@ -102,7 +102,7 @@ def test_bf16_weights_are_quantised_for_bf16(llama: Path) -> None:
 
 
 def test_without_bitsandbytes_it_is_refused(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "has_eight_bit", lambda: False)
+    monkeypatch.setattr(loading, "has_bitsandbytes", lambda: False)
     with pytest.raises(ModelError, match=r"qlora needs bitsandbytes.*tunesmith\[quantized\].*lora"):
         loading.load(str(llama), four_bits=True)
 

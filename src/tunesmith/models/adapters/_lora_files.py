@@ -149,12 +149,9 @@ def _read_config(path: Path) -> dict[str, Any]:
         config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         numbers = [config["r"], *(config.get("rank_pattern") or {}).values()]
         alphas = [config["lora_alpha"], *(config.get("alpha_pattern") or {}).values()]
-        config["r"], config["lora_alpha"], smallest = (
-            int(config["r"]),
-            float(config["lora_alpha"]),
-            min(map(int, numbers)),
-        )
-        _ = config["target_modules"], sum(map(float, alphas))
+        smallest, _ = min(map(int, numbers)), [float(alpha) for alpha in alphas]
+        config |= {"r": int(config["r"]), "lora_alpha": float(config["lora_alpha"])}
+        _ = config["target_modules"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(
             f"{path} cannot be read ({type(error).__name__}: {error}); expected PEFT's LoRA configuration."
@@ -169,7 +166,9 @@ def _read_config(path: Path) -> dict[str, Any]:
         odd["init_lora_weights"] = config["init_lora_weights"]
     if odd:
         name, value = next(iter(odd.items()))
-        raise ModelError(f"{path}: {name} is {value!r}; plain LoRA is read here. Merge the adapter with peft instead.")
+        raise ModelError(
+            f"{path}: {name} is {value!r}; LoRA, rsLoRA and DoRA are read here. Merge the adapter with peft instead."
+        )
     return config
 
 

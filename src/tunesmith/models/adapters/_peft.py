@@ -8,7 +8,7 @@ keys that do not match when they come back, which PEFT passes over, are an error
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors.torch import load_file
@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from tunesmith.core.errors import ModelError, RecipeError
 from tunesmith.core.recipe import MethodRecipe
 from tunesmith.models.adapters._method import Method
-from tunesmith.models.adapters.lora import targets
+from tunesmith.models.adapters.lora import check_rank, targets
 from tunesmith.models.model import Model
 
 Configure = Callable[[Any, MethodRecipe, list[str], int], Any]  # peft, recipe, layers, seed -> its configuration
@@ -42,14 +42,23 @@ class Switch:
 
 
 def method(
-    name: str, configure: Configure, *, reads: tuple[str, ...] = ("target_modules",), rate: float = 10.0
+    name: str,
+    configure: Configure,
+    *,
+    reads: tuple[str, ...] = ("target_modules",),
+    rank_is: Literal["free", "rank", "block"] = "free",
 ) -> Method:
-    """A method whose configuration is ``configure``'s."""
+    """A method whose configuration is ``configure``'s. ``rank_is`` tells what bounds ``method.rank``: nothing but PEFT,
+    the dimensions of the layers, or that blocks of this size divide their inputs."""
 
     def attach(model: Model, recipe: MethodRecipe, seed: int) -> None:
         import peft
 
         names = targets(model, recipe.target_modules)
+        if rank_is == "rank":
+            check_rank(model, names, recipe.rank)
+        elif rank_is == "block":
+            _check_blocks(model, names, recipe.rank)
         try:
             config = configure(peft, recipe, names, seed)
             config.task_type = "CAUSAL_LM" if model.card.kind == "decoder" else "FEATURE_EXTRACTION"
@@ -57,11 +66,24 @@ def method(
                 torch.manual_seed(seed)
                 wrapped = peft.get_peft_model(model.network, config)
         except (ValueError, TypeError, RuntimeError) as error:
-            raise RecipeError(f"method.name: {name}: {error}. Change method, or use method.name: lora.") from error
+            told = str(error).rstrip(" .")
+            raise RecipeError(f"method.name: {name}: {told}. Change method, or use method.name: lora.") from error
         wrapped.peft_config["default"].base_model_name_or_path = model.card.path
         _take(model, wrapped)
 
-    return Method(name, attach, save, load, is_adapter=True, reads=reads, rate=rate)
+    return Method(name, attach, save, load, is_adapter=True, reads=reads)
+
+
+def _check_blocks(model: Model, names: list[str], size: int) -> None:
+    """Raise RecipeError where a layer cannot be cut into blocks: PEFT would take another size without a word."""
+    for name in names:
+        width = model.network.get_submodule(name).in_features
+        if size < 2 or width % size:
+            fits = ", ".join(str(n) for n in range(2, width) if width % n == 0 and n <= 64)
+            raise RecipeError(
+                f"method.rank is {size}; {name} of {model.card.name} has {width} inputs, which blocks of that size "
+                f"do not cut up. Take one of: {fits}."
+            )
 
 
 def _take(model: Model, wrapped: Any) -> None:

@@ -6,4 +6,5 @@ PART = method(
     "hra",
     lambda peft, recipe, names, seed: peft.HRAConfig(r=recipe.rank, target_modules=names),
     reads=("rank", "target_modules"),
+    rank_is="rank",
 )

@@ -8,4 +8,5 @@ PART = method(
         r=recipe.rank, alpha=recipe.alpha or 2 * recipe.rank, target_modules=names
     ),
     reads=("rank", "alpha", "target_modules"),
+    rank_is="rank",
 )

@@ -30,8 +30,7 @@ def targets(model: Model, wanted: tuple[str, ...]) -> list[str]:
     linear = {name: module for name, module in lora_files.linear(model).items() if id(module) not in unused}
     if not linear:
         raise RecipeError(
-            f"method.name: lora: {model.card.name} ({model.card.architecture}) has no linear layer to adapt. "
-            "Use method.name: full."
+            f"{model.card.name} ({model.card.architecture}) has no linear layer to adapt. Use method.name: full."
         )
     if wanted == ("all-linear",):
         return list(linear)
@@ -58,18 +57,12 @@ def _attach(
     names = targets(model, recipe.target_modules)
     ranks = _by_layer(names, recipe.rank_pattern, "method.rank_pattern")
     alphas = _by_layer(names, recipe.alpha_pattern, "method.alpha_pattern")
-    settings, too_high = {}, []
+    check_rank(model, names, recipe.rank, ranks)
+    settings = {}
     for name in names:
         rank = int(ranks.get(name, recipe.rank))
         alpha = alphas.get(name, recipe.alpha if recipe.alpha is not None else 2.0 * rank)
-        layer = model.network.get_submodule(name)
-        smallest = min(layer.in_features, layer.out_features)
-        if rank > smallest:
-            too_high.append((smallest, "method.rank_pattern" if name in ranks else "method.rank", rank, name))
         settings[name] = lora_files.Setting(rank, alpha, root=root, magnitude=magnitude)
-    if too_high:
-        smallest, key, rank, name = min(too_high)
-        raise RecipeError(f"{key} is {rank}; {name} of {model.card.name} has {smallest} dimensions. Lower it.")
     lora_files.wrap(model, settings, dropout=recipe.dropout, seed=seed)
     generator = torch.Generator().manual_seed(seed)
     for layer in model.adapted.values():
@@ -80,6 +73,20 @@ def _attach(
         half = recipe.b_rate**0.5
         for name in model.adapted:
             model.rates |= {f"{name}.lora_A": 1 / half, f"{name}.lora_B": half}
+
+
+def check_rank(model: Model, names: list[str], rank: int, own: Mapping[str, float] | None = None) -> None:
+    """Raise RecipeError for a rank above the dimensions of its layer; ``own`` are ranks of single layers."""
+    own = own or {}
+    too_high = []
+    for name in names:
+        layer, wanted = model.network.get_submodule(name), int(own.get(name, rank))
+        smallest = min(layer.in_features, layer.out_features)
+        if wanted > smallest:
+            too_high.append((smallest, "method.rank_pattern" if name in own else "method.rank", wanted, name))
+    if too_high:
+        smallest, key, wanted, name = min(too_high)
+        raise RecipeError(f"{key} is {wanted}; {name} of {model.card.name} has {smallest} dimensions. Lower it.")
 
 
 def _by_layer(names: list[str], pattern: Mapping[str, float], key: str) -> dict[str, float]:

@@ -9,4 +9,5 @@ PART = method(
         oft_block_size=recipe.rank, target_modules=names, module_dropout=recipe.dropout
     ),
     reads=("rank", "dropout", "target_modules"),
+    rank_is="block",
 )

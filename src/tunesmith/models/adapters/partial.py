@@ -24,7 +24,13 @@ def attach(model: Model, recipe: MethodRecipe, _seed: int) -> None:
     chosen: set[str] = set()
     for wanted in recipe.target_modules:
         chosen |= set(_named(model, wanted))
-    full.train_only(model, (n for n, _ in model.network.named_parameters() if _below(n, chosen)))
+    names = [n for n, _ in model.network.named_parameters() if _below(n, chosen)]
+    if not names:
+        raise RecipeError(
+            f"method.target_modules: {list(recipe.target_modules)} hold no weights of {model.card.name}: nothing "
+            "would be trained. Name modules with weights, last-N, or all-linear."
+        )
+    full.train_only(model, names)
 
 
 def _named(model: Model, wanted: str) -> Iterable[str]:
