@@ -25,7 +25,9 @@ from tunesmith.core.plan import Plan
 from tunesmith.core.recipe import MethodRecipe
 from tunesmith.data.batches import collate
 from tunesmith.models import load as loading
+from tunesmith.models.adapters.lora import targets
 from tunesmith.models.model import Model
+from tunesmith.models.scores import Score, weight_scores
 
 ASSETS = Path(loading.__file__).parents[1] / "assets" / "base"
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
@@ -175,8 +177,20 @@ def attach(model: Model, name: str, *, seed: int = 0, **changes: Any) -> Model:
     """``model`` with the method ``name``; of rank 4 unless told otherwise."""
     method = parts.find("models.adapters", name)
     options = {"rank": 4, **changes} if "rank" in method.reads else changes
-    method.attach(model, MethodRecipe(name=name, **options), seed)
+    recipe = MethodRecipe(name=name, **options)
+    if method.score is not None:
+        model.scores = scores(model, method.score, recipe.target_modules)
+    method.attach(model, recipe, seed)
     return model
+
+
+def scores(model: Model, score: Score, wanted: tuple[str, ...] = ("all-linear",)) -> dict[str, Tensor]:
+    """Of the weights of the wanted layers, by the hidden states of a few rows."""
+
+    def loss(batch: Batch) -> Tensor:
+        return model.hidden(batch.ids_BT, batch.length_B).float().square().mean()
+
+    return weight_scores(model, targets(model, wanted), loss, split(rows(4), 2), score)
 
 
 def base(folder: Path, method: str = "full") -> Model:

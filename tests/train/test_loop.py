@@ -16,7 +16,6 @@ from torch import Tensor
 import small
 from tunesmith.core import parts
 from tunesmith.core.batch import Batch
-from tunesmith.core.recipe import MethodRecipe
 from tunesmith.core.report import CurvePoint
 from tunesmith.data.batches import Steps
 from tunesmith.models import load as loading
@@ -332,16 +331,18 @@ def seeded_run(folder: Path, method: str, seed: int, *, noise: int, classes: int
     model = small.base(folder, method)
     if classes:
         model.add_head(small.LABELS, seed=seed)
-    recipe = MethodRecipe(name=method) if method == "full" else MethodRecipe(name=method, rank=4, dropout=0.2)
-    parts.find("models.adapters", method).attach(model, recipe, seed)
+    reads = parts.find("models.adapters", method).reads
+    small.attach(model, method, seed=seed, **({"dropout": 0.2} if "dropout" in reads else {}))
     torch.manual_seed(seed)
     steps = Steps(small.rows(20, classes=classes), batch_tokens=100, micro_tokens=50, pad_id=0, seed=seed)
     fit(model, CLASSIFY if classes else SFT, steps, small.plan(steps=2 * steps.per_epoch()))
     return small.weights(model)
 
 
-@pytest.mark.parametrize("method", parts.names("models.adapters"))
-@pytest.mark.parametrize("kind", ["decoder", "encoder"])
+@pytest.mark.parametrize(
+    ("kind", "method"),
+    [*(("decoder", name) for name in parts.names("models.adapters")), ("encoder", "full"), ("encoder", "lora")],
+)
 def test_two_runs_of_one_seed_give_the_same_bits(kind: str, method: str, llama: Path, bert: Path) -> None:
     folder, classes = (llama, 0) if kind == "decoder" else (bert, 3)
     first = seeded_run(folder, method, 7, noise=1, classes=classes)

@@ -29,6 +29,8 @@ PLAN = small.plan(steps=14, warmup_steps=2, learning_rate=5e-3, eval_every=3)
 KINDS = {
     "full": lambda llama, bert: (small.decoder(llama), SFT),
     "lora": lambda llama, bert: (small.decoder(llama, "lora", dropout=0.2), SFT),
+    "lisa": lambda llama, bert: (small.decoder(llama, "lisa"), SFT),
+    "adalora": lambda llama, bert: (small.decoder(llama, "adalora"), SFT),
     "encoder": lambda llama, bert: (small.encoder(bert), CLASSIFY),
 }
 

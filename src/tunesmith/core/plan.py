@@ -20,10 +20,11 @@ class Machine:
 @dataclass(frozen=True, slots=True)
 class Technique:
     """What a plan must know of a method: whether it trains the network's own weights, the learning rate that suits it,
-    in times that of full fine-tuning, and whether the base is held in four bits."""
+    in times that of full fine-tuning, at most ``most_rate``, and whether the base is held in four bits."""
 
     full: bool
     rate: float
+    most_rate: float = 2e-3
     four_bits: bool = False
 
 

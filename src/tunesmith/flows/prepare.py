@@ -28,6 +28,7 @@ from tunesmith.models.adapters._method import Method
 from tunesmith.models.machine import machine
 from tunesmith.plan.resolve import resolve
 
+SHORTEST_ROW = 8  # tokens that must be left beside those that a method puts before each row
 DEV_ROWS = 1000  # looked at during training; more would cost time and tell nothing new
 FEWEST_DEV_ROWS = 100  # or a quarter of the training rows where that is more
 
@@ -208,7 +209,14 @@ def _own_file(
 
 
 def _limit(recipe: Recipe, card: ModelCard) -> int:
-    return card.context if recipe.train.max_length == "auto" else min(recipe.train.max_length, card.context)
+    method: Method = parts.find("models.adapters", recipe.method.name)
+    room = card.context - (recipe.method.rank if method.soft else 0)
+    if room < SHORTEST_ROW:
+        raise RecipeError(
+            f"method.rank is {recipe.method.rank}: as many tokens before each row leave no room in the context of "
+            f"{card.name} ({card.context} tokens). Lower it."
+        )
+    return room if recipe.train.max_length == "auto" else min(recipe.train.max_length, room)
 
 
 def to_train(example: Example) -> Example:
@@ -311,7 +319,7 @@ def _rows(
         ).per_epoch(),
         dev_tokens=sum(len(r.ids) for r in dev_rows),
         machine=machine(),
-        technique=Technique(full=not method.is_adapter, rate=method.rate, four_bits=method.four_bits),
+        technique=Technique(not method.is_adapter, method.rate, method.most_rate, four_bits=method.four_bits),
     )
     return plan, train_rows, dev_rows, cut
 

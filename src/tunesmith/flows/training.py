@@ -6,6 +6,7 @@ off and must give the very same states as before: frozen weights stayed frozen, 
 measured on is the one that is tuned.
 """
 
+import random
 import time
 from dataclasses import dataclass
 
@@ -20,8 +21,11 @@ from tunesmith.data.batches import Steps, collate, cut, in_order
 from tunesmith.flows.checkpointing import Checkpointing
 from tunesmith.flows.prepare import Prepared
 from tunesmith.flows.watch import Noting, Watcher
+from tunesmith.models.adapters._method import Method
+from tunesmith.models.adapters.lora import targets
 from tunesmith.models.head_start import class_means
 from tunesmith.models.model import Model, adapters_off, pooled
+from tunesmith.models.scores import Score, weight_scores
 from tunesmith.objectives._objective import Objective
 from tunesmith.records.folder import RunFolder
 from tunesmith.train.loop import Hooks, fit
@@ -30,6 +34,7 @@ from tunesmith.train.state import DevResult, Progress, Snapshot
 
 COMPILED_BOUND = {"float32": 1e-4, "bfloat16": 2e-2}
 HEAD_ROWS = 10_000  # rows that set the head's start
+SCORED_TOKENS = 16_384  # of training rows, by which a method chooses its weights
 MOST_NOTES = 40  # of a training, in its report
 TRIAL_TOKENS = 4096  # of the batch on which compiled layers are proven: memory has not been tried yet
 
@@ -49,7 +54,28 @@ def attach(model: Model, prepared: Prepared) -> None:
     recipe, seed = prepared.recipe, prepared.plan.seed
     if prepared.uses_head:
         model.add_head(prepared.labels, seed=seeds.stream(seed, "head"))
-    parts.find("models.adapters", recipe.method.name).attach(model, recipe.method, seeds.stream(seed, "adapter"))
+    method: Method = parts.find("models.adapters", recipe.method.name)
+    if method.score is not None:
+        model.scores = scores(model, prepared, method.score)
+    method.attach(model, recipe.method, seeds.stream(seed, "adapter"))
+
+
+def scores(model: Model, prepared: Prepared, score: Score) -> dict[str, Tensor]:
+    """What ``score`` says of each weight of the base's wanted layers, by the first training rows in a random order."""
+    objective: Objective = parts.find("objectives", prepared.objective)
+    if prepared.uses_head:
+        start_head(model, prepared)
+    rows = list(prepared.train_rows)
+    random.Random(seeds.stream(prepared.plan.seed, "scores")).shuffle(rows)
+    size = min(SCORED_TOKENS, prepared.plan.micro_tokens)
+    chosen = [collate(group, model.tokenizer.pad_token_id or 0) for group in cut(rows, size)]
+    batches = [b for b in chosen if float(objective.weight(b)) > 0][: max(1, SCORED_TOKENS // size)]
+
+    def loss(batch: Batch) -> Tensor:
+        made = objective.loss(getattr(model, objective.needs)(batch), batch.to(model.device))
+        return made / objective.weight(batch)
+
+    return weight_scores(model, targets(model, prepared.recipe.method.target_modules), loss, batches, score)
 
 
 def train(

@@ -28,7 +28,7 @@ class LocalModel:
     def __init__(self, model: Model, *, temperature: float = 0.0, seed: int = 0) -> None:
         self.model = model
         self.renderer = Renderer(model.tokenizer)
-        self.context = model.card.context
+        self.context = model.card.context - len(model.soft_ids)
         self.labels = model.labels
         self.temperature = temperature
         self.seed = seed
@@ -88,8 +88,9 @@ class LocalModel:
         cache = DynamicCache(config=model.network.config)
         tails = [TokenRow(row.ids[len(shared) - 1 :], row.weight[len(shared) - 1 :]) for row in rows]
         batch = collate(tails, pad_id=0).to(device)
-        if len(shared) > 1:
-            model.backbone(input_ids=torch.tensor([shared[:-1]], device=device), past_key_values=cache, use_cache=True)
+        before = [*model.soft_ids, *shared[:-1]]
+        if before:
+            model.backbone(input_ids=torch.tensor([before], device=device), past_key_values=cache, use_cache=True)
             cache.batch_repeat_interleave(len(labels))
         logits_BTV = model.network(input_ids=batch.ids_BT, past_key_values=cache, use_cache=True).logits
         logp_BTV = logits_BTV.float().log_softmax(-1)

@@ -39,6 +39,7 @@ def sample(
     ``numbers`` names the stream that each row draws from; its place when not given.
     """
     numbers = numbers or range(len(prompts))
+    prompts = [[*model.soft_ids, *prompt] for prompt in prompts]
     answers: list[list[int]] = [[] for _ in prompts]
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     budget = min(BATCH_TOKENS, CACHE_BYTES // _bytes_a_token(model))

@@ -22,6 +22,8 @@ from tunesmith.models import packing
 from tunesmith.models.compiled import CompiledLayers
 from tunesmith.models.linear_logp import linear_logp
 from tunesmith.models.masters import Masters
+from tunesmith.models.schedule import Schedule
+from tunesmith.models.soft_tokens import SoftTokens, led, with_soft
 
 Precision = Literal["float32", "bfloat16"]
 PROBE_SIZE = 1000.0  # largest logit of the probe; soft-caps stand at 15 to 50
@@ -55,8 +57,10 @@ def pooled(hidden_ND: Tensor, length_B: Tensor, pool: Literal["mean", "last"]) -
 
 class Model:
     """See the module's docstring. ``labels`` names the classes of ``head``, ``adapted`` the layers with an adapter;
-    ``rates`` are learning rates of single weights in times the training's, ``wrapped`` is PEFT's model around
-    ``network``, where PEFT has changed it."""
+    ``rates`` are learning rates of single weights in times the training's, ``scores`` tell a method
+    that asks for it how much each weight of its layers matters, ``wrapped`` is PEFT's model around
+    ``network``, where PEFT has changed it; ``schedule`` is what the method does around the steps, ``soft`` are
+    trained tokens that stand before every row."""
 
     def __init__(self, network: Any, tokenizer: Any, card: ModelCard, *, precision: Precision = "float32") -> None:
         self.network = network
@@ -68,8 +72,11 @@ class Model:
         self.adapted: dict[str, Any] = {}
         self.adapter_settings: dict[str, Any] = {}
         self.rates: dict[str, float] = {}
+        self.scores: dict[str, Tensor] = {}
         self.wrapped: Any = None
         self.masters = Masters({})
+        self.schedule = Schedule()
+        self.soft: SoftTokens | None = None
         self._compiled: CompiledLayers | None = None
         narrow(network, precision)
         after_pad = network.config.model_type in FIRST_POSITION_AFTER_PAD
@@ -146,10 +153,18 @@ class Model:
         """After a step: the network takes over what its masters are now."""
         self.masters.copy_down()
 
+    @property
+    def soft_ids(self) -> tuple[int, ...]:
+        """What the network must read before every row; empty while adapters are off."""
+        return self.soft.ids if self.soft is not None and self.soft.enabled else ()
+
     def hidden(self, ids_BT: Tensor, length_B: Tensor) -> Tensor:
         """Last hidden states [N, D] of the real tokens of right-padded rows, one row after the other."""
+        soft = self.soft_ids
+        ids_BT, length_B = with_soft(ids_BT, length_B, soft)
         packed = packing.pack(ids_BT, length_B).to(self.device)
-        return self._run(packed, ids_BT, self.backbone)
+        states_ND = self._run(packed, ids_BT, self.backbone)
+        return states_ND[packed.position_N >= len(soft)] if soft else states_ND
 
     def _run(self, packed: packing.Packed, ids_BT: Tensor, network: Any) -> Tensor:
         return self._packed(packed, network) if self.packs else self._padded(packed, ids_BT.to(self.device), network)
@@ -171,6 +186,7 @@ class Model:
 
         ``batch`` is best on the CPU still: which tokens are real and trained is then known without waiting for a GPU.
         """
+        batch = led(batch, self.soft_ids)
         packed = packing.pack(batch.ids_BT, batch.length_B)
         chosen_n = (batch.weight_BT.flatten()[packed.place_N] != 0).nonzero()[:, 0]
         place_n = packed.place_N[chosen_n].to(self.device)
@@ -181,7 +197,7 @@ class Model:
         else:
             logp_n = states_nD.float().log_softmax(-1).gather(1, target_n[:, None])[:, 0]
         logp = torch.zeros(batch.weight_BT.numel(), device=self.device).index_put((place_n,), logp_n)
-        return logp.view_as(batch.weight_BT)
+        return logp.view_as(batch.weight_BT)[:, len(self.soft_ids) :]
 
     def _chosen(self, packed: packing.Packed, ids_BT: Tensor, chosen_n: Tensor) -> Tensor:
         """Of some of the real tokens: hidden states, or logits where the head is not linear."""

@@ -29,15 +29,15 @@ WHY_SECONDS = "budget.time; the learning rate anneals to the end of it"
 SET = "set in the recipe"
 
 
-def learning_rate(card: ModelCard, times: float = 1.0) -> tuple[float, str]:
-    """(peak rate, reason); ``times`` that of full fine-tuning."""
+def learning_rate(card: ModelCard, times: float = 1.0, most: float = 2e-3) -> tuple[float, str]:
+    """(peak rate, reason); ``times`` that of full fine-tuning, at most ``most``."""
     full = 1e-3 * (1e7 / max(card.parameters, 1)) ** 0.63
     if card.kind == "encoder":
         full *= 0.5
     size = f"{card.parameters / 1e6:.1f}M parameters ({card.kind})"
     if times == 1:
         return _round(min(full, 1e-3)), f"rule of thumb for full fine-tuning of {size}, at most 1e-3"
-    return _round(min(times * full, 2e-3)), f"{times:g} x the full fine-tuning rate for {size}, at most 2e-3"
+    return _round(min(times * full, most)), f"{times:g} x the full fine-tuning rate for {size}, at most {most:g}"
 
 
 def _round(rate: float) -> float:
@@ -107,7 +107,7 @@ def resolve(
 
 def _rate(recipe: Recipe, card: ModelCard, technique: Technique) -> tuple[float, str]:
     wanted = recipe.train.learning_rate
-    return learning_rate(card, technique.rate) if wanted == "auto" else (wanted, SET)
+    return learning_rate(card, technique.rate, technique.most_rate) if wanted == "auto" else (wanted, SET)
 
 
 def _reasons_of_options(recipe: Recipe, moments: str) -> dict[str, str]:

@@ -22,6 +22,7 @@ from tunesmith.core.batch import Batch
 from tunesmith.core.errors import Diverged, MemoryNeeded, ModelError, is_out_of_memory
 from tunesmith.core.plan import Plan
 from tunesmith.core.report import CurvePoint
+from tunesmith.models.schedule import Schedule
 from tunesmith.objectives._objective import Objective
 from tunesmith.train import optimiser as optimisers_module
 from tunesmith.train import state as states
@@ -46,6 +47,7 @@ class Trainable(Protocol):
     """What the loop asks of a model. ``rates``: learning rates of single weights in times the plan's."""
 
     rates: dict[str, float]
+    schedule: Schedule
 
     def trainable(self) -> NamedParameters: ...
     def token_logp(self, batch: Batch) -> Tensor: ...
@@ -104,12 +106,14 @@ class _Training:
         if not self.parameters:
             raise ModelError("Nothing to train: no weight requires a gradient. Check method.target_modules.")
         self.update = _update(model, self.parameters, plan, hooks)
-        self.schedule = optimisers_module.warmup_cosine(plan.warmup_steps / max(plan.steps, 1), hooks.schedule_floor)
+        self.factor_at = optimisers_module.warmup_cosine(plan.warmup_steps / max(plan.steps, 1), hooks.schedule_floor)
         self.still = [_bits(p) for _, p in self.parameters]  # until all of them have moved
         self.keeper = Best(self.parameters)
         self.state = Progress(best=hooks.start)
+        model.schedule.begin(plan.steps)
         if hooks.resume is not None:
-            self.state = states.restore(hooks.resume, self.parameters, self.update.optimisers, self.keeper)
+            beside = model.schedule.state
+            self.state = states.restore(hooks.resume, self.parameters, self.update.optimisers, self.keeper, beside)
             model.refresh()
         elif hooks.start is not None:
             self.keeper.keep()
@@ -140,7 +144,9 @@ class _Training:
     def step(self, micro_batches: list[Batch]) -> None:
         """One optimiser step and what belongs to it: the curve, a look at dev, a save."""
         state, plan, hooks = self.state, self.plan, self.hooks
-        factor = self.schedule(_share(plan, state))
+        self.model.schedule.before(state.step)
+        states.drop_idle(self.update.optimisers)
+        factor = self.factor_at(_share(plan, state))
         optimisers_module.set_factor(self.update.optimisers, factor)
         loss = _step(self.model, self.objective, micro_batches, self.update, state, plan, hooks.on_note)
         state.step += 1
@@ -159,7 +165,8 @@ class _Training:
         hooks.after_step(state.step, last, self.snapshot)
 
     def snapshot(self, copy: bool) -> Snapshot:
-        return states.capture(self.parameters, self.update.optimisers, self.keeper, self.state, copy=copy)
+        beside = self.model.schedule.state
+        return states.capture(self.parameters, self.update.optimisers, self.keeper, self.state, beside, copy=copy)
 
     def end(self) -> Progress:
         """The best weights put back; what happened."""
@@ -170,6 +177,7 @@ class _Training:
             raise Diverged(f"No step of {state.step} had a finite loss and gradient: nothing was trained. {WAY_OUT}")
         if hooks.evaluate and (state.curve and state.curve[-1].dev_loss is None):
             state.curve[-1] = _evaluate(self.model, hooks, self.plan, state, self.keeper, state.curve[-1])
+        self.model.schedule.end()
         self.keeper.restore()
         self.model.refresh()
         self.model.train(False)
@@ -219,6 +227,7 @@ def _step(
     if finite:
         state.skipped_in_a_row = 0
         update.step()
+        model.schedule.after(state.step)
         model.refresh()
     update.clear()
     if not finite:
@@ -237,6 +246,9 @@ def _gradients(model: Trainable, objective: Objective, micro_batches: list[Batch
             loss = objective.loss(getattr(model, objective.needs)(batch), batch.to(model.device)) / weight
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach().double()
+        beside = model.schedule.penalty()
+        if beside is not None:
+            beside.backward()  # type: ignore[no-untyped-call]
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -336,7 +348,7 @@ def _bits(weight: Tensor) -> int:
 
 
 def _check_moved(parameters: NamedParameters, start: list[int]) -> None:
-    still = [name for (name, p), old in zip(parameters, start, strict=True) if _bits(p) == old]
+    still = [name for (name, p), old in zip(parameters, start, strict=True) if p.requires_grad and _bits(p) == old]
     if still:
         raise ModelError(
             f"{still[0]} has not moved in the first steps ({len(still)} such weights): "

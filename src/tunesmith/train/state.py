@@ -97,10 +97,18 @@ class Snapshot:
 
 
 def capture(
-    parameters: NamedParameters, optimisers: Iterable[Optimizer], best: Best, progress: Progress, *, copy: bool
+    parameters: NamedParameters,
+    optimisers: Iterable[Optimizer],
+    best: Best,
+    progress: Progress,
+    beside: dict[str, Tensor],
+    *,
+    copy: bool,
 ) -> Snapshot:
-    """The training as it stands between two steps; without ``copy`` it changes with the next one."""
+    """The training as it stands between two steps, with the tensors that its method keeps ``beside`` the weights;
+    without ``copy`` it changes with the next step."""
     tensors = {f"weight/{name}": _kept(p, copy) for name, p in parameters}
+    tensors |= {f"method/{name}": _kept(t, copy) for name, t in beside.items()}
     numbers: dict[str, dict[str, float]] = {}
     held = {id(p): optimiser.state[p] for optimiser in optimisers for g in optimiser.param_groups for p in g["params"]}
     for name, parameter in parameters:
@@ -124,10 +132,17 @@ def _kept(tensor: Tensor, copy: bool) -> Tensor:
 
 
 @torch.no_grad()
-def restore(snapshot: Snapshot, parameters: NamedParameters, optimisers: Iterable[Optimizer], best: Best) -> Progress:
+def restore(
+    snapshot: Snapshot,
+    parameters: NamedParameters,
+    optimisers: Iterable[Optimizer],
+    best: Best,
+    beside: dict[str, Tensor],
+) -> Progress:
     """Put a training back where ``snapshot`` was taken. Raises ModelError where it is of other weights."""
     wanted = {f"weight/{name}": tuple(p.shape) for name, p in parameters}
-    found = {k: tuple(t.shape) for k, t in snapshot.tensors.items() if k.startswith("weight/")}
+    wanted |= {f"method/{name}": tuple(t.shape) for name, t in beside.items()}
+    found = {k: tuple(t.shape) for k, t in snapshot.tensors.items() if k.startswith(("weight/", "method/"))}
     if wanted != found:
         odd = sorted(set(wanted.items()) ^ set(found.items()))[0][0]
         raise ModelError(f"The checkpoint holds other weights than this training has, such as {odd}. Start over.")
@@ -143,6 +158,8 @@ def restore(snapshot: Snapshot, parameters: NamedParameters, optimisers: Iterabl
         moments |= snapshot.numbers.get(name, {})
         if moments:
             owner[id(parameter)].state[parameter] = moments
+    for name, tensor in beside.items():
+        tensor.copy_(snapshot.tensors[f"method/{name}"])
     torch.set_rng_state(snapshot.tensors["random/cpu"])
     if torch.cuda.is_available() and "random/cuda0" in snapshot.tensors:
         held = [snapshot.tensors.get(f"random/cuda{n}") for n in range(torch.cuda.device_count())]
@@ -152,6 +169,13 @@ def restore(snapshot: Snapshot, parameters: NamedParameters, optimisers: Iterabl
     if snapshot.best is not None:
         best.values = [snapshot.best[name].to(p.device, copy=True) for name, p in parameters]
     return Progress.of_plain(snapshot.progress)
+
+
+def drop_idle(optimisers: Iterable[Optimizer]) -> None:
+    """Let go of the moments of weights that are not trained for now."""
+    for optimiser in optimisers:
+        for parameter in [p for p in optimiser.state if not p.requires_grad]:
+            del optimiser.state[parameter]
 
 
 def spike(losses: list[float], loss: float) -> float | None:

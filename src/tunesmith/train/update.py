@@ -35,7 +35,7 @@ class AfterBackward:
         self.parameters, self.optimisers, self.clip_norm = parameters, optimisers, clip_norm
 
     def norm(self) -> Tensor:
-        _all_reached([name for name, p in self.parameters if p.grad is None])
+        _all_reached([name for name, p in self.parameters if p.requires_grad and p.grad is None])
         return torch.nn.utils.clip_grad_norm_([p for _, p in self.parameters], self.clip_norm)
 
     def step(self) -> None:
@@ -58,7 +58,7 @@ class InBackward:
         clip_norm: float,
         on_gradient: OnGradient,
     ) -> None:
-        self.names = {id(p): name for name, p in parameters}
+        self.parameters = parameters
         total = sum(p.numel() for _, p in parameters)
         self.clip = {id(p): clip_norm * (p.numel() / total) ** 0.5 for _, p in parameters}
         self.own = {id(p): make([(name, p)]) for name, p in parameters}
@@ -79,7 +79,7 @@ class InBackward:
         weight.grad = None
 
     def norm(self) -> Tensor:
-        _all_reached([name for key, name in self.names.items() if key not in self.square])
+        _all_reached([name for name, p in self.parameters if p.requires_grad and id(p) not in self.square])
         return torch.stack(list(self.square.values())).sum().sqrt()
 
     def step(self) -> None:

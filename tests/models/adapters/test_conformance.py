@@ -15,7 +15,16 @@ from tunesmith.objectives.sft import PART as SFT
 
 METHODS = parts.names("models.adapters")
 TURNED = ("hra", "oft")  # begin with a rotation by nothing, which is not free of rounding
-UNDRAWN = ("fourierft", "ia3", "oft", "olora", "shira", "vera")  # what they train begins the same whatever the seed
+UNDRAWN = (
+    "fourierft",
+    "ia3",
+    "oft",
+    "olora",
+    "shira",
+    "shira_fisher",
+    "shira_gradient",
+    "vera",
+)  # what they train begins the same whatever the seed
 BATCH = small.split(small.rows(4), 4)[0]
 
 
@@ -55,6 +64,9 @@ def test_it_begins_as_the_base_bit_for_bit(name: str, folder: str, request: pyte
     model = attached(base, name)
     assert model.trainable()
     own, theirs = small.states(model), small.states(small.base(base, name))
+    if find(name).soft:  # what stands before a row is seen by it
+        assert not torch.allclose(own, theirs, rtol=1e-2)
+        return
     assert torch.allclose(own, theirs, rtol=1e-4, atol=1e-5) if name in TURNED else torch.equal(own, theirs)
 
 

@@ -6,13 +6,16 @@ from pathlib import Path
 
 from tunesmith.core.recipe import MethodRecipe
 from tunesmith.models.model import Model
+from tunesmith.models.scores import Score
 
 
 @dataclass(frozen=True, slots=True)
 class Method:
     """``attach`` makes the right weights trainable; ``save`` writes files that transformers or PEFT load; ``load``
     puts a saved folder onto a fresh base. ``reads`` names the keys of ``method`` that act, ``rate`` is the learning
-    rate that suits it, in times that of full fine-tuning; ``four_bits``: the base is loaded in four bits."""
+    rate that suits it, in times that of full fine-tuning, at most ``most_rate``. ``four_bits``: the base is loaded in
+    four bits. ``soft``: ``method.rank`` tokens stand before every row, so the adapted model does not begin as the base.
+    ``score`` is what ``model.scores`` must hold of each weight when the method is attached."""
 
     name: str
     attach: Callable[[Model, MethodRecipe, int], None]
@@ -21,4 +24,7 @@ class Method:
     is_adapter: bool
     reads: tuple[str, ...] = ()
     rate: float = 10.0
+    most_rate: float = 2e-3
     four_bits: bool = False
+    soft: bool = False
+    score: Score | None = None

@@ -40,7 +40,7 @@ def _named(model: Model, wanted: str) -> Iterable[str]:
     names = [n for n, _ in model.network.named_modules() if n]
     last = LAST.fullmatch(wanted)
     if last is not None:
-        return [f"{_layers(model)}.{i}" for i in range(model.card.layers)[-_count(last[1], model) :]]
+        return [f"{layers(model)}.{i}" for i in range(model.card.layers)[-_count(last[1], model) :]]
     found = [n for n in names if n == wanted or n.endswith("." + wanted)]
     if not found:
         leaves = sorted({n.rsplit(".", 1)[-1] for n in names if not n.rsplit(".", 1)[-1].isdecimal()})
@@ -61,7 +61,7 @@ def _count(text: str, model: Model) -> int:
     return count
 
 
-def _layers(model: Model) -> str:
+def layers(model: Model) -> str:
     """Name of the list of the network's layers."""
     for name, module in model.network.named_modules():
         if isinstance(module, nn.ModuleList) and len(module) == model.card.layers:
