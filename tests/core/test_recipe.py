@@ -14,7 +14,7 @@ model task objective
 data.train data.dev data.test data.format data.columns data.split.dev data.split.test data.split.group_by
 data.split.seed data.on_bad_row data.allow data.limit
 method.name method.rank method.alpha method.dropout method.target_modules method.rank_pattern method.alpha_pattern
-method.b_rate
+method.modules_to_save method.new_tokens method.b_rate
 train.epochs train.learning_rate train.batch_tokens train.warmup train.weight_decay train.clip_norm train.patience
 train.max_length train.precision train.memory train.compile train.save_every train.seed
 evaluate.metrics evaluate.baselines evaluate.shots evaluate.max_new_tokens evaluate.prompt evaluate.min_gain

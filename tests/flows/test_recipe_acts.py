@@ -108,6 +108,8 @@ ACTS: dict[str, tuple[Any, See, tuple[str, ...]]] = {
     "method.target_modules": (["q_proj"], adapter, ()),
     "method.rank_pattern": ({"q_proj": 2}, adapter, ()),
     "method.alpha_pattern": ({"q_proj": 2.0}, adapter, ()),
+    "method.modules_to_save": (["norm"], adapter, ()),
+    "method.new_tokens": (["<odd>"], adapter, ()),
     "method.b_rate": (4.0, rates, ("method.name=lora_plus",)),
     "train.epochs": (5, plan("steps"), ()),
     "train.learning_rate": (0.007, plan("learning_rate"), ()),

@@ -93,6 +93,8 @@ class MethodRecipe(Noun):
     target_modules: tuple[str, ...] = Field(("all-linear",), description="module names to adapt, or to train")
     rank_pattern: dict[str, Annotated[int, Field(ge=1)]] = Field({}, description="another rank for some modules")
     alpha_pattern: dict[str, Annotated[float, Field(gt=0)]] = Field({}, description="another alpha for some modules")
+    modules_to_save: tuple[str, ...] = Field((), description="modules that are trained whole beside the adapter")
+    new_tokens: tuple[str, ...] = Field((), description="tokens to add to the vocabulary; their rows alone are trained")
     b_rate: Annotated[float, Field(gt=0)] = Field(16.0, description="lora_plus: learning rate of B over that of A")
 
 

@@ -24,6 +24,7 @@ from tunesmith.data.rendered import render_all
 from tunesmith.evaluate.score import default_metrics, find_metric
 from tunesmith.evaluate.systems import find_baseline
 from tunesmith.models import load as loading
+from tunesmith.models import own_weights
 from tunesmith.models.adapters._method import Method
 from tunesmith.models.machine import machine
 from tunesmith.plan.resolve import resolve
@@ -86,6 +87,7 @@ def check_data(recipe: Recipe, objective: str, store: Path | None = None) -> Che
     from run to run."""
     dataset = read.read(Path(recipe.data.train), recipe.data, recipe.task)
     card, _config, tokenizer = loading.card_of(recipe.model)
+    own_weights.add(tokenizer, recipe.method.new_tokens)
     if card.kind == "encoder" and objective != "classify":
         raise RecipeError(
             f"model: {card.name} is an encoder, which cannot write; expected task: classify with objective: classify. "
@@ -136,6 +138,8 @@ def prepare(recipe: Recipe, store: Path | None = None) -> Prepared:
         warnings += (f"{cut} tokens at the ends of rows longer than {plan.max_length} were cut off.",)
     if parts.find("models.adapters", recipe.method.name).four_bits:
         warnings += ("The base is held in four bits: its baselines are those of the quantised base as well.",)
+    if recipe.method.new_tokens:
+        warnings += ("Prompted baselines read the new tokens as the mean of the pieces that they stand for.",)
     if len(asked) < len(splits.test):
         drawn = f"{len(asked):,} of {len(splits.test):,} test rows"
         warnings += (f"{drawn} are asked, drawn by data.split.seed (evaluate.limit).",)
@@ -240,7 +244,8 @@ def _sized(
     bounded = Renderer(tokenizer, max_length=limit)
     label = 0 if objective == "classify" else -1  # which class it is, is known once the rows are split
     turns = dataset.examples if label == 0 else tuple(map(to_train, dataset.examples))
-    identity = f"{card.tokenizer_hash}/{card.template_hash}"
+    added = "".join(f"/{token}" for token in sorted(tokenizer.get_added_vocab()))
+    identity = f"{card.tokenizer_hash}/{card.template_hash}{added}"
     whole = render_all(turns, bounded, label=label, store=store, identity=identity)
     kept: dict[Place, tuple[TokenRow, ...]] = {}
     good, bad = [], list(dataset.bad_rows)

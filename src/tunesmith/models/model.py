@@ -8,7 +8,7 @@ Legend: B sequences, T tokens, C classes, D width, V vocabulary, N real tokens o
 """
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -127,6 +127,11 @@ class Model:
         own = [(n, p) for n, p in self.network.named_parameters() if p.requires_grad]
         own = [(n, self.masters.of.get(n, p)) for n, p in own]
         return own + ([] if self.head is None else [(f"head.{n}", p) for n, p in self.head.named_parameters()])
+
+    @property
+    def may_rest(self) -> Collection[str]:
+        """Names of trained weights that some steps do not touch: rows of tokens that few rows hold."""
+        return self.masters.rows
 
     def on_gradient(self, then: Callable[[nn.Parameter], None]) -> None:
         """Call ``then`` in each backward pass with every trained weight as soon as its gradient is whole."""

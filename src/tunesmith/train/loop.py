@@ -8,7 +8,7 @@ on dev are put back at the end.
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -44,7 +44,8 @@ CHECK_MOVED_AT = 3  # LoRA's A has no gradient before B has moved; later still w
 
 
 class Trainable(Protocol):
-    """What the loop asks of a model. ``rates``: learning rates of single weights in times the plan's."""
+    """What the loop asks of a model. ``rates``: learning rates of single weights in times the plan's; ``may_rest``
+    names weights that some steps do not touch."""
 
     rates: dict[str, float]
     schedule: Schedule
@@ -54,6 +55,8 @@ class Trainable(Protocol):
     def class_logp(self, batch: Batch) -> Tensor: ...
     def train(self, mode: bool = True) -> None: ...
     def refresh(self) -> None: ...
+    @property
+    def may_rest(self) -> Collection[str]: ...
     @property
     def on_gradient(self) -> OnGradient: ...
     @property
@@ -107,7 +110,8 @@ class _Training:
             raise ModelError("Nothing to train: no weight requires a gradient. Check method.target_modules.")
         self.update = _update(model, self.parameters, plan, hooks)
         self.factor_at = optimisers_module.warmup_cosine(plan.warmup_steps / max(plan.steps, 1), hooks.schedule_floor)
-        self.still = [_bits(p) for _, p in self.parameters]  # until all of them have moved
+        moved = ((n, p) for n, p in self.parameters if n not in model.may_rest)
+        self.still = [(n, p, _bits(p)) for n, p in moved]  # until all of them have moved
         self.keeper = Best(self.parameters)
         self.state = Progress(best=hooks.start)
         model.schedule.begin(plan.steps)
@@ -151,7 +155,7 @@ class _Training:
         loss = _step(self.model, self.objective, micro_batches, self.update, state, plan, hooks.on_note)
         state.step += 1
         if self.still and state.step - state.skipped >= max(CHECK_MOVED_AT, plan.warmup_steps):
-            _check_moved(self.parameters, self.still)
+            _check_moved(self.still)
             self.still.clear()
         state.seconds = time.monotonic() - self.started
         rate = plan.learning_rate * factor
@@ -347,8 +351,8 @@ def _bits(weight: Tensor) -> int:
     return int(weight.detach().contiguous().view(whole).sum(dtype=torch.int64))
 
 
-def _check_moved(parameters: NamedParameters, start: list[int]) -> None:
-    still = [name for (name, p), old in zip(parameters, start, strict=True) if p.requires_grad and _bits(p) == old]
+def _check_moved(start: list[tuple[str, torch.nn.Parameter, int]]) -> None:
+    still = [name for name, p, old in start if p.requires_grad and _bits(p) == old]
     if still:
         raise ModelError(
             f"{still[0]} has not moved in the first steps ({len(still)} such weights): "

@@ -194,7 +194,7 @@ def test_peft_s_encoder_adapter_loads_here_pooler_and_all(bert: Path, tmp_path: 
     ("setting", "value"),
     [
         ("bias", "all"),
-        ("modules_to_save", ["lm_head"]),
+        ("lora_bias", True),
         ("layers_to_transform", [0]),
         ("init_lora_weights", "pissa"),
         ("peft_type", "IA3"),

@@ -18,15 +18,19 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from tunesmith.core.errors import ModelError
+from tunesmith.models import own_weights
 from tunesmith.models.lora_layer import LoraLinear
 from tunesmith.models.model import Model
 
 PREFIX = "base_model.model."
+OWN = "own weights"  # among the adapted layers: what is trained beside them
+TOKENS = "new_tokens.json"
 KNOWN = (  # settings of PEFT that are read here, or that change nothing once an adapter is trained
     *("peft_type", "task_type", "base_model_name_or_path", "r", "lora_alpha", "lora_dropout", "target_modules"),
     *("use_rslora", "use_dora", "rank_pattern", "alpha_pattern", "init_lora_weights", "ensure_weight_tying"),
     *("inference_mode", "peft_version", "revision", "auto_mapping", "megatron_core", "loftq_config", "eva_config"),
     *("corda_config", "lora_ga_config", "layers_pattern", "qalora_group_size", "runtime_config"),
+    *("modules_to_save", "trainable_token_indices"),
 )
 INITIAL = (None, True, False, "gaussian", "orthogonal", "eva")  # the other initialisations change the base's weights
 
@@ -71,10 +75,23 @@ def wrap(model: Model, settings: Mapping[str, Setting], *, dropout: float, seed:
     model.adapter_settings = dict(settings)
 
 
+def layers(model: Model) -> dict[str, LoraLinear]:
+    """The layers with an adapter, by their full names."""
+    return {n: layer for n, layer in model.adapted.items() if isinstance(layer, LoraLinear)}
+
+
 def save(model: Model, folder: Path) -> None:
-    """``adapter_model.safetensors`` and ``adapter_config.json`` as PEFT writes them."""
+    """``adapter_model.safetensors`` and ``adapter_config.json`` as PEFT writes them; with new tokens the tokenizer too,
+    and their list."""
     tensors: dict[str, torch.Tensor] = {}
-    for name, layer in model.adapted.items():
+    own = model.adapted.get(OWN)
+    if own is not None:
+        tensors |= {f"{PREFIX}{name}": t for name, t in own_weights.tensors(model, own).items()}
+        if own.rows:
+            model.tokenizer.save_pretrained(folder)
+            texts = model.tokenizer.convert_ids_to_tokens(list(own.rows))
+            (folder / TOKENS).write_text(json.dumps(texts, ensure_ascii=False) + "\n", encoding="utf-8")
+    for name, layer in layers(model).items():
         a_RI, b_OR = layer.plain()
         tensors |= {
             f"{PREFIX}{name}.lora_A.weight": a_RI.contiguous(),
@@ -89,20 +106,21 @@ def save(model: Model, folder: Path) -> None:
 
 def _config(model: Model) -> dict[str, Any]:
     """PEFT's settings; the most frequent rank and alpha stand for all, the others are patterns."""
-    double = {n: 2 if layer.start is not None else 1 for n, layer in model.adapted.items()}
+    adapted, own = layers(model), model.adapted.get(OWN)
+    double = {n: 2 if layer.start is not None else 1 for n, layer in adapted.items()}
     ranks = {n: double[n] * s.rank for n, s in model.adapter_settings.items()}
     alphas = {n: double[n] * s.alpha for n, s in model.adapter_settings.items()}
     rank, alpha = (Counter(found.values()).most_common(1)[0][0] for found in (ranks, alphas))
     first = next(iter(model.adapter_settings.values()))
-    layer = next(iter(model.adapted.values()))
-    return {
+    layer = next(iter(adapted.values()))
+    return ({} if own is None else own_weights.settings(model, own)) | {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM" if model.card.kind == "decoder" else "FEATURE_EXTRACTION",
         "base_model_name_or_path": model.card.path,
         "r": rank,
         "lora_alpha": alpha,
         "lora_dropout": layer.dropout,
-        "target_modules": sorted(model.adapted),
+        "target_modules": sorted(adapted),
         "rank_pattern": {_whole(n): r for n, r in ranks.items() if r != rank},
         "alpha_pattern": {_whole(n): a for n, a in alphas.items() if a != alpha},
         "bias": "none",
@@ -122,11 +140,14 @@ def load(model: Model, folder: Path) -> None:
     """Attach the adapter in ``folder``; every key must match. Raises ModelError."""
     path = folder / "adapter_config.json"
     config = _read_config(path)
+    if (folder / TOKENS).is_file():
+        own_weights.grow(model, json.loads((folder / TOKENS).read_text(encoding="utf-8")))
     names = _named(linear(model), config["target_modules"])
     wrap(model, {n: _setting(n, config) for n in names}, dropout=0.0, seed=0)
     tensors = load_file(folder / "adapter_model.safetensors")
     expected: dict[str, nn.Parameter] = {}
-    for name, layer in model.adapted.items():
+    _load_own(model, config, tensors)
+    for name, layer in layers(model).items():
         expected |= {f"{PREFIX}{name}.lora_{x}.weight": getattr(layer, f"lora_{x}") for x in "AB"}
         if layer.magnitude is not None:
             expected[f"{PREFIX}{name}.lora_magnitude_vector"] = layer.magnitude.weight
@@ -141,6 +162,19 @@ def load(model: Model, folder: Path) -> None:
                     f"{folder}: {key} is {list(tensors[key].shape)}, the base needs {list(parameter.shape)}."
                 )
             parameter.copy_(tensors[key])
+
+
+def _load_own(model: Model, config: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+    """Take what was trained beside the layers out of ``tensors``."""
+    indices = config.get("trainable_token_indices") or []
+    rows = next(iter(indices.values()), []) if isinstance(indices, dict) else indices
+    wanted = config.get("modules_to_save") or []
+    if not wanted and not rows:
+        return
+    own = own_weights.OwnWeights(model, own_weights.named(model, wanted, layers(model)), rows)
+    model.adapted[OWN] = own
+    found = {k: tensors.pop(k) for k in list(tensors) if ".lora_" not in k}
+    own_weights.take(model, own, {k.removeprefix(PREFIX): t for k, t in found.items()})
 
 
 def _read_config(path: Path) -> dict[str, Any]:

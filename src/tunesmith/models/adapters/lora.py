@@ -15,12 +15,14 @@ from torch import Tensor
 
 from tunesmith.core.errors import RecipeError, did_you_mean
 from tunesmith.core.recipe import MethodRecipe
+from tunesmith.models import own_weights
 from tunesmith.models.adapters import _lora_files as lora_files
 from tunesmith.models.adapters._method import Method
 from tunesmith.models.model import Model
 
 Start = Callable[[Tensor, int, float, torch.Generator], tuple[Tensor, Tensor]]  # W, rank, scale -> A, B
 READS = ("rank", "alpha", "dropout", "target_modules", "rank_pattern", "alpha_pattern")
+WHOLE = ("modules_to_save", "new_tokens")  # which four bits do not allow
 
 
 def targets(model: Model, wanted: tuple[str, ...]) -> list[str]:
@@ -54,6 +56,7 @@ def _attach(
     model: Model, recipe: MethodRecipe, seed: int, *, root: bool, start: Start | None, magnitude: bool, two_rates: bool
 ) -> None:
     """Adapt the wanted layers; all else is frozen. Raises RecipeError."""
+    rows = own_weights.grow(model, recipe.new_tokens) if recipe.new_tokens else []
     names = targets(model, recipe.target_modules)
     ranks = _by_layer(names, recipe.rank_pattern, "method.rank_pattern")
     alphas = _by_layer(names, recipe.alpha_pattern, "method.alpha_pattern")
@@ -65,13 +68,16 @@ def _attach(
         settings[name] = lora_files.Setting(rank, alpha, root=root, magnitude=magnitude)
     lora_files.wrap(model, settings, dropout=recipe.dropout, seed=seed)
     generator = torch.Generator().manual_seed(seed)
-    for layer in model.adapted.values():
+    for layer in lora_files.layers(model).values():
         if start is not None:
             rank = len(layer.lora_A)
             layer.begin_at(*start(layer.weight_OI(), rank, layer.scale, generator))
+    if recipe.modules_to_save or rows:
+        whole = own_weights.named(model, recipe.modules_to_save, names)
+        model.adapted[lora_files.OWN] = own_weights.OwnWeights(model, whole, rows)
     if two_rates:
         half = recipe.b_rate**0.5
-        for name in model.adapted:
+        for name in names:
             model.rates |= {f"{name}.lora_A": 1 / half, f"{name}.lora_B": half}
 
 
@@ -117,7 +123,7 @@ def family(
     ``magnitude`` trains the lengths of the rows of W + B A, ``two_rates`` lets B learn faster than A, ``four_bits``
     holds the base in four bits."""
     attach = partial(_attach, root=root, start=start, magnitude=magnitude, two_rates=two_rates)
-    reads = (*READS, "b_rate") if two_rates else READS
+    reads = (*READS, *(() if four_bits else WHOLE), *(("b_rate",) if two_rates else ()))
     return Method(name, attach, lora_files.save, lora_files.load, is_adapter=True, reads=reads, four_bits=four_bits)
 
 
