@@ -20,6 +20,7 @@ from tunesmith.core.sentences import leaves
 from tunesmith.flows import judging, training
 from tunesmith.flows.prepare import Prepared, prepare
 from tunesmith.models import load as loading
+from tunesmith.models.adapters import _lora_files as lora_files
 
 See = Callable[[Recipe], Any]
 
@@ -55,7 +56,8 @@ def adapter(recipe: Recipe) -> Any:
     """The layers that LoRA wraps, with scale, rank and dropout."""
     model = loading.load(recipe.model)
     training.attach(model, prepared(recipe))
-    return {n: (m.scale, tuple(m.lora_A.shape), str(m.dropout)) for n, m in model.adapted.items()}
+    layers = {n: (m.scale, tuple(m.lora_A.shape), str(m.dropout)) for n, m in lora_files.layers(model).items()}
+    return layers, {n: tuple(p.shape) for n, p in model.trainable() if "lora_" not in n}
 
 
 def rates(recipe: Recipe) -> Any:

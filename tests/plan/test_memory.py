@@ -9,7 +9,7 @@ from tunesmith.core.errors import MemoryNeeded
 from tunesmith.plan.memory import HEADROOM, LEVELS, Training, choose, needed
 
 TINY = card(parameters=1_000_000, layers=2, width=100, vocabulary=2_000)  # 200,000 in the embedding
-WHOLE = Training(TINY, full=True, rank=1, narrow=False)
+WHOLE = Training(TINY, full=True, trained=1_000_000, narrow=False)
 
 
 def test_parts_by_hand() -> None:
@@ -22,14 +22,16 @@ def test_parts_by_hand() -> None:
     narrow = needed(replace(WHOLE, narrow=True), micro_tokens=1000)
     assert narrow["weights"] == 2_000_000
     assert narrow["moments"] == 8_000_000 + 4_000_000  # the float32 masters
-    lora = needed(replace(WHOLE, full=False, rank=3, keeps_best=True), micro_tokens=1000)
-    assert lora["gradients"] == lora["best"] == 4 * 20 * 100 * 2 * 3
+    lora = needed(replace(WHOLE, full=False, trained=12_000, keeps_best=True), micro_tokens=1000)
+    assert lora["gradients"] == lora["best"] == 4 * 12_000
     least = needed(replace(WHOLE, eight_bit=True, keeps_best=True), micro_tokens=1000, level="least")
     assert least["moments"] == int(2.1 * 800_000 + 8 * 200_000)  # those of the embedding stay float32
     assert least["best"] == 4_000_000
 
 
-DEEP = Training(card(parameters=1_000_000, layers=4, width=100, vocabulary=2_000), full=True, rank=1, narrow=False)
+DEEP = Training(
+    card(parameters=1_000_000, layers=4, width=100, vocabulary=2_000), full=True, trained=1_000_000, narrow=False
+)
 TOKENS = 36_000
 
 

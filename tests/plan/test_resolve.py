@@ -51,8 +51,9 @@ def plan(
     per_epoch = lambda _batch, _longest: passes  # noqa: E731
     where = Machine(device, memory, fast, eight_bit)
     full = parsed.method.name == "full"
-    technique = Technique(full=full, rate=1.0 if full else 10.0)
-    return resolve(parsed, of or card(), lengths, per_epoch, dev_tokens=dev_tokens, machine=where, technique=technique)
+    of = of or card()
+    technique = Technique(full=full, trained=of.parameters if full else 1000, rate=1.0 if full else 10.0)
+    return resolve(parsed, of, lengths, per_epoch, dev_tokens=dev_tokens, machine=where, technique=technique)
 
 
 def test_every_number_that_was_auto_has_a_reason() -> None:
@@ -137,7 +138,7 @@ def test_steps_are_counted_for_the_batch_and_length_that_are_planned() -> None:
         per_epoch,
         dev_tokens=2000,
         machine=Machine("cpu", None, False),
-        technique=Technique(full=False, rate=10.0),
+        technique=Technique(full=False, trained=1000, rate=10.0),
     )
     assert asked == [(900, 99)]
     assert made.steps == 7

@@ -19,10 +19,12 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Technique:
-    """What a plan must know of a method: whether it trains the network's own weights, the learning rate that suits it,
+    """What a plan must know of a method: whether it trains the network's own weights, how many weights in all, the
+    learning rate that suits it,
     in times that of full fine-tuning, at most ``most_rate``, and whether the base is held in four bits."""
 
     full: bool
+    trained: int
     rate: float
     most_rate: float = 2e-3
     four_bits: bool = False
@@ -36,6 +38,7 @@ class Plan(Noun):
     epochs: float
     steps: int
     warmup_steps: int
+    trainable: int = 0
     batch_tokens: int
     micro_tokens: int
     eval_every: int

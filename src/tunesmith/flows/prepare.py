@@ -27,6 +27,7 @@ from tunesmith.models import load as loading
 from tunesmith.models import own_weights
 from tunesmith.models.adapters._method import Method
 from tunesmith.models.machine import machine
+from tunesmith.models.skeleton import skeleton
 from tunesmith.plan.resolve import resolve
 
 SHORTEST_ROW = 8  # tokens that must be left beside those that a method puts before each row
@@ -78,6 +79,7 @@ class Checked:
     rows: dict[Place, tuple[TokenRow, ...]]
     data: DataReport
     card: ModelCard
+    config: Any
     tokenizer: Any
     limit: int
 
@@ -86,7 +88,7 @@ def check_data(recipe: Recipe, objective: str, store: Path | None = None) -> Che
     """Read, render and inspect the training file; findings are reported, not acted on. ``store`` keeps rendered rows
     from run to run."""
     dataset = read.read(Path(recipe.data.train), recipe.data, recipe.task)
-    card, _config, tokenizer = loading.card_of(recipe.model)
+    card, config, tokenizer = loading.card_of(recipe.model)
     own_weights.add(tokenizer, recipe.method.new_tokens)
     if card.kind == "encoder" and objective != "classify":
         raise RecipeError(
@@ -110,7 +112,7 @@ def check_data(recipe: Recipe, objective: str, store: Path | None = None) -> Che
             "file_sha256": dataset.file_sha256,
         }
     )
-    return Checked(sized.dataset, sized.rows, data, card, tokenizer, limit)
+    return Checked(sized.dataset, sized.rows, data, card, config, tokenizer, limit)
 
 
 def prepare(recipe: Recipe, store: Path | None = None) -> Prepared:
@@ -324,9 +326,17 @@ def _rows(
         ).per_epoch(),
         dev_tokens=sum(len(r.ids) for r in dev_rows),
         machine=machine(),
-        technique=Technique(not method.is_adapter, method.rate, method.most_rate, four_bits=method.four_bits),
+        technique=_technique(recipe, method, checked, len(labels)),
     )
     return plan, train_rows, dev_rows, cut
+
+
+def _technique(recipe: Recipe, method: Method, checked: Checked, classes: int) -> Technique:
+    """``classes`` is 0 without a head."""
+    card = checked.card
+    trained = method.count(skeleton(card, checked.config, head=bool(classes)), recipe.method)
+    trained += classes * (card.width + 1)
+    return Technique(not method.is_adapter, trained, method.rate, method.most_rate, four_bits=method.four_bits)
 
 
 def _answer_limit(recipe: Recipe, card: ModelCard, renderer: Renderer, splits: Splits) -> int:

@@ -58,6 +58,12 @@ def attach(model: Model, prepared: Prepared) -> None:
     if method.score is not None:
         model.scores = scores(model, prepared, method.score)
     method.attach(model, recipe.method, seeds.stream(seed, "adapter"))
+    trained = sum(p.numel() for _, p in model.trainable())
+    if trained != prepared.plan.trainable:
+        raise ModelError(
+            f"method.name: {method.name} trains {trained:,} weights; the plan counted {prepared.plan.trainable:,}. The "
+            "plan is wrong: please report it."
+        )
 
 
 def scores(model: Model, prepared: Prepared, score: Score) -> dict[str, Tensor]:

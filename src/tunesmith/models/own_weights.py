@@ -13,6 +13,7 @@ from torch import Tensor
 from tunesmith.core.errors import ModelError, RecipeError, did_you_mean
 from tunesmith.models.masters import Masters
 from tunesmith.models.model import Model
+from tunesmith.models.skeleton import HasNetwork
 
 
 class OwnWeights:
@@ -41,7 +42,7 @@ class OwnWeights:
         self.masters.put(self.masters.of if on else self.start)
 
 
-def _tables(model: Model) -> list[str]:
+def _tables(model: HasNetwork) -> list[str]:
     """Names of the embedding and, where it is another weight, of the output matrix."""
     names = {id(m): n for n, m in model.network.named_modules()}
     tables = [model.network.get_input_embeddings(), model.network.get_output_embeddings()]
@@ -80,7 +81,7 @@ def add(tokenizer: object, tokens: Sequence[str]) -> None:
     tokenizer.add_tokens(list(tokens))  # type: ignore[attr-defined]
 
 
-def named(model: Model, wanted: Iterable[str], taken: Iterable[str]) -> list[str]:
+def named(model: HasNetwork, wanted: Iterable[str], taken: Iterable[str]) -> list[str]:
     """Full names of the modules to train whole; ``taken`` are layers with an adapter. Raises RecipeError."""
     modules = {n: m for n, m in model.network.named_modules() if n and any(True for _ in m.parameters())}
     chosen: list[str] = []
@@ -100,6 +101,14 @@ def named(model: Model, wanted: Iterable[str], taken: Iterable[str]) -> list[str
             )
         chosen += found
     return list(dict.fromkeys(chosen))
+
+
+def count(model: HasNetwork, wanted: Iterable[str], tokens: int, taken: Iterable[str]) -> int:
+    """Weights of the wanted modules, and a row a token of each table that is not among them."""
+    modules = [model.network.get_submodule(n) for n in named(model, wanted, taken)]
+    whole: dict[int, int] = {id(p): p.numel() for m in modules for p in m.parameters()}
+    tables: list[Tensor] = [model.network.get_submodule(n).weight for n in (_tables(model) if tokens else ())]
+    return sum(whole.values()) + sum(tokens * t.shape[1] for t in tables if id(t) not in whole)
 
 
 def tensors(model: Model, own: OwnWeights) -> dict[str, Tensor]:

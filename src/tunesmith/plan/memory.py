@@ -24,12 +24,13 @@ SMALL_MOMENTS = 2.1  # two bytes and the scales of their blocks; those of the em
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """What the bytes depend on. ``narrow``: the network's weights and activations are bf16; ``keeps_best``: a copy of
-    the best trained weights lies in the same memory; ``four_bits``: the weights inside the layers are NF4."""
+    """What the bytes depend on. ``trained`` counts weights. ``narrow``: the network's weights and activations are bf16;
+    ``keeps_best``: a copy of the best trained weights lies in the same memory; ``four_bits``: the weights inside the
+    layers are NF4."""
 
     card: ModelCard
     full: bool
-    rank: int
+    trained: int
     narrow: bool
     eight_bit: bool = False
     keeps_best: bool = False
@@ -40,7 +41,7 @@ def needed(of: Training, *, micro_tokens: int, level: Level = "fast") -> dict[st
     """Bytes by part."""
     card, size = of.card, 2 if of.narrow else 4
     inner = max(card.parameters - card.vocabulary * card.width, card.parameters // 2)
-    trained = card.parameters if of.full else 20 * card.width * card.layers * of.rank
+    trained = of.trained
     largest = max(card.vocabulary * card.width, inner // max(card.layers, 1))
     kept = {"fast": 1.0, "selective": 0.5}.get(level, 1 / card.layers)
     a_layer = 4.4 * card.width + 1.33 * inner / card.layers / card.width

@@ -87,6 +87,7 @@ def resolve(
         epochs=train.epochs,
         steps=steps,
         warmup_steps=max(1, round(train.warmup * steps)) if train.warmup else 0,
+        trainable=technique.trained,
         batch_tokens=batch,
         micro_tokens=micro,
         eval_every=max(1, min(passes, steps // looks)),
@@ -182,7 +183,7 @@ def _memory(
     of = memory.Training(
         card,
         full=technique.full,
-        rank=recipe.method.rank,
+        trained=technique.trained,
         narrow=precision == "bfloat16",
         eight_bit=machine.eight_bit,
         keeps_best=keeps and machine.device == "cpu",

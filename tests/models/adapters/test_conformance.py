@@ -9,8 +9,11 @@ from torch import Tensor
 import small
 from tunesmith.core import parts
 from tunesmith.core.errors import RecipeError
+from tunesmith.core.recipe import MethodRecipe
+from tunesmith.models import load as loading
 from tunesmith.models.adapters._method import Method
 from tunesmith.models.model import Model, adapters_off
+from tunesmith.models.skeleton import skeleton
 from tunesmith.objectives.sft import PART as SFT
 
 METHODS = parts.names("models.adapters")
@@ -101,6 +104,35 @@ def test_saved_and_loaded_is_equal(name: str, folder: str, request: pytest.Fixtu
     find(name).load(back, tmp_path)
     assert small.comes_back(name, small.states(back), small.states(model))
     assert not list(tmp_path.glob("*.bin")) + list(tmp_path.glob("*.pt"))
+
+
+@pytest.mark.parametrize("folder", ["llama", "untied", "bert"])
+@pytest.mark.parametrize("name", METHODS)
+def test_the_plan_counts_what_is_trained(name: str, folder: str, request: pytest.FixtureRequest) -> None:
+    base: Path = request.getfixturevalue(folder)
+    model = attached(base, name)
+    options = {"rank": 4} if "rank" in find(name).reads else {}
+    card, config, _ = loading.card_of(str(base))
+    counted = find(name).count(skeleton(card, config, head=False), MethodRecipe(name=name, **options))
+    assert counted == sum(p.numel() for _, p in model.trainable()) > 0
+
+
+@pytest.mark.parametrize("name", [n for n in METHODS if find(n).is_adapter])
+def test_two_adapters_on_one_copy_of_the_base_do_not_disturb_each_other(name: str, llama: Path) -> None:
+    first, second = (small.base(llama, name) for _ in range(2))
+    for mine, theirs in zip(first.network.parameters(), second.network.parameters(), strict=True):
+        theirs.data = mine.data
+    for seed, model in enumerate((first, second)):
+        small.stir(small.attach(model, name, seed=seed), seed=seed)
+    before = [small.states(model) for model in (first, second)]
+    assert not torch.equal(*before)
+    one_step(first)
+    assert torch.equal(small.states(second), before[1]) and not torch.equal(small.states(first), before[0])
+    with adapters_off(first):
+        assert torch.equal(small.states(second), before[1])
+        base = small.states(first)
+    with adapters_off(second):
+        assert torch.equal(small.states(second), base)
 
 
 @pytest.mark.parametrize("name", METHODS)

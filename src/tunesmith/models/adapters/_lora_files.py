@@ -21,6 +21,7 @@ from tunesmith.core.errors import ModelError
 from tunesmith.models import own_weights
 from tunesmith.models.lora_layer import LoraLinear
 from tunesmith.models.model import Model
+from tunesmith.models.skeleton import HasNetwork
 
 PREFIX = "base_model.model."
 OWN = "own weights"  # among the adapted layers: what is trained beside them
@@ -49,7 +50,7 @@ class Setting:
         return self.alpha / (self.rank**0.5 if self.root else self.rank)
 
 
-def linear(model: Model) -> dict[str, nn.Linear]:
+def linear(model: HasNetwork) -> dict[str, nn.Linear]:
     """Every linear layer but the output head, by its full name."""
     output = model.network.get_output_embeddings() if model.card.kind == "decoder" else None
     return {n: m for n, m in model.network.named_modules() if isinstance(m, nn.Linear) and m is not output}

@@ -7,17 +7,20 @@ from pathlib import Path
 from tunesmith.core.recipe import MethodRecipe
 from tunesmith.models.model import Model
 from tunesmith.models.scores import Score
+from tunesmith.models.skeleton import HasNetwork
 
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """``attach`` makes the right weights trainable; ``save`` writes files that transformers or PEFT load; ``load``
-    puts a saved folder onto a fresh base. ``reads`` names the keys of ``method`` that act, ``rate`` is the learning
-    rate that suits it, in times that of full fine-tuning, at most ``most_rate``. ``four_bits``: the base is loaded in
-    four bits. ``soft``: ``method.rank`` tokens stand before every row, so the adapted model does not begin as the base.
-    ``score`` is what ``model.scores`` must hold of each weight when the method is attached."""
+    """``count`` is how many weights it would train beside a head, by names and shapes alone. ``attach`` makes them
+    trainable; ``save`` writes files that transformers or PEFT load; ``load`` puts a saved folder onto a fresh base.
+    ``reads`` names the keys of ``method`` that act, ``rate`` is the learning rate that suits it, in times that of full
+    fine-tuning, at most ``most_rate``. ``four_bits``: the base is loaded in four bits. ``soft``: ``method.rank``
+    tokens stand before every row, so the adapted model does not begin as the base. ``score`` is what ``model.scores``
+    must hold of each weight when the method is attached."""
 
     name: str
+    count: Callable[[HasNetwork, MethodRecipe], int]
     attach: Callable[[Model, MethodRecipe, int], None]
     save: Callable[[Model, Path], None]
     load: Callable[[Model, Path], None]

@@ -18,6 +18,7 @@ from tunesmith.core.recipe import MethodRecipe
 from tunesmith.models.adapters._method import Method
 from tunesmith.models.adapters.lora import check_rank, targets
 from tunesmith.models.model import Model
+from tunesmith.models.skeleton import HasNetwork
 
 Configure = Callable[[Any, MethodRecipe, list[str], int], Any]  # peft, recipe, layers, seed -> its configuration
 
@@ -44,11 +45,13 @@ class Switch:
 def method(
     name: str,
     configure: Configure,
+    a_layer: Callable[[int, int, int], int],
     *,
     reads: tuple[str, ...] = ("target_modules",),
     rank_is: Literal["free", "rank", "block"] = "free",
 ) -> Method:
-    """A method whose configuration is ``configure``'s. ``rank_is`` tells what bounds ``method.rank``: nothing but PEFT,
+    """A method whose configuration is ``configure``'s. ``a_layer`` is how many weights it trains for a layer of so many
+    outputs and inputs, by ``method.rank``; ``rank_is`` tells what bounds ``method.rank``: nothing but PEFT,
     the dimensions of the layers, or that blocks of this size divide their inputs."""
 
     def attach(model: Model, recipe: MethodRecipe, seed: int) -> None:
@@ -71,7 +74,11 @@ def method(
         wrapped.peft_config["default"].base_model_name_or_path = model.card.path
         _take(model, wrapped)
 
-    return Method(name, attach, save, load, is_adapter=True, reads=reads)
+    def count(model: HasNetwork, recipe: MethodRecipe) -> int:
+        layers = (model.network.get_submodule(n) for n in targets(model, recipe.target_modules))
+        return sum(a_layer(m.out_features, m.in_features, recipe.rank) for m in layers)
+
+    return Method(name, count, attach, save, load, is_adapter=True, reads=reads)
 
 
 def _check_blocks(model: Model, names: list[str], size: int) -> None:

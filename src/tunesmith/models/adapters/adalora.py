@@ -81,6 +81,7 @@ BY_PEFT = method(
         target_modules=names,
         total_step=1000,  # until a training begins
     ),
+    lambda outputs, inputs, rank: (rank + (rank + 1) // 2) * (outputs + inputs + 1),
     reads=("rank", "alpha", "dropout", "target_modules"),
     rank_is="rank",
 )

@@ -18,6 +18,7 @@ from tunesmith.models.adapters._method import Method
 from tunesmith.models.adapters.lora import targets
 from tunesmith.models.adapters.partial import layers
 from tunesmith.models.model import Model
+from tunesmith.models.skeleton import HasNetwork
 
 FILE = "adapter_model.safetensors"
 
@@ -44,16 +45,21 @@ class Bottleneck(nn.Module):
 
 def attach(model: Model, recipe: MethodRecipe, seed: int) -> None:
     """A bottleneck behind each wanted layer; all else is frozen. Raises RecipeError."""
+    _wrap(model, dict.fromkeys(_layers(model, recipe), recipe.rank), seed)
+
+
+def count(model: HasNetwork, recipe: MethodRecipe) -> int:
+    widths = [model.network.get_submodule(n).out_features for n in _layers(model, recipe)]
+    return sum(recipe.rank * (2 * width + 1) for width in widths)
+
+
+def _layers(model: HasNetwork, recipe: MethodRecipe) -> list[str]:
     names = targets(model, recipe.target_modules)
-    if recipe.target_modules == ("all-linear",):
-        names = list(_last(names, layers(model)).values())
-    _wrap(model, dict.fromkeys(names, recipe.rank), seed)
-
-
-def _last(names: list[str], below: str) -> dict[str, str]:
-    """The last of ``names`` in each of the layers below ``below``, by the layer's number."""
-    held = [n for n in names if n.startswith(f"{below}.")]
-    return {n.removeprefix(f"{below}.").partition(".")[0]: n for n in held}
+    if recipe.target_modules != ("all-linear",):
+        return names
+    below = f"{layers(model)}."
+    last = {n.removeprefix(below).partition(".")[0]: n for n in names if n.startswith(below)}
+    return list(last.values())
 
 
 def _wrap(model: Model, units: dict[str, int], seed: int) -> None:
@@ -95,4 +101,4 @@ def load(model: Model, folder: Path) -> None:
         ) from error
 
 
-PART = Method("bottleneck", attach, save, load, is_adapter=True, reads=("rank", "target_modules"))
+PART = Method("bottleneck", count, attach, save, load, is_adapter=True, reads=("rank", "target_modules"))

@@ -1,6 +1,6 @@
 """Full fine-tuning: every weight that takes part is trained; the result is a plain transformers folder."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
@@ -11,26 +11,46 @@ from tunesmith.core.recipe import MethodRecipe
 from tunesmith.models.adapters._method import Method
 from tunesmith.models.masters import Masters
 from tunesmith.models.model import Model
+from tunesmith.models.skeleton import HasNetwork
+
+Names = Callable[[HasNetwork, MethodRecipe], Iterable[str]]
 
 
-def attach(model: Model, _recipe: MethodRecipe, _seed: int) -> None:
-    """All weights trainable."""
-    train_only(model, (name for name, _ in model.network.named_parameters()))
+def method(name: str, names: Names, *, reads: tuple[str, ...] = (), rate: float = 1.0) -> Method:
+    """A method that trains the network's own weights ``names``, as far as they take part."""
+
+    def attach(model: Model, recipe: MethodRecipe, _seed: int) -> None:
+        train_only(model, names(model, recipe))
+
+    def count(model: HasNetwork, recipe: MethodRecipe) -> int:
+        return sum(model.network.get_parameter(n).numel() for n in taking_part(model, names(model, recipe)))
+
+    return Method(name, count, attach, save, load, is_adapter=False, reads=reads, rate=rate)
 
 
-def train_only(model: Model, names: Iterable[str]) -> None:
-    """The named weights trainable, bf16 ones by float32 masters; what takes no part (an encoder's pooler, the output
-    matrix below a classification head) stays frozen, as all others do."""
-    model.network.requires_grad_(False)
-    for name in names:
-        model.network.get_parameter(name).requires_grad_(True)
+def everything(model: HasNetwork, _recipe: MethodRecipe) -> list[str]:
+    return [name for name, _ in model.network.named_parameters()]
+
+
+def taking_part(model: HasNetwork, names: Iterable[str]) -> list[str]:
+    """Those of the named weights that bear on the result: not an encoder's pooler, nor the output matrix below a
+    classification head."""
+    idle = set()
     pooler = getattr(model.network, "pooler", None)
     if pooler is not None:
-        pooler.requires_grad_(False)
+        idle |= {id(p) for p in pooler.parameters()}
     output = model.network.get_output_embeddings()
     tied = output is not None and output.weight is model.network.get_input_embeddings().weight
     if model.head is not None and output is not None and not tied:
-        output.requires_grad_(False)
+        idle |= {id(p) for p in output.parameters()}
+    return [name for name in names if id(model.network.get_parameter(name)) not in idle]
+
+
+def train_only(model: Model, names: Iterable[str]) -> None:
+    """The named weights trainable as far as they take part, bf16 ones by float32 masters; all others frozen."""
+    model.network.requires_grad_(False)
+    for name in taking_part(model, names):
+        model.network.get_parameter(name).requires_grad_(True)
     narrow = {n: p for n, p in model.network.named_parameters() if p.requires_grad and p.dtype != torch.float32}
     model.masters = Masters(narrow)
 
@@ -55,4 +75,4 @@ def load(model: Model, folder: Path) -> None:
         )
 
 
-PART = Method("full", attach, save, load, is_adapter=False, rate=1.0)
+PART = method("full", everything)

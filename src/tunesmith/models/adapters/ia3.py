@@ -2,4 +2,8 @@
 
 from tunesmith.models.adapters._peft import method
 
-PART = method("ia3", lambda peft, recipe, names, seed: peft.IA3Config(target_modules=names, feedforward_modules=[]))
+PART = method(
+    "ia3",
+    lambda peft, recipe, names, seed: peft.IA3Config(target_modules=names, feedforward_modules=[]),
+    lambda outputs, inputs, rank: outputs,
+)

@@ -6,12 +6,12 @@ trained are let go; only the gradients and moments of the drawn layers stand in 
 """
 
 import random
+from dataclasses import replace
 
 from torch import nn
 
 from tunesmith.core.recipe import MethodRecipe
 from tunesmith.models.adapters import full, partial
-from tunesmith.models.adapters._method import Method
 from tunesmith.models.model import Model
 from tunesmith.models.schedule import Schedule
 
@@ -42,7 +42,7 @@ class _Draw(Schedule):
 def attach(model: Model, recipe: MethodRecipe, seed: int) -> None:
     """All weights trainable, a few layers in each step. Raises RecipeError where the network has no list of layers."""
     layers = partial.layers(model)
-    full.attach(model, recipe, seed)
+    full.PART.attach(model, recipe, seed)
     held: list[list[nn.Parameter]] = [[] for _ in range(model.card.layers)]
     for name, weight in model.network.named_parameters():
         if name.startswith(f"{layers}.") and weight.requires_grad:
@@ -51,4 +51,4 @@ def attach(model: Model, recipe: MethodRecipe, seed: int) -> None:
     model.schedule = _Draw(held, seed)
 
 
-PART = Method("lisa", attach, full.save, full.load, is_adapter=False, rate=1.0)
+PART = replace(full.PART, name="lisa", attach=attach)

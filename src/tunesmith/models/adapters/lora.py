@@ -19,13 +19,14 @@ from tunesmith.models import own_weights
 from tunesmith.models.adapters import _lora_files as lora_files
 from tunesmith.models.adapters._method import Method
 from tunesmith.models.model import Model
+from tunesmith.models.skeleton import HasNetwork
 
 Start = Callable[[Tensor, int, float, torch.Generator], tuple[Tensor, Tensor]]  # W, rank, scale -> A, B
 READS = ("rank", "alpha", "dropout", "target_modules", "rank_pattern", "alpha_pattern")
 WHOLE = ("modules_to_save", "new_tokens")  # which four bits do not allow
 
 
-def targets(model: Model, wanted: tuple[str, ...]) -> list[str]:
+def targets(model: HasNetwork, wanted: tuple[str, ...]) -> list[str]:
     """Full names of the linear layers to adapt. Raises RecipeError when a wanted name matches none."""
     pooler = getattr(model.network, "pooler", None)
     unused = {id(m) for m in pooler.modules()} if pooler is not None else set()
@@ -81,6 +82,17 @@ def _attach(
             model.rates |= {f"{name}.lora_A": 1 / half, f"{name}.lora_B": half}
 
 
+def _count(model: HasNetwork, recipe: MethodRecipe, *, magnitude: bool) -> int:
+    """rank x (inputs + outputs) a layer, the lengths of its rows with ``magnitude``, and what is trained beside."""
+    names = targets(model, recipe.target_modules)
+    ranks = _by_layer(names, recipe.rank_pattern, "method.rank_pattern")
+    total = own_weights.count(model, recipe.modules_to_save, len(recipe.new_tokens), names)
+    for name in names:
+        layer, rank = model.network.get_submodule(name), int(ranks.get(name, recipe.rank))
+        total += rank * (layer.in_features + layer.out_features) + (layer.out_features if magnitude else 0)
+    return total
+
+
 def check_rank(model: Model, names: list[str], rank: int, own: Mapping[str, float] | None = None) -> None:
     """Raise RecipeError for a rank above the dimensions of its layer; ``own`` are ranks of single layers."""
     own = own or {}
@@ -124,7 +136,10 @@ def family(
     holds the base in four bits."""
     attach = partial(_attach, root=root, start=start, magnitude=magnitude, two_rates=two_rates)
     reads = (*READS, *(() if four_bits else WHOLE), *(("b_rate",) if two_rates else ()))
-    return Method(name, attach, lora_files.save, lora_files.load, is_adapter=True, reads=reads, four_bits=four_bits)
+    count = partial(_count, magnitude=magnitude)
+    return Method(
+        name, count, attach, lora_files.save, lora_files.load, is_adapter=True, reads=reads, four_bits=four_bits
+    )
 
 
 PART = family("lora")

@@ -12,15 +12,14 @@ from torch import nn
 from tunesmith.core.errors import RecipeError, did_you_mean
 from tunesmith.core.recipe import MethodRecipe
 from tunesmith.models.adapters import full
-from tunesmith.models.adapters._method import Method
 from tunesmith.models.adapters.lora import targets
-from tunesmith.models.model import Model
+from tunesmith.models.skeleton import HasNetwork
 
 LAST = re.compile(r"last-([0-9]+)")
 
 
-def attach(model: Model, recipe: MethodRecipe, _seed: int) -> None:
-    """Train the weights below the named modules. Raises RecipeError where a name matches none."""
+def weights(model: HasNetwork, recipe: MethodRecipe) -> list[str]:
+    """The weights below the named modules. Raises RecipeError where a name matches none."""
     chosen: set[str] = set()
     for wanted in recipe.target_modules:
         chosen |= set(_named(model, wanted))
@@ -30,10 +29,10 @@ def attach(model: Model, recipe: MethodRecipe, _seed: int) -> None:
             f"method.target_modules: {list(recipe.target_modules)} hold no weights of {model.card.name}: nothing "
             "would be trained. Name modules with weights, last-N, or all-linear."
         )
-    full.train_only(model, names)
+    return names
 
 
-def _named(model: Model, wanted: str) -> Iterable[str]:
+def _named(model: HasNetwork, wanted: str) -> Iterable[str]:
     """Full names of the modules that ``wanted`` means."""
     if wanted == "all-linear":
         return targets(model, (wanted,))
@@ -51,7 +50,7 @@ def _named(model: Model, wanted: str) -> Iterable[str]:
     return found
 
 
-def _count(text: str, model: Model) -> int:
+def _count(text: str, model: HasNetwork) -> int:
     count = int(text)
     if not 0 < count <= model.card.layers:
         raise RecipeError(
@@ -61,7 +60,7 @@ def _count(text: str, model: Model) -> int:
     return count
 
 
-def layers(model: Model) -> str:
+def layers(model: HasNetwork) -> str:
     """Name of the list of the network's layers."""
     for name, module in model.network.named_modules():
         if isinstance(module, nn.ModuleList) and len(module) == model.card.layers:
@@ -76,4 +75,4 @@ def _below(name: str, chosen: set[str]) -> bool:
     return any(".".join(parts[:n]) in chosen for n in range(1, len(parts)))
 
 
-PART = Method("partial", attach, full.save, full.load, is_adapter=False, reads=("target_modules",), rate=1.0)
+PART = full.method("partial", weights, reads=("target_modules",))

@@ -17,6 +17,7 @@ from tunesmith.core.recipe import MethodRecipe
 from tunesmith.models.adapters import prompt
 from tunesmith.models.adapters._method import Method
 from tunesmith.models.model import Model
+from tunesmith.models.skeleton import HasNetwork
 from tunesmith.models.soft_tokens import SoftLinear
 
 FILE = "adapter_model.safetensors"
@@ -48,7 +49,11 @@ def attach(model: Model, recipe: MethodRecipe, seed: int) -> None:
     _wrap(model, seen)
 
 
-def _layers(model: Model) -> list[str]:
+def count(model: HasNetwork, recipe: MethodRecipe) -> int:
+    return sum(recipe.rank * model.network.get_submodule(n).out_features for n in _layers(model))
+
+
+def _layers(model: HasNetwork) -> list[str]:
     linear = ((n, m) for n, m in model.network.named_modules() if isinstance(m, nn.Linear))
     return [name for name, _ in linear if name.rpartition(".")[2] in NAMES]
 
@@ -81,5 +86,14 @@ def load(model: Model, folder: Path) -> None:
 
 
 PART = Method(
-    "prefix", attach, save, load, is_adapter=True, reads=("rank",), rate=prompt.RATE, most_rate=prompt.MOST, soft=True
+    "prefix",
+    count,
+    attach,
+    save,
+    load,
+    is_adapter=True,
+    reads=("rank",),
+    rate=prompt.RATE,
+    most_rate=prompt.MOST,
+    soft=True,
 )

@@ -15,6 +15,7 @@ from tunesmith.core.errors import ModelError
 from tunesmith.core.recipe import MethodRecipe
 from tunesmith.models.adapters._method import Method
 from tunesmith.models.model import Model
+from tunesmith.models.skeleton import HasNetwork
 from tunesmith.models.soft_tokens import SoftEmbedding, SoftTokens
 
 FILE, KEY = "adapter_model.safetensors", "prompt_embeddings"
@@ -30,6 +31,10 @@ def drawn(model: Model, count: int, seed: int) -> torch.Tensor:
 def attach(model: Model, recipe: MethodRecipe, seed: int) -> None:
     start = model.network.get_input_embeddings().weight[drawn(model, recipe.rank, seed)]
     put(model, recipe.rank, nn.Parameter(start.detach().float().clone()))
+
+
+def count(model: HasNetwork, recipe: MethodRecipe) -> int:
+    return int(recipe.rank * model.network.get_input_embeddings().weight.shape[1])
 
 
 def put(model: Model, count: int, rows: nn.Parameter | None) -> SoftTokens:
@@ -72,4 +77,6 @@ def load(model: Model, folder: Path) -> None:
     put(model, len(rows), rows)
 
 
-PART = Method("prompt", attach, save, load, is_adapter=True, reads=("rank",), rate=RATE, most_rate=MOST, soft=True)
+PART = Method(
+    "prompt", count, attach, save, load, is_adapter=True, reads=("rank",), rate=RATE, most_rate=MOST, soft=True
+)

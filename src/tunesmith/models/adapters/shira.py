@@ -15,7 +15,9 @@ from tunesmith.models.adapters._peft import method
 from tunesmith.models.model import Model
 from tunesmith.models.scores import Score, largest
 
-READS = ("rank", "target_modules")
+
+def a_layer(outputs: int, inputs: int, rank: int) -> int:
+    return rank * (outputs + inputs)
 
 
 def scored(name: str, score: Score) -> Method:
@@ -32,7 +34,7 @@ def scored(name: str, score: Score) -> Method:
             config.mask_fn = mask
             return config
 
-        method(name, configure).attach(model, recipe, seed)
+        method(name, configure, a_layer).attach(model, recipe, seed)
         model.scores = {}
 
     return replace(PART, name=name, attach=attach, score=score)
@@ -41,5 +43,6 @@ def scored(name: str, score: Score) -> Method:
 PART = method(
     "shira",
     lambda peft, recipe, names, seed: peft.ShiraConfig(r=recipe.rank, target_modules=names, random_seed=seed % 2**31),
-    reads=READS,
+    a_layer,
+    reads=("rank", "target_modules"),
 )
