@@ -22,6 +22,7 @@ from tunesmith.flows.checkpointing import Checkpointing
 from tunesmith.flows.prepare import Prepared
 from tunesmith.flows.watch import Noting, Watcher
 from tunesmith.models.adapters._method import Method
+from tunesmith.models.adapters.full import check_dense
 from tunesmith.models.adapters.lora import targets
 from tunesmith.models.head_start import class_means
 from tunesmith.models.model import Model, adapters_off, pooled
@@ -69,6 +70,9 @@ def attach(model: Model, prepared: Prepared) -> None:
 def scores(model: Model, prepared: Prepared, score: Score) -> dict[str, Tensor]:
     """What ``score`` says of each weight of the base's wanted layers, by the first training rows in a random order."""
     objective: Objective = parts.find("objectives", prepared.objective)
+    names = targets(model, prepared.recipe.method.target_modules)
+    for name in names:
+        check_dense(model, f"{name}.weight")
     if prepared.uses_head:
         start_head(model, prepared)
     rows = list(prepared.train_rows)
@@ -81,7 +85,7 @@ def scores(model: Model, prepared: Prepared, score: Score) -> dict[str, Tensor]:
         made = objective.loss(getattr(model, objective.needs)(batch), batch.to(model.device))
         return made / objective.weight(batch)
 
-    return weight_scores(model, targets(model, prepared.recipe.method.target_modules), loss, batches, score)
+    return weight_scores(model, names, loss, batches, score)
 
 
 def train(

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import small
-from tunesmith.core.errors import ModelError
+from tunesmith.core.errors import ModelError, RecipeError
 from tunesmith.models import load as loading
 from tunesmith.models.adapters.lora import PART as LORA
 from tunesmith.models.adapters.qlora import PART
@@ -112,3 +112,16 @@ def test_a_dora_on_four_bits_has_the_norms_of_the_dense_weights(llama: Path) -> 
     for layer in model.adapted.values():
         norm = dense(layer.base.weight, bits_of(layer.base)).norm(dim=1)
         torch.testing.assert_close(layer.magnitude.weight.detach(), norm)
+
+
+def test_a_base_that_was_quantised_before_takes_adapters_and_nothing_else(llama: Path, tmp_path: Path) -> None:
+    model = small.base(llama, "qlora")
+    model.network.save_pretrained(tmp_path)
+    model.tokenizer.save_pretrained(tmp_path)
+    adapted = small.decoder(tmp_path, "lora")
+    assert torch.equal(small.states(adapted), small.states(model))
+    assert len(adapted.trainable()) == 28
+    for name in ("full", "lisa", "partial"):
+        with pytest.raises(RecipeError, match=r"is held in few bits; .* cannot be trained itself. Use .* lora"):
+            small.decoder(tmp_path, name)
+    assert small.decoder(tmp_path, "bitfit").trainable()  # norms are not quantised

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from tunesmith.core.errors import ModelError
+from tunesmith.core.errors import ModelError, RecipeError
 from tunesmith.core.recipe import MethodRecipe
 from tunesmith.models.adapters._method import Method
 from tunesmith.models.masters import Masters
@@ -50,9 +50,19 @@ def train_only(model: Model, names: Iterable[str]) -> None:
     """The named weights trainable as far as they take part, bf16 ones by float32 masters; all others frozen."""
     model.network.requires_grad_(False)
     for name in taking_part(model, names):
+        check_dense(model, name)
         model.network.get_parameter(name).requires_grad_(True)
     narrow = {n: p for n, p in model.network.named_parameters() if p.requires_grad and p.dtype != torch.float32}
     model.masters = Masters(narrow)
+
+
+def check_dense(model: Model, name: str) -> None:
+    """Raise RecipeError for a weight that is held in few bits: it cannot be moved."""
+    if not model.network.get_parameter(name).is_floating_point():
+        raise RecipeError(
+            f"{model.card.name} is held in few bits; {name} cannot be trained itself. Use method.name: lora, or name "
+            "the model that it was quantised from."
+        )
 
 
 def save(model: Model, folder: Path) -> None:
