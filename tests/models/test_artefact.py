@@ -4,9 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import peft
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
 
 import small
 from tunesmith.core import parts
@@ -191,3 +193,34 @@ def test_a_full_artefact_serves_as_a_base(llama: Path, tmp_path: Path) -> None:
     assert base.card.tokenizer_hash == model.card.tokenizer_hash
     assert base.card.template_hash == model.card.template_hash
     assert base.card.parameters == model.card.parameters
+
+
+@pytest.mark.parametrize("kind", ["LoraConfig", "IA3Config", "LoHaConfig"])
+def test_an_adapter_made_elsewhere_is_taken_up_and_what_is_not_proven_is_told(
+    kind: str, llama: Path, tmp_path: Path
+) -> None:
+    made = AutoModelForCausalLM.from_pretrained(llama)
+    options = {"feedforward_modules": []} if kind == "IA3Config" else {"r": 4}
+    config = getattr(peft, kind)(target_modules=["q_proj", "down_proj"], task_type="CAUSAL_LM", **options)
+    theirs = peft.get_peft_model(made, config).eval()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in theirs.parameters():
+            if parameter.requires_grad:
+                parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
+    theirs.save_pretrained(tmp_path)
+    model, told = artefact.adopt(tmp_path, str(llama))
+    ids_1T = torch.arange(5, 25)[None]
+    with torch.no_grad():
+        assert torch.allclose(model.network(ids_1T).logits, theirs(ids_1T).logits, rtol=1e-4, atol=1e-4)
+    assert "names no fingerprint of its base" in told
+
+
+def test_an_adapter_made_elsewhere_for_another_shape_is_refused(llama: Path, tmp_path: Path) -> None:
+    wide = small.llama(tmp_path / "wide", hidden_size=64)
+    parts.find("models.adapters", "lora").save(small.stir(small.decoder(wide, "lora")), tmp_path)
+    with pytest.raises(ModelError, match=r"the base needs"):
+        artefact.adopt(tmp_path, str(llama))
+    (tmp_path / "adapter_config.json").write_text("[]")
+    with pytest.raises(ModelError, match=r"expected an adapter in PEFT's format"):
+        artefact.adopt(tmp_path, str(llama))

@@ -74,7 +74,7 @@ class Renderer:
         """
         if not messages:
             raise _Refused("the assistant's turn comes first, and nothing asks for it. Give it weight 0, or remove it.")
-        turns = [m.for_template() for m in (messages if self._keeps_system else _folded(messages))]
+        turns = self.turns(messages)
         if mark:
             turns, tools = self._guarded(turns, mark), self._guarded(list(tools), mark)
         try:
@@ -86,6 +86,14 @@ class Renderer:
                 f"the chat template refuses these turns ({roles}): {_said(error)}. "
                 "Change the rows, or use another model."
             ) from error
+
+    def turns(self, messages: Sequence[Message]) -> list[dict[str, Any]]:
+        """What the chat template is given."""
+        return [m.for_template() for m in (messages if self._keeps_system else _folded(messages))]
+
+    def holds_specials(self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] = ()) -> bool:
+        """Whether some content holds a special token's string, which other renderers take for the token."""
+        return bool(self._mark(messages, tools))
 
     def _written(self, turns: Sequence[dict[str, Any]], ask: bool, tools: Sequence[dict[str, Any]] = ()) -> str:
         """Raises whatever the template raises: a template is a program, and can divide by zero."""

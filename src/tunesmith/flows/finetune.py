@@ -252,6 +252,7 @@ def write_inputs(folder: RunFolder, prepared: Prepared, origin: Origin) -> None:
     prepared.data.save(folder.data / "report.json")
     _write_jsonl(folder.data / "quarantine.jsonl", [b.model_dump(mode="json") for b in prepared.bad_rows])
     split.write_lock(prepared.splits, folder.data)
+    keeping.write_questions(folder, prepared)
     keeping.write_origin(folder, origin)
 
 

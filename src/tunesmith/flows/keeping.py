@@ -8,13 +8,17 @@ from pathlib import Path
 
 from tunesmith.core import files
 from tunesmith.core.errors import DataError
+from tunesmith.core.example import Message
+from tunesmith.core.export import Question
 from tunesmith.core.origin import Origin
 from tunesmith.core.report import Prediction, SystemResult
+from tunesmith.data.render import Renderer
 from tunesmith.flows.judging import Baselines
 from tunesmith.flows.prepare import Prepared
 from tunesmith.records.folder import RunFolder
 
 SYSTEMS = "systems.json"
+QUESTIONS = 8  # held-out prompts by which an export is proven
 
 
 def origin(prepared: Prepared, versions: dict[str, str]) -> Origin:
@@ -82,6 +86,35 @@ def read_baselines(folder: RunFolder) -> Baselines | None:
     except (DataError, OSError, ValueError, LookupError):
         return None
     return Baselines(results, answers, tuple(kept["notes"]))
+
+
+def write_questions(folder: RunFolder, prepared: Prepared) -> None:
+    """The prompts of the first locked test rows, without their answers. A text that holds a special token's string is
+    no question: other programs take it for the token. Raises DiskError."""
+    renderer = Renderer(prepared.tokenizer)
+    lines: list[str] = []
+    for row in prepared.splits.test:
+        whole = prepared.uses_head or not row.prompt
+        asked = Question(text=row.input_text) if whole else Question(messages=row.prompt, tools=row.tools)
+        shown = asked.messages or (Message(role="user", content=asked.text or ""),)
+        if len(lines) < QUESTIONS and not renderer.holds_specials(shown, asked.tools):
+            lines.append(json.dumps(asked.model_dump(mode="json"), ensure_ascii=False) + "\n")
+    files.write_text(folder.questions, "".join(lines))
+
+
+def read_questions(folder: RunFolder) -> tuple[Question, ...]:
+    """Raises DataError where there are none, or they are not what was written."""
+    try:
+        lines = folder.questions.read_bytes().decode("utf-8", "surrogatepass").split("\n")[:-1]
+        found = tuple(Question.model_validate_json(line) for line in lines)
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{folder.questions}: the prompts that prove an export cannot be read ({str(error).splitlines()[0]}). "
+            "Start a new run."
+        ) from error
+    if not found:
+        raise DataError(f"{folder.questions} is empty: no test row can prove an export. Start a run with other rows.")
+    return found
 
 
 def _predictions(path: Path) -> Iterator[Prediction]:

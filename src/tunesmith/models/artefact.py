@@ -16,9 +16,10 @@ from safetensors.torch import load_file, save_file
 from tunesmith.core import files, parts
 from tunesmith.core.errors import DiskError, ModelError
 from tunesmith.models import load as loading
+from tunesmith.models.adapters import _lora_files, _peft
 from tunesmith.models.model import Model, Precision, adapters_off
 
-NOTE = "tunesmith.json"
+NOTE, HEAD_WEIGHTS = "tunesmith.json", "head.safetensors"
 
 
 def publish(model: Model, method: str, folder: Path, extra: dict[str, str]) -> None:
@@ -50,21 +51,25 @@ def _write(model: Model, method: str, folder: Path, extra: dict[str, str]) -> No
         note |= {"labels": list(model.labels), "pool": model.head.pool}
         save_file(
             {f"score.{k}": v.detach().float() for k, v in model.head.score.state_dict().items()},
-            folder / "head.safetensors",
+            folder / HEAD_WEIGHTS,
         )
     (folder / NOTE).write_text(json.dumps(note, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     for name, text in extra.items():
         (folder / name).write_text(text, encoding="utf-8")
 
 
-def load(folder: Path, base: str | None = None, *, precision: Precision | None = None) -> Model:
-    """The trained model in ``folder``, on the base it names or on ``base``. Raises ModelError, DataError."""
+def load(
+    folder: Path, base: str | None = None, *, precision: Precision | None = None, four_bits: bool | None = None
+) -> Model:
+    """The trained model in ``folder``, on the base it names or on ``base``, which is held in four bits where its method
+    has it so, or as ``four_bits`` says. Raises ModelError, DataError."""
     if not (folder / NOTE).is_file():
         raise ModelError(f"{folder} has no {NOTE}: it holds no model trained by Tunesmith, or the run did not finish.")
     files.verify(folder)
     note = json.loads((folder / NOTE).read_text(encoding="utf-8"))
     method = parts.find("models.adapters", note["method"])
-    model = loading.load(base or note["base"], precision=precision or note["precision"], four_bits=method.four_bits)
+    few = method.four_bits if four_bits is None else four_bits
+    model = loading.load(base or note["base"], precision=precision or note["precision"], four_bits=few)
     for what, found in (
         ("base_fingerprint", model.card.fingerprint),
         ("tokenizer_hash", model.card.tokenizer_hash),
@@ -78,12 +83,34 @@ def load(folder: Path, base: str | None = None, *, precision: Precision | None =
     if "labels" in note:
         model.add_head(note["labels"], seed=0)
         assert model.head is not None
-        model.head.load_state_dict(load_file(folder / "head.safetensors"))
+        model.head.load_state_dict(load_file(folder / HEAD_WEIGHTS))
     method.load(model, folder)
     if method.is_adapter:
         check_changes(model, folder)
     model.train(False)
     return model
+
+
+def adopt(folder: Path, base: str, *, precision: Precision = "float32") -> tuple[Model, str]:
+    """An adapter in PEFT's format that was made elsewhere, on ``base``; and what of it is not proven, as a sentence.
+
+    Raises ModelError where a key or a shape does not fit, a setting would be applied differently, or nothing changes.
+    """
+    path = folder / "adapter_config.json"
+    try:
+        kind = str(json.loads(path.read_text(encoding="utf-8"))["peft_type"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"{path} cannot be read ({type(error).__name__}: {error}); expected an adapter in PEFT's format."
+        ) from error
+    model = loading.load(base, precision=precision)
+    (_lora_files if kind == "LORA" else _peft).load(model, folder)
+    check_changes(model, folder)
+    model.train(False)
+    return model, (
+        f"{folder} names no fingerprint of its base: its keys and shapes fit {model.card.name}, which other models' "
+        "would as well. Make sure that it was trained on this base."
+    )
 
 
 def check_changes(model: Model, folder: Path) -> None:

@@ -14,6 +14,14 @@ def dequantised(weight: Tensor, bits: Any) -> Tensor:
     return found
 
 
+def four_bits_and_back(weight: Tensor) -> Tensor:
+    """What is left of a dense weight once it was held in four bits as a base is."""
+    from bitsandbytes.functional import quantize_4bit
+
+    held, bits = quantize_4bit(weight.contiguous(), quant_type="nf4", compress_statistics=True)
+    return dequantised(held, bits).to(weight.dtype)
+
+
 def adamw_of_eight_bits(parameters: list[Any], *, learning_rate: float, weight_decay: float) -> Optimizer:
     """AdamW whose moments are eight bits in blocks of 256 (Dettmers et al., 2022)."""
     from bitsandbytes.optim.adamw import AdamW8bit

@@ -335,7 +335,7 @@ def load(
             use_safetensors=True,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # told below, by name
-            **(_four_bits(precision, device) if four_bits else {"dtype": torch.float32}),
+            **(in_four_bits(precision, device) if four_bits else {"dtype": torch.float32}),
         )
     except FAULTS as error:
         raise ModelError(
@@ -352,7 +352,7 @@ def load(
     return Model(network, tokenizer, card, precision=precision)
 
 
-def _four_bits(precision: Precision, device: str | None) -> dict[str, Any]:
+def in_four_bits(precision: Precision, device: str | None) -> dict[str, Any]:
     """What transformers is told, so that the whole model never stands in memory. Raises ModelError."""
     if not has_bitsandbytes():
         raise ModelError(

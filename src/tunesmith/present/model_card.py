@@ -19,10 +19,12 @@ from tunesmith.present.words import count, duration, interval, metric_name, one_
 PIPELINES = {"generate": "text-generation", "classify": "text-classification"}
 
 
-def model_card(report: Report) -> str:
-    """The card of the tuned model of ``report``."""
-    front = yaml.safe_dump(_front(report), sort_keys=False, allow_unicode=True, width=1000)
-    sections = [_head(report), _data(report), _training(report), _evaluation(report), _limits(report), _loading(report)]
+def model_card(report: Report, *, library: str = "", loading: str = "") -> str:
+    """The card of the tuned model of ``report``; of an export where its ``library`` and how to load it are given."""
+    found = _front(report) | ({"library_name": library} if library else {})
+    front = yaml.safe_dump(found, sort_keys=False, allow_unicode=True, width=1000)
+    last = f"## How to load\n\n{loading}" if loading else _loading(report)
+    sections = [_head(report), _data(report), _training(report), _evaluation(report), _limits(report), last]
     return f"---\n{front}---\n\n" + "\n\n".join(sections) + "\n"
 
 

@@ -52,6 +52,7 @@ class RunFolder:
         self.run = path / "run.json"
         self.metrics = path / "metrics.jsonl"
         self.data = path / "data"
+        self.questions = self.data / "proof.jsonl"
         self.predictions = path / "predictions"
         self.checkpoints = path / "checkpoints"
         self.origin = path / "origin.json"

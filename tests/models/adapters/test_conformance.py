@@ -1,10 +1,12 @@
-"""What any method must do: begin as the base, train what it says, leave the rest, come back, repeat itself."""
+"""What any method must do: begin as the base, train what it says, leave the rest, come back, repeat itself, merge."""
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
+from transformers import AutoModel, AutoModelForCausalLM
 
 import small
 from tunesmith.core import parts
@@ -12,6 +14,7 @@ from tunesmith.core.errors import RecipeError
 from tunesmith.core.recipe import MethodRecipe
 from tunesmith.models import load as loading
 from tunesmith.models.adapters._method import Method
+from tunesmith.models.merge import merged, on_dense_weights
 from tunesmith.models.model import Model, adapters_off
 from tunesmith.models.skeleton import skeleton
 from tunesmith.objectives.sft import PART as SFT
@@ -133,6 +136,33 @@ def test_two_adapters_on_one_copy_of_the_base_do_not_disturb_each_other(name: st
         base = small.states(first)
     with adapters_off(second):
         assert torch.equal(small.states(second), base)
+
+
+@pytest.mark.parametrize(("name", "folder"), [
+    *((name, "llama") for name in METHODS if not find(name).unmergeable),
+    *((name, folder) for name in ("dora", "oft", "qlora") for folder in ("untied", "bert")),
+])  # fmt: skip
+def test_merged_is_equal_and_comes_apart_bit_for_bit(
+    name: str, folder: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    model = small.stir(attached(request.getfixturevalue(folder), name))
+    on_dense_weights(model)
+    before, states = frozen(model), small.states(model)
+    with merged(model) as network:
+        assert not [k for k in network.state_dict() if "base" in k or "lora" in k]
+        assert torch.allclose(small.states(model), states, rtol=1e-4, atol=1e-4)
+        network.save_pretrained(tmp_path)
+        family = AutoModelForCausalLM if folder != "bert" else AutoModel
+        fresh, ids_1T = family.from_pretrained(tmp_path).eval(), torch.arange(5, 25)[None]
+        with torch.no_grad():
+            assert torch.allclose(fresh(ids_1T)[0], network(ids_1T)[0], rtol=1e-4, atol=1e-5)
+    assert torch.equal(small.states(model), states)
+    assert all(torch.equal(p, before[n]) for n, p in model.network.named_parameters() if n in before)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert "tunesmith" not in json.dumps(config)
+    assert "quantization_config" not in config
+    if folder != "bert":
+        assert config["tie_word_embeddings"] is (folder == "llama")
 
 
 @pytest.mark.parametrize("name", METHODS)

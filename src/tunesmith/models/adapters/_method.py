@@ -17,7 +17,8 @@ class Method:
     ``reads`` names the keys of ``method`` that act, ``rate`` is the learning rate that suits it, in times that of full
     fine-tuning, at most ``most_rate``. ``four_bits``: the base is loaded in four bits. ``soft``: ``method.rank``
     tokens stand before every row, so the adapted model does not begin as the base. ``score`` is what ``model.scores``
-    must hold of each weight when the method is attached."""
+    must hold of each weight when the method is attached.
+    ``unmergeable``: why its result cannot stand inside the base's weights, in words that follow "method X"."""
 
     name: str
     count: Callable[[HasNetwork, MethodRecipe], int]
@@ -31,3 +32,4 @@ class Method:
     four_bits: bool = False
     soft: bool = False
     score: Score | None = None
+    unmergeable: str = ""

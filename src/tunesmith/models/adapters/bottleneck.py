@@ -101,4 +101,13 @@ def load(model: Model, folder: Path) -> None:
         ) from error
 
 
-PART = Method("bottleneck", count, attach, save, load, is_adapter=True, reads=("rank", "target_modules"))
+PART = Method(
+    "bottleneck",
+    count,
+    attach,
+    save,
+    load,
+    is_adapter=True,
+    reads=("rank", "target_modules"),
+    unmergeable="bends what its layers give, which no weight of the base can do",
+)

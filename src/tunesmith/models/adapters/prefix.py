@@ -5,6 +5,7 @@ network, which later work found unnecessary with such a start. The adapted model
 update is no change of a weight: it cannot be merged.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ from torch import Tensor, nn
 from tunesmith.core.errors import ModelError, RecipeError
 from tunesmith.core.recipe import MethodRecipe
 from tunesmith.models.adapters import prompt
-from tunesmith.models.adapters._method import Method
 from tunesmith.models.model import Model
 from tunesmith.models.skeleton import HasNetwork
 from tunesmith.models.soft_tokens import SoftLinear
@@ -85,15 +85,4 @@ def load(model: Model, folder: Path) -> None:
     _wrap(model, tensors)
 
 
-PART = Method(
-    "prefix",
-    count,
-    attach,
-    save,
-    load,
-    is_adapter=True,
-    reads=("rank",),
-    rate=prompt.RATE,
-    most_rate=prompt.MOST,
-    soft=True,
-)
+PART = replace(prompt.PART, name="prefix", count=count, attach=attach, save=save, load=load)

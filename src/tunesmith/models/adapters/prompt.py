@@ -20,6 +20,7 @@ from tunesmith.models.soft_tokens import SoftEmbedding, SoftTokens
 
 FILE, KEY = "adapter_model.safetensors", "prompt_embeddings"
 RATE, MOST = 100.0, 3e-2
+UNMERGEABLE = "puts tokens of its own before every row, which no weight of the base can hold"
 
 
 def drawn(model: Model, count: int, seed: int) -> torch.Tensor:
@@ -78,5 +79,15 @@ def load(model: Model, folder: Path) -> None:
 
 
 PART = Method(
-    "prompt", count, attach, save, load, is_adapter=True, reads=("rank",), rate=RATE, most_rate=MOST, soft=True
+    "prompt",
+    count,
+    attach,
+    save,
+    load,
+    is_adapter=True,
+    reads=("rank",),
+    rate=RATE,
+    most_rate=MOST,
+    soft=True,
+    unmergeable=UNMERGEABLE,
 )
