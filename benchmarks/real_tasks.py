@@ -251,7 +251,8 @@ def markdown(entries: Sequence[Entry], command: str, *, smoke: bool) -> str:
     lines += [
         "Intervals are 95% (0/1 metrics: Wilson; others: bootstrap over rows). The best baseline is the one that is "
         "best on the first metric. Training time holds the looks at dev; total time is the whole process, from the "
-        "start of Python to the report; peak memory is the resident memory of that process. Tokens a second are real "
+        "start of Python to the report; peak memory is the resident memory of that process, from the beginning of "
+        "training on (results before 2026-11-27: from its start on). Tokens a second are real "
         "tokens, without padding. WORK is the folder given with `--runs`.",
         "",
         f"| {COLUMNS.replace(', ', ' | ')} |",

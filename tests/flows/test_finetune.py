@@ -16,12 +16,13 @@ from tunesmith.core.errors import DataError, Diverged, RecipeError
 from tunesmith.core.plan import Plan
 from tunesmith.core.report import CurvePoint, DataReport, Prediction, Report
 from tunesmith.core.run import Run
+from tunesmith.evaluate.forgetting import passages
 from tunesmith.flows import judging
 from tunesmith.flows.chat import open_chat
 from tunesmith.flows.finetune import finetune
 from tunesmith.flows.prepare import prepare
 from tunesmith.models import artefact
-from tunesmith.models.model import Model
+from tunesmith.models.model import Model, adapters_off
 from tunesmith.records.folder import read_jsonl
 from tunesmith.records.index import Index
 
@@ -145,6 +146,24 @@ def test_the_saved_adapter_gives_the_same_answers_again(written: Run, report: Re
     assert any(told)
 
 
+def test_forgetting_is_that_of_the_tuned_model_against_the_untouched_base(report: Report, written: Run) -> None:
+    base = artefact.load(Path(written.folder) / report.adapter)
+    assert report.forgetting is not None
+    texts = passages(report.card.context)
+    size = sum(map(len, texts))
+    assert report.forgetting.after.value == pytest.approx(sum(judging.general_bits(base)) / size, rel=1e-6)
+    with adapters_off(base):
+        assert report.forgetting.before.value == pytest.approx(sum(judging.general_bits(base)) / size, rel=1e-6)
+    assert report.forgetting.before.value != report.forgetting.after.value
+    assert report.forgetting.before.n == len(texts)
+
+
+def test_the_memory_of_the_training_is_counted(report: Report) -> None:
+    assert report.fit.peak_bytes is not None
+    assert 100 << 20 < report.fit.peak_bytes < 32 << 30
+    assert report.fit.peak_of
+
+
 # -- the other kinds of run -------------------------------------------------------------------------------------------
 
 
@@ -161,6 +180,7 @@ def test_labels_are_chosen_by_a_head_or_by_likelihood(
     run = finetune(recipe, workspace=tmp_path)
     report = Report.load(Path(run.folder) / "report.json")
     assert (run.status, run.metric, report.adapter) == ("done", "accuracy", "adapter" if method == "lora" else "model")
+    assert (report.forgetting is None) == (model == "bert")  # no language model
     rows = read_jsonl(Path(run.folder) / "predictions" / "tuned.jsonl")
     assert {r["answer"] for r in rows} <= set(TOPICS)
     assert all(r["prompt_tokens"] > 0 for r in rows)

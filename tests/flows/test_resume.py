@@ -81,6 +81,7 @@ def same_bits(done: Run, whole: Run) -> None:
         assert (Path(done.folder) / name).read_bytes() == (Path(whole.folder) / name).read_bytes(), name
     ours, theirs = (Report.load(Path(r.folder) / "report.json") for r in (done, whole))
     assert ours.verdict == theirs.verdict
+    assert ours.forgetting == theirs.forgetting
     assert [(p.step, p.loss, p.dev_loss) for p in ours.fit.curve] == [
         (p.step, p.loss, p.dev_loss) for p in theirs.fit.curve
     ]

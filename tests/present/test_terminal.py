@@ -23,7 +23,8 @@ def test_summary_tells_systems_verdict_and_paths() -> None:
         line = next(line for line in text.splitlines() if line.strip().startswith(system.name))
         assert score("exact_match", estimate.value) in line and "214" in line
         assert f"{score('exact_match', estimate.low)} to {score('exact_match', estimate.high)}" in line
-    assert "HOLD" in text and "Rule: " in text and "Cost: " in text and "Warning: The disk" in text
+    assert "HOLD" in text and "Rule: " in text and "Cost: " in text and "It forgot: general text" in text
+    assert "Peak memory: 768 MiB, resident memory" in text and "Warning: The disk" in text
     assert "\n/runs/x/report.html" in text
 
 

@@ -17,7 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from tunesmith import __version__
-from tunesmith.cli import chat, check, combine, demo, doctor, export, init, resume, run, runs
+from tunesmith.cli import chat, check, combine, compare, demo, doctor, export, init, resume, run, runs
 from tunesmith.cli.output import examples, tell
 from tunesmith.core.errors import DiskError, MemoryNeeded, TunesmithError, is_out_of_memory
 
@@ -25,6 +25,7 @@ PANELS = {
     "Start": (demo.demo, init.init, doctor.doctor),
     "Data": (check.check,),
     "Train": (run.run, resume.resume),
+    "Judge": (compare.compare,),
     "Use": (chat.chat, combine.combine, export.export),
     "Manage": (runs.runs, runs.show),
 }

@@ -102,7 +102,7 @@ class CurvePoint(Noun):
 
 class Fit(Noun):
     """How training went and what its curves say. ``overfit`` is one plain sentence, ``notes`` are what the training
-    told on its way."""
+    told on its way; ``peak_bytes`` is the most memory while it trained, ``peak_of`` what kind of memory that is."""
 
     curve: tuple[CurvePoint, ...]
     best_step: int
@@ -122,6 +122,18 @@ class Fit(Noun):
     save_seconds: float = 0.0
     save_bytes: int = 0
     notes: tuple[str, ...] = ()
+    peak_bytes: int | None = None
+    peak_of: str = ""
+
+
+class Forgetting(Noun):
+    """Bits per byte of held-out general text, by the base before training and by the tuned model; ``difference`` is
+    after minus before, paired, so that more than zero is forgetting."""
+
+    before: Estimate
+    after: Estimate
+    difference: Estimate
+    sentence: str
 
 
 class RowOutcome(Noun):
@@ -159,6 +171,7 @@ class Report(Noun):
     systems: tuple[SystemResult, ...]
     verdict: Verdict
     fit: Fit
+    forgetting: Forgetting | None = None
     confusions: tuple[Confusion, ...] = ()
     worst: tuple[RowOutcome, ...] = ()
     best: tuple[RowOutcome, ...] = ()

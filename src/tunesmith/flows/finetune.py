@@ -110,17 +110,19 @@ def carry_out(
         with adapters_off(model):
             bars = judging.baselines(model, prepared)
         keeping.write_predictions(folder, bars)
+    with adapters_off(model):
+        before = judging.general_bits(model)
     clock.stage("Train", f"{prepared.recipe.method.name}, {prepared.plan.steps} steps")
     trained = training.train(model, prepared, clock.watch, folder, kept, resume)
     clock.stage("Evaluate", f"{len(prepared.test)} locked test rows")
     split.check_lock(prepared.splits, folder.data)
     result, predictions = judging.tuned(model, prepared)
-    fit = judging.fit_report(model, prepared, trained)
+    fit, lost = judging.fit_report(model, prepared, trained), judging.forgotten(model, before)
     clock.stage("Verdict")
     answers = bars.predictions | {"tuned": predictions}
     report = judging.report(folder.id, prepared, bars, result, answers, fit)
     warnings = (*report.warnings, *_earlier_verdicts(record.workspace, prepared))
-    about = {"seconds": clock.seconds(), "environment": environment(), "warnings": warnings}
+    about = {"seconds": clock.seconds(), "environment": environment(), "warnings": warnings, "forgetting": lost}
     report = report.model_copy(update=about)
     keeping.write_predictions(folder, bars, predictions)
     publish(folder, model, report)

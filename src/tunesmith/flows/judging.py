@@ -1,6 +1,7 @@
 """From a model to numbers on the locked test: baselines before training, the tuned system after it, one scorer for
 all."""
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,10 +10,11 @@ from datetime import UTC, datetime
 from tunesmith.core import parts
 from tunesmith.core.errors import DataError, RecipeError
 from tunesmith.core.example import Example
-from tunesmith.core.report import CurvePoint, Estimate, Fit, Prediction, Report, SystemResult
+from tunesmith.core.report import CurvePoint, Estimate, Fit, Forgetting, Prediction, Report, SystemResult
 from tunesmith.data import split
 from tunesmith.evaluate.baselines._context import BaselineContext
 from tunesmith.evaluate.fit import overfitting
+from tunesmith.evaluate.forgetting import forgetting, passages
 from tunesmith.evaluate.forms import known_answers
 from tunesmith.evaluate.outcomes import confusions, outcomes
 from tunesmith.evaluate.score import find_metric, score
@@ -127,6 +129,22 @@ def tuned(model: Model, prepared: Prepared) -> tuple[SystemResult, tuple[Predict
     return system_result("tuned", predictions, ruler(prepared), seconds=seconds), predictions
 
 
+def general_bits(model: Model) -> tuple[float, ...]:
+    """Bits that each general passage costs ``model`` as a language model, also where a head answers for it; empty for
+    an encoder, which is none."""
+    if model.card.kind != "decoder":
+        return ()
+    model.train(False)
+    texts = passages(model.card.context)
+    found = LocalModel(model).likelihood([()] * len(texts), texts)
+    return tuple(-x.logp / math.log(2) for x in found)
+
+
+def forgotten(model: Model, before: Sequence[float]) -> Forgetting | None:
+    """What the tuned ``model`` lost since ``general_bits`` were ``before``; None for an encoder."""
+    return forgetting(passages(model.card.context), before, general_bits(model)) if before else None
+
+
 def fit_report(model: Model, prepared: Prepared, trained: Trained) -> Fit:
     """Curves, train and dev scores on a sample of rows, and the sentence on overfitting."""
     progress, primary = trained.progress, prepared.metrics[0]
@@ -161,6 +179,8 @@ def fit_report(model: Model, prepared: Prepared, trained: Trained) -> Fit:
         save_seconds=sum(trained.saves),
         save_bytes=trained.save_bytes,
         notes=trained.notes,
+        peak_bytes=trained.peak_bytes,
+        peak_of=trained.peak_of,
     )
 
 

@@ -3,7 +3,6 @@
 import hashlib
 import json
 from array import array
-from collections.abc import Iterator
 from pathlib import Path
 
 from tunesmith.core import files
@@ -82,7 +81,7 @@ def read_baselines(folder: RunFolder) -> Baselines | None:
         files.verify(folder.predictions)
         kept = json.loads((folder.predictions / SYSTEMS).read_text(encoding="utf-8"))
         results = tuple(SystemResult.model_validate(r) for r in kept["results"])
-        answers = {r.name: tuple(_predictions(folder.predictions / f"{r.name}.jsonl")) for r in results}
+        answers = {r.name: read_predictions(folder, r.name) for r in results}
     except (DataError, OSError, ValueError, LookupError):
         return None
     return Baselines(results, answers, tuple(kept["notes"]))
@@ -117,6 +116,7 @@ def read_questions(folder: RunFolder) -> tuple[Question, ...]:
     return found
 
 
-def _predictions(path: Path) -> Iterator[Prediction]:
-    for line in path.read_bytes().decode("utf-8", "surrogatepass").split("\n")[:-1]:
-        yield Prediction.model_validate_json(line)
+def read_predictions(folder: RunFolder, system: str) -> tuple[Prediction, ...]:
+    """The answers of one system of a run."""
+    lines = (folder.predictions / f"{system}.jsonl").read_bytes().decode("utf-8", "surrogatepass").split("\n")
+    return tuple(Prediction.model_validate_json(line) for line in lines[:-1])

@@ -25,6 +25,7 @@ from tunesmith.models.adapters._method import Method
 from tunesmith.models.adapters.full import check_dense
 from tunesmith.models.adapters.lora import targets
 from tunesmith.models.head_start import class_means
+from tunesmith.models.machine import PeakMemory
 from tunesmith.models.model import Model, adapters_off, pooled
 from tunesmith.models.scores import Score, weight_scores
 from tunesmith.objectives._objective import Objective
@@ -48,6 +49,8 @@ class Trained:
     saves: tuple[float, ...] = ()  # seconds each
     save_bytes: int = 0
     notes: tuple[str, ...] = ()
+    peak_bytes: int | None = None
+    peak_of: str = ""
 
 
 def attach(model: Model, prepared: Prepared) -> None:
@@ -100,7 +103,7 @@ def train(
 
     Raises Diverged, ModelError, MemoryNeeded, DiskError, Interrupted.
     """
-    recipe, plan, watch = prepared.recipe, prepared.plan, Noting(watch)
+    recipe, plan, watch, peak = prepared.recipe, prepared.plan, Noting(watch), PeakMemory()
     method = parts.find("models.adapters", recipe.method.name)
     objective: Objective = parts.find("objectives", prepared.objective)
     if not any(r.trained for r in prepared.train_rows) and objective.needs == "token_logp":
@@ -124,6 +127,7 @@ def train(
     torch.manual_seed(seeds.stream(plan.seed, "dropout"))
     with kept.guarded():
         progress = fit(model, objective, steps, plan, hooks)
+    peak_bytes = peak.bytes()
     kept.saver.grant(progress.step)
     if method.is_adapter:
         with adapters_off(model):
@@ -133,7 +137,8 @@ def train(
                 )
     trained = sum(p.numel() for _, p in model.trainable())
     size = kept.last.bytes if kept.last else 0
-    return Trained(progress, trained, compiling, tuple(kept.saver.saves), size, tuple(watch.notes[:MOST_NOTES]))
+    saves, notes = tuple(kept.saver.saves), tuple(watch.notes[:MOST_NOTES])
+    return Trained(progress, trained, compiling, saves, size, notes, peak_bytes, peak.what)
 
 
 def _hooks(

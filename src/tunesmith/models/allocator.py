@@ -17,3 +17,9 @@ def keep_freed_memory() -> bool:
         return False
     malloc_option = ctypes.CDLL(None).mallopt
     return bool(malloc_option(M_MMAP_MAX, 0)) and bool(malloc_option(M_TRIM_THRESHOLD, LARGEST))
+
+
+def release_freed_memory() -> None:
+    """Give what is freed back to the system once, so that memory counted from now on is memory in use."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)

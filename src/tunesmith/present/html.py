@@ -17,7 +17,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from tunesmith.core.report import Estimate, Report
+from tunesmith.core.report import Estimate, Forgetting, Report
 from tunesmith.present import charts, view
 from tunesmith.present.words import (
     LOWER_IS_BETTER,
@@ -38,7 +38,15 @@ SEVERITIES = ("blocking", "warning", "info")
 
 def render_html(report: Report) -> str:
     """``report`` as a page of its own, readable offline, in light and dark, and on paper."""
-    return _environment().get_template("report.html.j2").render(**_page(report))
+    return rendered("report.html.j2", _page(report))
+
+
+def rendered(template: str, values: dict[str, Any]) -> str:
+    """A page of ``values`` with the one style sheet and the policy that admits it."""
+    css = (HERE / "report.css").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
+    styled = {"css": Markup(css), "css_hash": f"sha256-{digest}"}
+    return _environment().get_template(template).render(**styled, **values)
 
 
 @cache
@@ -51,7 +59,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         finalize=_finalize,
     )
-    environment.filters.update(cut=clean, line=one_line, count=count, row_score=_row_score)
+    environment.filters.update(cut=clean, line=one_line, count=count, row_score=_row_score, scored=_scored)
     return environment
 
 
@@ -59,19 +67,19 @@ def _finalize(value: Any) -> Any:
     return clean(value, 40_000) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
+def _scored(value: float, metric: str) -> str:
+    return score(metric, value)
+
+
 def _row_score(value: float) -> str:
     return f"{value:.2f}" if math.isfinite(value) else "not defined"
 
 
 def _page(report: Report) -> dict[str, Any]:
-    css = (HERE / "report.css").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
     verdict = report.verdict
     return (
         {
             "r": report,
-            "css": Markup(css),
-            "css_hash": f"sha256-{digest}",
             "tone": TONES[verdict.decision],
             "metric": metric_name(verdict.metric) + (" (lower is better)" if verdict.metric in LOWER_IS_BETTER else ""),
             "gap": view.gap(verdict),
@@ -85,14 +93,14 @@ def _page(report: Report) -> dict[str, Any]:
             "steps": [(name, duration(seconds)) for name, seconds in report.seconds.items()],
             "recipe": yaml.safe_dump(report.recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
         }
-        | {name: _markup(svg) for name, svg in _charts(report).items()}
+        | {name: markup(svg) for name, svg in _charts(report).items()}
         | {
-            "heat_maps": [_markup(charts.heat_map(c)) for c in report.confusions],
+            "heat_maps": [markup(charts.heat_map(c)) for c in report.confusions],
         }
     )
 
 
-def _markup(svg: str) -> Markup:
+def markup(svg: str) -> Markup:
     """Our own SVG; its texts were escaped where they were drawn."""
     return Markup(svg)
 
@@ -191,9 +199,18 @@ def _fit(report: Report) -> list[tuple[str, str]]:
         ("Trained tokens", f"{count(fit.trained_tokens)}, one loss each"),
         ("Speed", f"{count(round(fit.tokens_per_second))} tokens/s, prompts and looks at dev included"),
         ("Training time", duration(fit.seconds + fit.compile_seconds) + first),
+        ("Peak memory", view.peak_memory(fit)),
+        *_forgetting(report.forgetting),
         *([("Checkpoints", saves)] if fit.saves else []),
         *([("Told on the way", " ".join(fit.notes))] if fit.notes else []),
     ]
+
+
+def _forgetting(found: Forgetting | None) -> list[tuple[str, str]]:
+    if found is None:
+        return []
+    before, after = (f"{e.value:.3f} ({e.low:.3f} to {e.high:.3f})" for e in (found.before, found.after))
+    return [("Bits per byte of general text", f"{before} before training, {after} after it, n = {found.before.n}")]
 
 
 def _hashes(report: Report) -> list[tuple[str, str]]:

@@ -33,7 +33,10 @@ def summary(report: Report, paths: Mapping[str, str] | None = None) -> Renderabl
     lines.append(f"{metric_name(verdict.metric)} against {one_line(verdict.baseline, 40)}: {view.gap(verdict)}\n")
     lines.append(f"Rule: {clean(verdict.rule, 600)}\n", style="dim")
     lines.append(f"Cost: {clean(verdict.cost_sentence, 600)}\n")
-    lines.append(f"Fit: {clean(report.fit.overfit, 600)}")
+    lines.append(f"Fit: {clean(report.fit.overfit, 600)}\n")
+    if report.forgetting is not None:
+        lines.append(f"Forgetting: {clean(report.forgetting.sentence, 400)}\n")
+    lines.append(f"Peak memory: {view.peak_memory(report.fit)}")
     panel = Panel(lines, title="Verdict", box=box.ROUNDED, border_style=VERDICT_STYLES[verdict.decision])
     warned = [Text(f"Warning: {clean(w, 400)}", style="yellow") for w in report.warnings]
     return Group(_systems(report), panel, *warned, *_paths(paths or {}))
@@ -41,7 +44,7 @@ def summary(report: Report, paths: Mapping[str, str] | None = None) -> Renderabl
 
 def _systems(report: Report) -> Table:
     others = view.metrics(report)[1 : 1 + MORE_METRICS]
-    table = _table("Systems on the locked test")
+    table = plain_table("Systems on the locked test")
     table.add_column("system", no_wrap=True)
     table.add_column(metric_name(report.primary), justify="right")
     table.add_column("95% interval", justify="right", no_wrap=True)
@@ -83,7 +86,7 @@ def data_summary(data: DataReport) -> RenderableType:
         )
     if not data.findings:
         return Group(head, Text("No check found anything."))
-    table = _table("Findings")
+    table = plain_table("Findings")
     table.add_column("severity", no_wrap=True)
     table.add_column("check", no_wrap=True)
     table.add_column("rows", justify="right", no_wrap=True)
@@ -102,7 +105,7 @@ def data_summary(data: DataReport) -> RenderableType:
 
 def plan_summary(plan: Plan) -> RenderableType:
     """Every resolved value with its reason."""
-    table = _table("Plan")
+    table = plain_table("Plan")
     table.add_column("value", no_wrap=True)
     table.add_column("resolved", justify="right", no_wrap=True)
     table.add_column("reason", ratio=1)
@@ -115,7 +118,7 @@ def runs_table(runs: Sequence[Run]) -> RenderableType:
     """One line a run, in the order given; failed runs are followed by their error."""
     if not runs:
         return Text("No runs yet. Start one with: tunesmith run RECIPE")
-    table = _table(None)
+    table = plain_table(None)
     table.add_column("run", no_wrap=True)
     table.add_column("status", no_wrap=True)
     table.add_column("model, method, metric")
@@ -138,7 +141,7 @@ def runs_table(runs: Sequence[Run]) -> RenderableType:
     return Group(table, *errors)
 
 
-def _table(title: str | None) -> Table:
+def plain_table(title: str | None) -> Table:
     return Table(
         title=title,
         title_justify="left",

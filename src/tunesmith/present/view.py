@@ -5,8 +5,8 @@ Notable: the order of systems, the words for a verdict and the resolved plan are
 
 from tunesmith.core.noun import Noun
 from tunesmith.core.plan import Plan
-from tunesmith.core.report import Estimate, Report, SystemResult, Verdict
-from tunesmith.present.words import count, difference, duration, one_line, p_value, ranked
+from tunesmith.core.report import Estimate, Fit, Report, SystemResult, Verdict
+from tunesmith.present.words import bytes_of, count, difference, duration, one_line, p_value, ranked
 
 
 def systems(report: Report) -> list[SystemResult]:
@@ -49,6 +49,11 @@ def rows_behind(system: SystemResult) -> int:
 def time_an_answer(system: SystemResult) -> str:
     n = rows_behind(system)
     return duration(system.seconds / n) if n else "not known"
+
+
+def peak_memory(fit: Fit) -> str:
+    """The most memory while training, and what kind it is."""
+    return "not known" if fit.peak_bytes is None else f"{bytes_of(fit.peak_bytes)}, {one_line(fit.peak_of, 80)}"
 
 
 def gap(verdict: Verdict) -> str:

@@ -144,6 +144,14 @@ def count(number: float) -> str:
     return f"{number:,.0f}" if float(number).is_integer() else f"{number:,.1f}"
 
 
+def bytes_of(number: float) -> str:
+    """
+    >>> bytes_of(3 * 2**29), bytes_of(700 * 2**20)
+    ('1.50 GiB', '700 MiB')
+    """
+    return f"{number / 2**30:.2f} GiB" if number >= 2**30 else f"{number / 2**20:,.0f} MiB"
+
+
 def ranked(metric: str, value: float) -> float:
     """A sort key: the better the score, the smaller; undefined scores last."""
     if not math.isfinite(value):
