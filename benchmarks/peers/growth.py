@@ -87,12 +87,17 @@ def drawn(found: dict[str, Any]) -> str:
         chart(f"Speed over model size (rows of {common} tokens)", "million weights", "tokens a second", by_size),
         chart(f"Memory over model size (rows of {common} tokens)", "million weights", "peak GiB", by_size),
     ]
+    return stacked(charts, HEIGHT)
+
+
+def stacked(charts: Sequence[str], height: int) -> str:
+    """Charts of one height, one below the other, as an SVG file that stands alone."""
     style = (Path(present.__file__).parent / "report.css").read_text(encoding="utf-8")
     placed = [
-        text.replace("<svg ", f'<svg y="{20 + i * (HEIGHT + 20)}" width="760" height="{HEIGHT}" ', 1)
+        text.replace("<svg ", f'<svg y="{20 + i * (height + 20)}" width="760" height="{height}" ', 1)
         for i, text in enumerate(charts)
     ]
-    high = 20 + len(charts) * (HEIGHT + 20)
+    high = 20 + len(charts) * (height + 20)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="-20 0 800 {high}" width="800" height="{high}" '
         f'font-family="system-ui, sans-serif"><style><![CDATA[{style}]]></style>'

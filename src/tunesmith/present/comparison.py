@@ -48,7 +48,7 @@ def columns(found: Comparison) -> list[str]:
 def cells(found: Comparison, method: MethodResult) -> list[Cell]:
     """One cell a column."""
     if method.quality is None:
-        return [("no result", ""), *[(NONE, "")] * 8]
+        return [("no result", ""), *[(NONE, "")] * 7, ("", "")]
     scores = [o.score.value for o in method.outcomes]
     spread = f"seeds {score(found.metric, min(scores))} to {score(found.metric, max(scores))}"
     below = interval(found.metric, method.quality) + (f"; {spread}" if len(scores) > 1 else "")
@@ -136,16 +136,15 @@ def render_comparison(found: Comparison) -> str:
 
 
 def comparison_summary(found: Comparison) -> RenderableType:
-    """The table, what failed, and what the numbers are."""
-    shown = (0, 1, 3, 4, 5, 6, 8)
-    names = [metric_name(found.metric), "gain", "behind", "forgetting", "weights", "memory", "training", "", "verdicts"]
+    """The table, narrow enough for 80 columns, what failed, and what the numbers are."""
     table = plain_table(f"Methods on {count(found.test_rows)} locked test rows, {len(found.seeds)} seed(s)")
-    table.add_column("method", no_wrap=True)
-    for k in shown:
-        table.add_column(names[k], justify="right")
+    table.add_column("method, verdicts")
+    for name in (metric_name(found.metric), "gain", "forgetting", "memory, time, weights"):
+        table.add_column(name, justify="right", min_width=12)
     for method in found.methods:
-        row = cells(found, method)
-        texts = [f"{value}\n{below.split(';')[0]}".strip() for value, below in (row[k] for k in shown)]
-        table.add_row(one_line(method.name, 24), *map(Text, texts))
+        quality, gain, _, lost, weights, peak, spent, _, verdicts = cells(found, method)
+        measured = [f"{value.removesuffix(' points')}\n{below.split(';')[0]}" for value, below in (quality, gain, lost)]
+        told = [f"{one_line(method.name, 24)}\n{verdicts[1]}", *measured, f"{peak[0]}\n{spent[0]}\n{weights[0]}"]
+        table.add_row(*(Text(text.strip()) for text in told))
     failed = [Text(clean(line, 600), style="red") for line in failures(found)]
     return Group(table, *failed, *(Text(clean(note, 800), style="dim") for note in found.notes))
