@@ -1,5 +1,6 @@
 """Judging rows with tools: what is asked is what was trained, and a call is scored against the text of its turn."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +14,7 @@ from tunesmith.evaluate.score import score
 from tunesmith.flows import judging
 from tunesmith.generate import local
 from tunesmith.models import load as loading
-from tunesmith.models.model import Model
+from tunesmith.models.model import Model, adapters_off
 
 TOOL = {"type": "function", "function": {"name": "find", "parameters": {"type": "object"}}}
 
@@ -56,3 +57,17 @@ def test_a_call_whose_text_nobody_knows_is_refused() -> None:
     with pytest.raises(DataError, match=r"^calls.jsonl line 2: the answer is a tool call, .* Leave such rows out"):
         judging.references([row(2)])
     assert judging.references([row(2).model_copy(update={"written": "find 2"})]) == ["find 2"]
+
+
+@pytest.mark.parametrize("method", ["prompt", "prefix", "lora"])
+def test_general_text_fits_beside_soft_tokens(method: str, tmp_path: Path) -> None:
+    model = small.decoder(small.llama(tmp_path / "short", max_position_embeddings=48), method, rank=8)
+    with adapters_off(model):
+        before = judging.general_bits(model)
+    small.stir(model, size=0.5)
+    found = judging.forgotten(model, before)
+    assert found is not None
+    room = 48 - (0 if method == "lora" else 8)
+    assert len(judging._general(model)[0]) < room
+    assert found.before.value == pytest.approx(sum(before) / sum(map(len, judging._general(model))))
+    assert found.after.value != found.before.value

@@ -135,14 +135,19 @@ def general_bits(model: Model) -> tuple[float, ...]:
     if model.card.kind != "decoder":
         return ()
     model.train(False)
-    texts = passages(model.card.context)
+    texts = _general(model)
     found = LocalModel(model).likelihood([()] * len(texts), texts)
     return tuple(-x.logp / math.log(2) for x in found)
 
 
+def _general(model: Model) -> tuple[str, ...]:
+    """The passages, the same with the adapter on and off: soft tokens take their room in both."""
+    return passages(model.card.context - (len(model.soft.ids) if model.soft is not None else 0))
+
+
 def forgotten(model: Model, before: Sequence[float]) -> Forgetting | None:
     """What the tuned ``model`` lost since ``general_bits`` were ``before``; None for an encoder."""
-    return forgetting(passages(model.card.context), before, general_bits(model)) if before else None
+    return forgetting(_general(model), before, general_bits(model)) if before else None
 
 
 def fit_report(model: Model, prepared: Prepared, trained: Trained) -> Fit:
