@@ -29,7 +29,16 @@ class LlamaReader:
         import llama_cpp
         from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 
-        self.llama: Any = llama_cpp.Llama(str(path), n_ctx=0, n_gpu_layers=0, logits_all=True, verbose=False)
+        threads = torch.get_num_threads()
+        self.llama: Any = llama_cpp.Llama(
+            str(path),
+            n_ctx=0,
+            n_gpu_layers=0,
+            n_threads=threads,
+            n_threads_batch=threads,
+            logits_all=True,
+            verbose=False,
+        )
         self.begins = self.llama.metadata.get("tokenizer.ggml.bos_token_id")
         bos, eos = self.llama.token_bos(), self.llama.token_eos()
         words = [self.llama.detokenize([i], special=True).decode() if i >= 0 else "" for i in (eos, bos)]
