@@ -143,6 +143,16 @@ def test_qlora_is_merged_into_the_weights_it_was_trained_on(made: Made, tmp_path
     assert "quantization_config" not in config
 
 
+def test_a_base_that_was_quantised_before_becomes_dense(made: Made, store: Path, tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes")
+    base = small.base(store / "llama", "qlora")
+    base.network.save_pretrained(tmp_path / "base")
+    base.tokenizer.save_pretrained(tmp_path / "base")
+    proof = exported(made(model=str(tmp_path / "base")), "merged", tmp_path / "out")
+    assert holds(proof) and proof.kl < 1e-6
+    assert "quantization_config" not in json.loads((tmp_path / "out" / "config.json").read_text())
+
+
 # -- what is not published --------------------------------------------------------------------------------------------
 
 

@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM
 import small
 from tunesmith.core.errors import ModelError
 from tunesmith.models import load as loading
-from tunesmith.models.merge import merged
+from tunesmith.models.merge import merged, on_dense_weights
 
 
 @pytest.mark.parametrize("folder", ["llama", "untied"])
@@ -45,6 +45,14 @@ def test_a_base_in_four_bits_is_not_merged_into_unasked(llama: Path) -> None:
     model = small.decoder(llama, "qlora")
     with pytest.raises(ModelError, match=r"held in four bits"), merged(model):
         pass
+
+
+def test_peft_over_four_bits_says_that_it_does_not_merge(llama: Path, tmp_path: Path) -> None:
+    base = small.base(llama, "qlora")
+    base.network.save_pretrained(tmp_path)
+    base.tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match=r"OFT by PEFT cannot be merged into .* Use --to peft"):
+        on_dense_weights(small.decoder(tmp_path, "oft"))
 
 
 def test_whatever_happens_inside_the_model_comes_back(llama: Path) -> None:

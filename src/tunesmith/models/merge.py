@@ -51,9 +51,19 @@ def merged(model: Model) -> Iterator[Any]:
 
 
 def on_dense_weights(model: Model) -> None:
-    """Write four-bit weights out, for good: the merge base of QLoRA, for the adapter was trained against these."""
-    if _in_four_bits(model):
-        model.network.dequantize()
+    """Write four-bit weights out, for good: the merge base of QLoRA, for the adapter was trained against these.
+
+    Raises ModelError for PEFT's layers, which know their base in four bits alone.
+    """
+    if not _in_four_bits(model):
+        return
+    if model.wrapped is not None:
+        kind = next(iter(model.wrapped.peft_config.values())).peft_type.value
+        raise ModelError(
+            f"{kind} by PEFT cannot be merged into {model.card.name}, which is held in four bits. Use --to peft, or "
+            "train on the model that it was quantised from."
+        )
+    model.network.dequantize()
 
 
 def _in_four_bits(model: Model) -> bool:

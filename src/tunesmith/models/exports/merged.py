@@ -4,6 +4,7 @@ Notable: an adapter that was trained on four bits is merged into those same weig
 dense), never into the 16-bit ones it has not seen.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from tunesmith.models.model import Model
 
 
 def write(subject: Subject, folder: Path) -> None:
+    config = json.loads((Path(subject.model.card.path) / "config.json").read_text(encoding="utf-8"))
+    as_read = "quantization_config" not in config  # few bits cannot be written as they were read: they are dense now
     with merged(subject.model) as network:
-        network.save_pretrained(folder)
+        network.save_pretrained(folder, save_original_format=as_read)
     write_beside(subject, folder)
 
 
