@@ -48,20 +48,20 @@ def taking_part(model: HasNetwork, names: Iterable[str]) -> list[str]:
 
 def train_only(model: Model, names: Iterable[str]) -> None:
     """The named weights trainable as far as they take part, bf16 ones by float32 masters; all others frozen."""
+    check_dense(model)
     model.network.requires_grad_(False)
     for name in taking_part(model, names):
-        check_dense(model, name)
         model.network.get_parameter(name).requires_grad_(True)
     narrow = {n: p for n, p in model.network.named_parameters() if p.requires_grad and p.dtype != torch.float32}
     model.masters = Masters(narrow)
 
 
-def check_dense(model: Model, name: str) -> None:
-    """Raise RecipeError for a weight that is held in few bits: it cannot be moved."""
-    if not model.network.get_parameter(name).is_floating_point():
+def check_dense(model: Model) -> None:
+    """Raise RecipeError for a base that is held in few bits: its own weights cannot be moved, or measured."""
+    if not all(p.is_floating_point() for p in model.network.parameters()):
         raise RecipeError(
-            f"{model.card.name} is held in few bits; {name} cannot be trained itself. Use method.name: lora, or name "
-            "the model that it was quantised from."
+            f"model: {model.card.name} is held in few bits; its own weights cannot be trained or weighed. Use "
+            "method.name: lora, or name the model that it was quantised from."
         )
 
 
