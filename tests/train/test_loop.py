@@ -325,8 +325,11 @@ def test_the_smallest_budget_still_takes_one_step_and_asks_dev(llama: Path) -> N
 # --- Repeatable -----------------------------------------------------------------------------------------------------
 
 
-def seeded_run(folder: Path, method: str, seed: int, *, noise: int, classes: int) -> dict[str, Tensor]:
-    """Head, adapter, dropout and order drawn by ``seed``; ``noise`` is what happened before."""
+def seeded_run(
+    folder: Path, method: str, seed: int, *, noise: int, classes: int
+) -> tuple[dict[str, Tensor], list[float]]:
+    """Weights, and the mean loss of each of two epochs. Head, adapter, dropout and order are drawn by ``seed``;
+    ``noise`` is what happened before."""
     torch.manual_seed(noise)
     model = small.base(folder, method)
     if classes:
@@ -335,19 +338,25 @@ def seeded_run(folder: Path, method: str, seed: int, *, noise: int, classes: int
     small.attach(model, method, seed=seed, **({"dropout": 0.2} if "dropout" in reads else {}))
     torch.manual_seed(seed)
     steps = Steps(small.rows(20, classes=classes), batch_tokens=100, micro_tokens=50, pad_id=0, seed=seed)
-    fit(model, CLASSIFY if classes else SFT, steps, small.plan(steps=2 * steps.per_epoch()))
-    return small.weights(model)
+    epoch = steps.per_epoch()
+    plan = small.plan(steps=2 * epoch, learning_rate=2e-3 if classes else 1e-2)
+    progress = fit(model, CLASSIFY if classes else SFT, steps, plan)
+    losses = [p.loss or 0.0 for p in progress.curve]
+    return small.weights(model), [sum(losses[:epoch]) / epoch, sum(losses[epoch:]) / epoch]
 
 
 @pytest.mark.parametrize(
     ("kind", "method"),
     [*(("decoder", name) for name in parts.names("models.adapters")), ("encoder", "full"), ("encoder", "lora")],
 )
-def test_two_runs_of_one_seed_give_the_same_bits(kind: str, method: str, llama: Path, bert: Path) -> None:
+def test_each_method_learns_and_two_runs_of_one_seed_give_the_same_bits(
+    kind: str, method: str, llama: Path, bert: Path
+) -> None:
     folder, classes = (llama, 0) if kind == "decoder" else (bert, 3)
-    first = seeded_run(folder, method, 7, noise=1, classes=classes)
-    second = seeded_run(folder, method, 7, noise=2, classes=classes)
-    other = seeded_run(folder, method, 8, noise=1, classes=classes)
+    first, losses = seeded_run(folder, method, 7, noise=1, classes=classes)
+    second, _ = seeded_run(folder, method, 7, noise=2, classes=classes)
+    other, _ = seeded_run(folder, method, 8, noise=1, classes=classes)
+    assert losses[1] < losses[0]
     assert all(torch.equal(first[n], second[n]) for n in first)
     assert any(not torch.equal(first[n], other[n]) for n in first)
 
