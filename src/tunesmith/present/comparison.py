@@ -34,8 +34,8 @@ def columns(found: Comparison) -> list[str]:
     lower = " (lower is better)" if found.metric in LOWER_IS_BETTER else ""
     return [
         f"{metric_name(found.metric)}{lower}",
-        "gain on the best baseline",
-        "behind the best",
+        "against the best baseline",
+        "against the best method",
         "forgetting, bits per byte",
         "trained weights",
         "peak memory",
@@ -139,7 +139,7 @@ def comparison_summary(found: Comparison) -> RenderableType:
     """The table, narrow enough for 80 columns, what failed, and what the numbers are."""
     table = plain_table(f"Methods on {count(found.test_rows)} locked test rows, {len(found.seeds)} seed(s)")
     table.add_column("method, verdicts")
-    for name in (metric_name(found.metric), "gain", "forgetting", "memory, time, weights"):
+    for name in (metric_name(found.metric), "against the baseline", "forgetting", "memory, time, weights"):
         table.add_column(name, justify="right", min_width=12)
     for method in found.methods:
         quality, gain, _, lost, weights, peak, spent, _, verdicts = cells(found, method)
