@@ -39,6 +39,7 @@ FINDINGS = ROOT / "benchmarks" / "methods_findings.md"
 METHODS = ("full", "bitfit", "lora", "rslora", "dora", "lora_plus", "pissa", "ia3")
 TIMES = (1.0, 3.0, 10.0, 30.0)  # the learning rate, in times that of full fine-tuning
 RANKS = (1, 4, 16, 64)
+OVER = {"times": "learning rate, in times that of full fine-tuning", "rank": "rank"}
 SCATTER, LINES = 430, 350  # heights of the charts
 Part = dict[str, Any]
 
@@ -207,13 +208,11 @@ def grid(about: str, points: Sequence[Part], over: str) -> Part:
             Series(m, tuple((places[p[over]], value(p)) for p in done if p["method"] == m), style, dots=True)
             for m, style in named
         ]
-        return lines(title, f"{over}: {', '.join(f'{k} is {v:g}' for v, k in places.items())}", y_name, series)
+        return lines(title, OVER[over], y_name, series, names={k: f"{v:g}" for v, k in places.items()})
 
     drawn = [
-        chart(f"Dev loss over {over}", "nats per trained token", lambda p: float(p["dev_loss"])),
-        chart(
-            f"Forgetting over {over}", "bits per byte more on general text", lambda p: float(p["forgetting"]["value"])
-        ),
+        chart("Dev loss", "nats per trained token", lambda p: float(p["dev_loss"])),
+        chart("Forgetting", "bits per byte more on general text", lambda p: float(p["forgetting"]["value"])),
     ]
     return {"about": about, "over": over, "points": list(points), "svg": stacked([c for c in drawn if c], LINES)}
 
@@ -260,7 +259,7 @@ def _table(part: Part) -> list[str]:
 
 def _grid(part: Part) -> list[str]:
     out = [
-        f"| method | {part['over']} | learning rate | quality | dev loss | forgetting, bits per byte |",
+        f"| method | {OVER[part['over']]} | learning rate | quality | dev loss | forgetting, bits per byte |",
         f"|{'---|' * 6}",
     ]
     for p in part["points"]:

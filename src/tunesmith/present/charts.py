@@ -39,8 +39,16 @@ class Series:
         return self.points if stride <= 1 else (*self.points[:-1:stride], self.points[-1])
 
 
-def lines(title: str, x_name: str, y_name: str, series: Sequence[Series], mark: tuple[float, str] | None = None) -> str:
-    """Lines over a common x, with an optional vertical mark (its x and text). Non-finite points are left out."""
+def lines(
+    title: str,
+    x_name: str,
+    y_name: str,
+    series: Sequence[Series],
+    mark: tuple[float, str] | None = None,
+    names: Mapping[float, str] | None = None,
+) -> str:
+    """Lines over a common x, with an optional vertical mark (its x and text). Non-finite points are left out. ``names``
+    are the texts of single places on the x axis, where these are no scale."""
     kept = [s for s in (raw.finite() for raw in series) if s.points]
     if not kept:
         return ""
@@ -49,7 +57,7 @@ def lines(title: str, x_name: str, y_name: str, series: Sequence[Series], mark: 
     room = (max(ys) - min(ys)) * 0.06 or abs(ys[0]) * 0.1 or 1.0
     axes = Axes(64, 84, WIDTH - 16, 310, min(xs), max(max(xs), min(xs) + 1), min(ys) - room, max(ys) + room)
     parts = [
-        axes.x_axis(tick_texts([t for t in ticks(axes.x0, axes.x1, 8) if t.is_integer()]), x_name),
+        axes.x_axis(dict(names or tick_texts([t for t in ticks(axes.x0, axes.x1, 8) if t.is_integer()])), x_name),
         axes.y_axis(tick_texts(ticks(axes.y0, axes.y1)), y_name),
     ]
     if mark:
