@@ -38,9 +38,10 @@ def test_all_that_is_trainable_moves_and_the_rest_is_the_same_bits(
     still = {n: p.detach().clone() for n, p in model.network.named_parameters() if not p.requires_grad}
     source = small.Passes(small.rows(8, classes=3), step=8, micro=4)
     fit(model, SFT if kind == "decoder" else CLASSIFY, source, small.plan(steps=4))
-    assert not [n for n, p in model.trainable() if torch.equal(p, before[n])]
+    rested = {n for n, p in model.trainable() if torch.equal(p, before[n])}
+    assert rested <= set(model.may_rest) and len(rested) < len(before) / 3
     assert all(torch.equal(p, still[n]) for n, p in model.network.named_parameters() if n in still)
-    assert bool(still) is not (kind == "decoder" and method == "full")
+    assert bool(still) is not (kind == "decoder" and method in ("full", "lisa"))
 
 
 def test_a_trainable_weight_without_a_gradient_stops_the_run(untied: Path) -> None:

@@ -130,8 +130,9 @@ class Model:
 
     @property
     def may_rest(self) -> Collection[str]:
-        """Names of trained weights that some steps do not touch: rows of tokens that few rows hold."""
-        return self.masters.rows
+        """Names of trained weights that some steps do not touch: rows of tokens that few rows hold, and what the
+        method says."""
+        return {*self.masters.rows, *self.schedule.may_rest}
 
     def on_gradient(self, then: Callable[[nn.Parameter], None]) -> None:
         """Call ``then`` in each backward pass with every trained weight as soon as its gradient is whole."""

@@ -10,6 +10,7 @@ from torch import Tensor
 class Schedule:
     def __init__(self) -> None:
         self.state: dict[str, Tensor] = {}
+        self.may_rest: frozenset[str] = frozenset()  # names of trained weights that may stay what they were
 
     def begin(self, steps: int) -> None:
         """A training of ``steps`` steps begins, or goes on."""

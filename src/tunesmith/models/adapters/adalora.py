@@ -31,6 +31,7 @@ class _Allocate(Schedule):
         self.tuner = tuner
         for name, weight in self._weights("lora_"):
             self.state |= {f"{kind}/{name}": torch.zeros_like(weight.data) for kind in ("sensitivity", "uncertainty")}
+        self.may_rest = frozenset(name for name, _ in self._weights("lora_E"))  # what is switched off is zero again
         for name, weight in self._weights("lora_E"):
             self.state[f"kept/{name}"] = torch.ones(len(weight), dtype=torch.bool)
 

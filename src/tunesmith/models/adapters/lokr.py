@@ -7,7 +7,7 @@ def a_layer(outputs: int, inputs: int, rank: int) -> int:
     """A whole small factor, and a large one of low rank where that is smaller; sizes are divisors near the root.
 
     >>> a_layer(64, 32, 4)
-    112
+    96
     """
     (small_o, large_o), (small_i, large_i) = _near_root(outputs), _near_root(inputs)
     whole = rank >= max(large_o, large_i) / 2
