@@ -82,6 +82,8 @@ def test_dare_keeps_a_share_and_its_seed_draws_it(two: list[tuple[Path, Model]],
     [
         (Way("tise"), [1.0, 1.0], ('--by is "tise"', 'Did you mean "ties"?', "linear, svd, ties, dare")),
         (Way(), [1.0], ("2 adapters and 1 weights",)),
+        (Way(), [float("nan"), 1.0], ("--weights are nan, 1",)),
+        (Way("svd", rank=1000), [1.0, 1.0], ("--rank is 1000", "has 16 dimensions")),
         (Way("ties", density=0.0), [1.0, 1.0], ("density is 0",)),
         (Way("svd", rank=0), [1.0, 1.0], ("rank 0",)),
     ],
@@ -107,4 +109,12 @@ def test_what_cannot_be_added(two: list[tuple[Path, Model]], llama: Path, other_
     ):
         with pytest.raises(ModelError, match=words):
             combine([a, folder], [0.5, 0.5], Way(), tmp_path / "sum")
+    assert not (tmp_path / "sum").exists()
+
+
+def test_a_sum_that_does_nothing_is_not_written(two: list[tuple[Path, Model]], tmp_path: Path) -> None:
+    folder, _ = two[0]
+    for way, weights in ((Way(), [0.0, 0.0]), (Way("svd", rank=4), [1.0, -1.0])):
+        with pytest.raises(ModelError, match=r"The sum does nothing"):
+            combine([folder, folder], weights, way, tmp_path / "sum")
     assert not (tmp_path / "sum").exists()

@@ -141,7 +141,9 @@ def prepare(recipe: Recipe, store: Path | None = None) -> Prepared:
     if parts.find("models.adapters", recipe.method.name).four_bits:
         warnings += ("The base is held in four bits: its baselines are those of the quantised base as well.",)
     if recipe.method.new_tokens:
-        warnings += ("Prompted baselines read the new tokens as the mean of the pieces that they stand for.",)
+        warnings += (
+            "In baselines and forgetting the base reads each new token as the mean of its pieces, not as it would alone.",
+        )
     if len(asked) < len(splits.test):
         drawn = f"{len(asked):,} of {len(splits.test):,} test rows"
         warnings += (f"{drawn} are asked, drawn by data.split.seed (evaluate.limit).",)

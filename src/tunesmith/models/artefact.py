@@ -16,10 +16,12 @@ from safetensors.torch import load_file, save_file
 from tunesmith.core import files, parts
 from tunesmith.core.errors import DiskError, ModelError
 from tunesmith.models import load as loading
-from tunesmith.models.adapters import _lora_files, _peft
+from tunesmith.models.adapters import _lora_files, _peft, prompt
 from tunesmith.models.model import Model, Precision, adapters_off
 
 NOTE, HEAD_WEIGHTS = "tunesmith.json", "head.safetensors"
+OWN = {"LORA": _lora_files.load, "PROMPT_TUNING": prompt.load}  # what PEFT's kinds are read by here
+UNREAD = ("PREFIX_TUNING", "P_TUNING", "MULTITASK_PROMPT_TUNING", "ADAPTION_PROMPT", "CPT", "CARTRIDGE")
 
 
 def publish(model: Model, method: str, folder: Path, extra: dict[str, str]) -> None:
@@ -103,8 +105,10 @@ def adopt(folder: Path, base: str, *, precision: Precision = "float32") -> tuple
         raise ModelError(
             f"{path} cannot be read ({type(error).__name__}: {error}); expected an adapter in PEFT's format."
         ) from error
+    if kind in UNREAD:
+        raise ModelError(f"{path}: adapters of the kind {kind} are not read here. Run it with peft.")
     model = loading.load(base, precision=precision)
-    (_lora_files if kind == "LORA" else _peft).load(model, folder)
+    OWN.get(kind, _peft.load)(model, folder)
     check_changes(model, folder)
     model.train(False)
     return model, (

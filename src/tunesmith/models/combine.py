@@ -7,6 +7,7 @@ scaled up. The result is proven: put on the base again, it gives the states that
 """
 
 import json
+import math
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
+from safetensors import safe_open
 from torch import Tensor
 
 from tunesmith.core import files, parts
@@ -51,9 +53,14 @@ def check(folders: Sequence[Path], weights: Sequence[float], way: Way) -> dict[s
         raise RecipeError(
             f"{len(folders)} adapters and {len(weights)} weights; expected two adapters or more, and a weight for each."
         )
+    if not all(map(math.isfinite, weights)):
+        raise RecipeError(f"--weights are {', '.join(f'{w:g}' for w in weights)}; expected finite numbers.")
     if not 0 < way.density <= 1 or way.rank < 1:
         raise RecipeError(f"density is {way.density:g} and rank {way.rank}; expected above 0 to 1, and 1 or more.")
     first, *others = [_note(folder) for folder in folders]
+    smallest = _smallest(folders[0])
+    if way.by != "linear" and way.rank > smallest:
+        raise RecipeError(f"--rank is {way.rank}; a layer of {folders[0]} has {smallest} dimensions. Lower it.")
     for folder, note in zip(folders[1:], others, strict=True):
         if _four_bits(note) != _four_bits(first):
             raise ModelError(
@@ -66,6 +73,13 @@ def check(folders: Sequence[Path], weights: Sequence[float], way: Way) -> dict[s
                     "different models, and no sum of theirs means anything."
                 )
     return first
+
+
+def _smallest(folder: Path) -> int:
+    """The least dimension of an adapted layer."""
+    with safe_open(folder / "adapter_model.safetensors", "pt") as held:
+        shapes: dict[str, list[int]] = {name: held.get_slice(name).get_shape() for name in held.keys()}  # noqa: SIM118
+    return min(shape[1] if ".lora_A." in name else shape[0] for name, shape in shapes.items())
 
 
 def _note(folder: Path) -> dict[str, Any]:
@@ -97,12 +111,15 @@ def combine(folders: Sequence[Path], weights: Sequence[float], way: Way, out: Pa
     note = check(folders, weights, way)
     four_bits = _four_bits(note)
     model = loading.load(note["base"], precision=note["precision"], four_bits=four_bits)
+    base = _states(model)
     with files.publish(out) as temporary:
         expected = _sum(model, folders, weights, way, temporary)
         lora_files.load(model, temporary)
         far = float((_states(model) - expected).abs().max() / expected.abs().max())
         if not far <= BOUND:
             raise ModelError(f"The sum's states are {far:.1e} off PEFT's own; expected {BOUND:g}. It is not written.")
+        if torch.equal(base, expected):
+            raise ModelError("The sum does nothing: its parts cancel, or nothing of them was kept. Change --weights.")
         about = {"by": way.by, "weights": list(weights), "of": [str(folder) for folder in folders]}
         own = note | {"method": "qlora" if four_bits else "lora", "combined": about}
         text = json.dumps(own, indent=2, ensure_ascii=False)

@@ -45,7 +45,8 @@ class OwnWeights:
 def _tables(model: HasNetwork) -> list[str]:
     """Names of the embedding and, where it is another weight, of the output matrix."""
     names = {id(m): n for n, m in model.network.named_modules()}
-    tables = [model.network.get_input_embeddings(), model.network.get_output_embeddings()]
+    output = None if model.head is not None else model.network.get_output_embeddings()  # which a head leaves idle
+    tables = [model.network.get_input_embeddings(), output]
     found: dict[int, str] = {}
     for table in tables:
         if table is not None:
@@ -98,6 +99,12 @@ def named(model: HasNetwork, wanted: Iterable[str], taken: Iterable[str]) -> lis
             raise RecipeError(
                 f'method.modules_to_save: "{want}" holds {both}, which has an adapter. Leave one of them out: '
                 "method.target_modules names what is adapted."
+            )
+        output = model.network.get_output_embeddings()
+        if model.head is not None and output is not None and output is modules[found[0]]:
+            raise RecipeError(
+                f'method.modules_to_save: "{want}" is the output matrix, which takes no part below a classification '
+                "head. Leave it out."
             )
         chosen += found
     return list(dict.fromkeys(chosen))

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import small
+from tunesmith.core.errors import RecipeError
 from tunesmith.models.adapters import lisa
 from tunesmith.models.adapters.adalora import FINAL
 from tunesmith.models.model import Model
@@ -72,7 +73,10 @@ def test_adalora_ends_with_the_wanted_rank_on_average_and_not_everywhere(llama: 
     ranks = {n: int(t.sum()) for n, t in kept.items()}
     assert sum(ranks.values()) == 4 * len(ranks) and len(set(ranks.values())) > 1
     assert falls == sorted(falls, reverse=True) and falls[0] == 6 * len(ranks)
-    assert set(falls[int((1 - FINAL) * steps) + 1 :]) == {4 * len(ranks)}
+    final = round((1 - FINAL) * steps)
+    assert set(falls[final + 1 :]) == {4 * len(ranks)}
+    half_way = int(2 * len(ranks) * (1 - (16 - 4) / (28 - 4)) ** 3 + 4 * len(ranks))  # from step 4 to 28, cubic
+    assert falls[16] == half_way
     weights = dict(model.network.named_parameters())
     for name, alive in kept.items():
         values = next(p for n, p in weights.items() if n.endswith(name.removeprefix("kept/")))
@@ -111,3 +115,11 @@ def test_a_fisher_value_is_the_sum_of_squared_gradients(llama: Path) -> None:
         total, square = total + gradient, square + gradient.square()
     assert torch.allclose(small.scores(model, "gradient")[name], total.abs(), rtol=1e-4, atol=1e-8)
     assert torch.allclose(small.scores(model, "fisher")[name], square, rtol=1e-4, atol=1e-8)
+
+
+def test_adalora_of_too_few_steps_or_too_high_a_rank(llama: Path) -> None:
+    for steps in (1, 2):
+        model = small.decoder(llama, "adalora", rank=4)
+        fit(model, SFT, small.Passes(small.rows(12), step=4, micro=4), small.plan(steps=steps, warmup_steps=1))
+    with pytest.raises(RecipeError, match=r"method\.rank is 18; .* has 16 dimensions"):
+        small.decoder(llama, "adalora", rank=12)

@@ -17,6 +17,7 @@ from tunesmith.core.errors import ModelError, RecipeError
 from tunesmith.data.batches import collate
 from tunesmith.models.adapters.lora import PART as LORA
 from tunesmith.models.model import Model, adapters_off
+from tunesmith.objectives.classify import PART as CLASSIFY
 from tunesmith.objectives.sft import PART as SFT
 from tunesmith.train.loop import fit
 
@@ -138,3 +139,19 @@ def test_weights_beside_the_adapter_that_are_missing_are_told(llama: Path, tmp_p
     with pytest.raises(ModelError, match=r"do not match .*: model\.layers\.0\.input_layernorm\.weight"):
         LORA.load(small.base(llama), tmp_path)
     assert json.loads((tmp_path / "adapter_config.json").read_text())["trainable_token_indices"] is None
+
+
+def test_below_a_head_the_output_matrix_is_no_part(untied: Path) -> None:
+    model = small.encoder(untied, "lora", new_tokens=NEW)
+    fit(model, CLASSIFY, small.Passes(small.rows(6, classes=3), step=3, micro=3), small.plan(steps=4))
+    assert {tuple(p.shape) for n, p in model.trainable() if "embed" in n or "lm_head" in n} == {(2, 32)}
+    with pytest.raises(RecipeError, match=r'"lm_head" is the output matrix, which takes no part below a'):
+        small.encoder(untied, "lora", modules_to_save=("lm_head",))
+
+
+def test_rows_above_the_vocabulary_are_a_sentence(llama: Path, tmp_path: Path) -> None:
+    model = small.decoder(llama, "lora", new_tokens=NEW)
+    LORA.save(small.stir(model), tmp_path)
+    (tmp_path / "new_tokens.json").unlink()
+    with pytest.raises(ModelError, match=r"trains the rows of tokens up to 8193; .* has 8192 tokens"):
+        LORA.load(small.base(llama), tmp_path)

@@ -101,3 +101,12 @@ def test_a_family_without_known_keys_and_values_is_told(llama: Path, monkeypatch
     monkeypatch.setattr(prefix, "NAMES", ("kv",))
     with pytest.raises(RecipeError, match=r"LlamaForCausalLM has no layers for keys and values .* Use method.name"):
         prefix.attach(small.base(llama), MethodRecipe(name="prefix"), 0)
+
+
+@torch.no_grad()
+def test_a_prompt_begins_as_embeddings_of_tokens_also_where_these_are_scaled(gemma2: Path) -> None:
+    model = small.decoder(gemma2, "prompt")
+    rows, plain = model.network.get_input_embeddings().rows, small.base(gemma2)
+    ids = prompt.drawn(plain, 4, 0)
+    assert torch.allclose(rows, plain.network.get_input_embeddings()(ids))
+    assert not torch.allclose(rows, plain.network.get_input_embeddings().weight[ids])

@@ -170,6 +170,11 @@ def _load_own(model: Model, config: dict[str, Any], tensors: dict[str, torch.Ten
     indices = config.get("trainable_token_indices") or []
     rows = next(iter(indices.values()), []) if isinstance(indices, dict) else indices
     wanted = config.get("modules_to_save") or []
+    if rows and not 0 <= min(rows) <= max(rows) < model.card.vocabulary:
+        raise ModelError(
+            f"The adapter trains the rows of tokens up to {max(rows)}; {model.card.name} has {model.card.vocabulary} "
+            "tokens. Name the base with the tokens that it was given."
+        )
     if not wanted and not rows:
         return
     own = own_weights.OwnWeights(model, own_weights.named(model, wanted, layers(model)), rows)

@@ -1,7 +1,9 @@
 """AdaLoRA (Zhang et al., 2023): LoRA as P E Q, whose ranks move to the layers that need them; by PEFT.
 
 Notable: every layer begins with half as much rank again as ``method.rank``; between the first tenth and the last three
-tenths of the steps the least important directions are switched off, until ``method.rank`` a layer is left on average.
+tenths of the planned steps the least important directions are switched off, until ``method.rank`` a layer is left on
+average. Weights that were best on dev before that, or a time budget that ends first, leave more; so do trainings of
+too few steps to have such a phase.
 What PEFT's allocator remembers between steps lies in ``schedule.state``, so a resumed training allocates as one that
 never stopped. P and Q are held near orthogonal by the paper's penalty.
 """
@@ -16,6 +18,7 @@ from torch import Tensor, nn
 from tunesmith.core.recipe import MethodRecipe
 from tunesmith.models.adapters._method import Method
 from tunesmith.models.adapters._peft import method
+from tunesmith.models.adapters.lora import check_rank, targets
 from tunesmith.models.model import Model
 from tunesmith.models.schedule import Schedule
 
@@ -29,6 +32,7 @@ class _Allocate(Schedule):
     def __init__(self, tuner: Any) -> None:
         super().__init__()
         self.tuner = tuner
+        self.allocates = True
         for name, weight in self._weights("lora_"):
             self.state |= {f"{kind}/{name}": torch.zeros_like(weight.data) for kind in ("sensitivity", "uncertainty")}
         self.may_rest = frozenset(name for name, _ in self._weights("lora_E"))  # what is switched off is zero again
@@ -41,6 +45,7 @@ class _Allocate(Schedule):
     def begin(self, steps: int) -> None:
         config = self.tuner.peft_config["default"]
         config.total_step, config.tinit, config.tfinal = steps, int(WARM * steps), max(1, int(FINAL * steps))
+        self.allocates = steps - config.tfinal > config.tinit
 
     def penalty(self) -> Tensor:
         found = [_distance(p @ p.T) for _, p in self._weights("lora_A")]
@@ -48,6 +53,8 @@ class _Allocate(Schedule):
         return PENALTY * torch.stack(found).mean()
 
     def after(self, step: int) -> None:
+        if not self.allocates:
+            return
         config, allocator = self.tuner.peft_config["default"], self.tuner.rankallocator
         memory = {"sensitivity": allocator.exp_avg_ipt, "uncertainty": allocator.exp_avg_unc}
         for kind, held in memory.items():
@@ -72,23 +79,28 @@ def _distance(square_RR: Tensor) -> Tensor:
     return found
 
 
+def begins_at(rank: int) -> int:
+    return rank + (rank + 1) // 2
+
+
 BY_PEFT = method(
     "adalora",
     lambda peft, recipe, names, seed: peft.AdaLoraConfig(
         target_r=recipe.rank,
-        init_r=recipe.rank + (recipe.rank + 1) // 2,
+        init_r=begins_at(recipe.rank),
         lora_alpha=2 * recipe.rank if recipe.alpha is None else recipe.alpha,
         lora_dropout=recipe.dropout,
         target_modules=names,
         total_step=1000,  # until a training begins
     ),
-    lambda outputs, inputs, rank: (rank + (rank + 1) // 2) * (outputs + inputs + 1),
+    lambda outputs, inputs, rank: begins_at(rank) * (outputs + inputs + 1),
     reads=("rank", "alpha", "dropout", "target_modules"),
-    rank_is="rank",
 )
 
 
 def attach(model: Model, recipe: MethodRecipe, seed: int) -> None:
+    """Raises RecipeError for a rank that, with half as much again, is above the dimensions of a layer."""
+    check_rank(model, targets(model, recipe.target_modules), begins_at(recipe.rank))
     BY_PEFT.attach(model, recipe, seed)
     model.schedule = _Allocate(model.wrapped.base_model)
 

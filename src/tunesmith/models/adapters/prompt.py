@@ -30,7 +30,7 @@ def drawn(model: Model, count: int, seed: int) -> torch.Tensor:
 
 
 def attach(model: Model, recipe: MethodRecipe, seed: int) -> None:
-    start = model.network.get_input_embeddings().weight[drawn(model, recipe.rank, seed)]
+    start = model.network.get_input_embeddings()(drawn(model, recipe.rank, seed))  # scaled, where the family scales
     put(model, recipe.rank, nn.Parameter(start.detach().float().clone()))
 
 
