@@ -142,7 +142,7 @@ def prepare(recipe: Recipe, store: Path | None = None) -> Prepared:
         warnings += ("The base is held in four bits: its baselines are those of the quantised base as well.",)
     if recipe.method.new_tokens:
         warnings += (
-            "In baselines and forgetting the base reads each new token as the mean of its pieces, not as it would alone.",
+            "In baselines and forgetting the base reads a new token as the mean of its pieces, not as it would alone.",
         )
     if len(asked) < len(splits.test):
         drawn = f"{len(asked):,} of {len(splits.test):,} test rows"
