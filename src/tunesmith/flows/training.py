@@ -9,6 +9,7 @@ measured on is the one that is tuned.
 import random
 import time
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -36,7 +37,8 @@ from tunesmith.train.state import DevResult, Progress, Snapshot
 
 COMPILED_BOUND = {"float32": 1e-4, "bfloat16": 2e-2}
 HEAD_ROWS = 10_000  # rows that set the head's start
-SCORED_TOKENS = 16_384  # of training rows, by which a method chooses its weights
+SCORED_TOKENS = 16_384  # of training rows, by whose gradient a method chooses its weights
+SCORED_ROWS = 64  # one by one, whose gradients are squared
 MOST_NOTES = 40  # of a training, in its report
 TRIAL_TOKENS = 4096  # of the batch on which compiled layers are proven: memory has not been tried yet
 
@@ -80,8 +82,9 @@ def scores(model: Model, prepared: Prepared, score: Score) -> dict[str, Tensor]:
     rows = list(prepared.train_rows)
     random.Random(seeds.stream(prepared.plan.seed, "scores")).shuffle(rows)
     size = min(SCORED_TOKENS, prepared.plan.micro_tokens)
-    chosen = [collate(group, model.tokenizer.pad_token_id or 0) for group in cut(rows, size)]
-    batches = [b for b in chosen if float(objective.weight(b)) > 0][: max(1, SCORED_TOKENS // size)]
+    size, most = (1, SCORED_ROWS) if score == "fisher" else (size, max(1, SCORED_TOKENS // size))
+    chosen = (collate(group, model.tokenizer.pad_token_id or 0) for group in cut(rows, size))
+    batches = islice((b for b in chosen if float(objective.weight(b)) > 0), most)
 
     def loss(batch: Batch) -> Tensor:
         made = objective.loss(getattr(model, objective.needs)(batch), batch.to(model.device))

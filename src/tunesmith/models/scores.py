@@ -1,8 +1,8 @@
 """How much each weight of some layers matters for given rows: the size of its gradient, or its Fisher value.
 
 Notable: gradients are taken up one weight at a time in the backward pass, so those of all weights never stand side by
-side with their sums. The Fisher value is the mean over batches of the squared gradient (its diagonal, empirically, as
-in Sung et al., 2021).
+side with their sums. The Fisher value is the sum over batches of the squared gradient; where each batch is one row, it
+is the diagonal of the empirical Fisher information (Sung et al., 2021), times their number.
 """
 
 from collections.abc import Callable, Iterable
