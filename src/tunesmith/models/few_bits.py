@@ -2,8 +2,36 @@
 
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 from torch.optim import Optimizer
+
+from tunesmith.core.errors import ModelError
+from tunesmith.models.machine import default_device, has_bitsandbytes
+
+
+def in_four_bits(precision: str, device: str | None) -> dict[str, Any]:
+    """What transformers is told, so that it quantises each weight as it is read. Raises ModelError."""
+    if not has_bitsandbytes():
+        raise ModelError(
+            "method.name: qlora needs bitsandbytes, which is not installed. pip install 'tunesmith[quantized]', or use "
+            "method.name: lora."
+        )
+    from transformers import BitsAndBytesConfig
+
+    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+    config = BitsAndBytesConfig(  # type: ignore[no-untyped-call]
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
+    )
+    return {"dtype": dtype, "quantization_config": config, "device_map": {"": device or default_device()}}
+
+
+def let_go_of_the_file(network: nn.Module) -> None:
+    """Copy what was not quantised: in the file's own type it lies in the file's pages, and a single such weight keeps
+    the whole file in the process."""
+    for parameter in network.parameters():
+        if parameter.is_floating_point():
+            parameter.data = parameter.data.clone()
 
 
 def dequantised(weight: Tensor, bits: Any) -> Tensor:

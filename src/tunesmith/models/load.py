@@ -21,8 +21,9 @@ from safetensors import SafetensorError, safe_open
 
 from tunesmith.core.card import ModelCard
 from tunesmith.core.errors import ModelError
-from tunesmith.models.allocator import keep_freed_memory
-from tunesmith.models.machine import default_device, has_bitsandbytes
+from tunesmith.models import few_bits
+from tunesmith.models.allocator import keep_freed_memory, return_freed_memory
+from tunesmith.models.machine import default_device
 from tunesmith.models.model import FIRST_POSITION_AFTER_PAD, Model, Precision, narrow
 from tunesmith.models.template import check_template
 
@@ -325,7 +326,7 @@ def load(
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    keep_freed_memory()
+    return_freed_memory()
     card, config, tokenizer = card_of(reference)
     family = AutoModelForCausalLM if card.kind == "decoder" else AutoModel
     try:
@@ -335,7 +336,7 @@ def load(
             use_safetensors=True,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # told below, by name
-            **(in_four_bits(precision, device) if four_bits else {"dtype": torch.float32}),
+            **(few_bits.in_four_bits(precision, device) if four_bits else {"dtype": torch.float32}),
         )
     except FAULTS as error:
         raise ModelError(
@@ -347,25 +348,12 @@ def load(
     if tokenizer.pad_token_id is None:  # a pad is masked by position, never by id, so any id serves
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     network.eval()
+    if four_bits and precision == "float32":
+        few_bits.let_go_of_the_file(network)
     narrow(network, precision)  # before it moves, so that a GPU never holds the float32 weights
     torch.nn.Module.to(network, device or default_device())
+    keep_freed_memory()
     return Model(network, tokenizer, card, precision=precision)
-
-
-def in_four_bits(precision: Precision, device: str | None) -> dict[str, Any]:
-    """What transformers is told, so that the whole model never stands in memory. Raises ModelError."""
-    if not has_bitsandbytes():
-        raise ModelError(
-            "method.name: qlora needs bitsandbytes, which is not installed. pip install 'tunesmith[quantized]', or use "
-            "method.name: lora."
-        )
-    from transformers import BitsAndBytesConfig
-
-    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
-    config = BitsAndBytesConfig(  # type: ignore[no-untyped-call]
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
-    )
-    return {"dtype": dtype, "quantization_config": config, "device_map": {"": device or default_device()}}
 
 
 def _check_complete(card: ModelCard, told: dict[str, Any]) -> None:

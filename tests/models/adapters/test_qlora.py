@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 import small
 from tunesmith.core.errors import ModelError, RecipeError
+from tunesmith.models import few_bits
 from tunesmith.models import load as loading
 from tunesmith.models.adapters.lora import PART as LORA
 from tunesmith.models.adapters.qlora import PART
@@ -102,7 +103,7 @@ def test_bf16_weights_are_quantised_for_bf16(llama: Path) -> None:
 
 
 def test_without_bitsandbytes_it_is_refused(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "has_bitsandbytes", lambda: False)
+    monkeypatch.setattr(few_bits, "has_bitsandbytes", lambda: False)
     with pytest.raises(ModelError, match=r"qlora needs bitsandbytes.*tunesmith\[quantized\].*lora"):
         loading.load(str(llama), four_bits=True)
 

@@ -9,7 +9,7 @@ from tunesmith.core import parts
 from tunesmith.core.errors import ModelError
 from tunesmith.core.files import MANIFEST
 from tunesmith.core.report import Report
-from tunesmith.models import load as loading
+from tunesmith.models import few_bits
 from tunesmith.models.adapters._lora_files import OWN, layers
 from tunesmith.models.artefact import NOTE
 from tunesmith.models.exports._export import Export, Subject
@@ -45,7 +45,7 @@ def open_again(folder: Path) -> TransformersReader:
     note = json.loads((folder / NOTE).read_text(encoding="utf-8"))
     family: Any = AutoModelForCausalLM if (folder / GENERATION).is_file() else AutoModel
     if parts.find("models.adapters", note["method"]).four_bits:
-        base = family.from_pretrained(note["base"], **loading.in_four_bits(note["precision"], None))
+        base = family.from_pretrained(note["base"], **few_bits.in_four_bits(note["precision"], None))
     else:
         base = family.from_pretrained(note["base"], dtype=getattr(torch, note["precision"])).to(default_device())
     size = len(AutoTokenizer.from_pretrained(folder))
