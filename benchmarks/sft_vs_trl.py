@@ -1,6 +1,6 @@
 """Fine-tuning speed and memory beside TRL's SFTTrainer and transformers' Trainer, interleaved in one call.
 
-    python benchmarks/sft_vs_trl.py --json          LoRA, full fine-tuning and an encoder
+    python benchmarks/sft_vs_trl.py --json          LoRA, full fine-tuning, an encoder, QLoRA and its memory
     python benchmarks/sft_vs_trl.py --only lora     one part; the results of the others stay
     python benchmarks/sft_vs_trl.py --part growth   cost over sequence length and model size, with a plot
     python benchmarks/sft_vs_trl.py --quick         the same paths on a tiny shape; the figures mean nothing
@@ -25,14 +25,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from peers import encoder, growth, page, sft
+from peers import encoder, growth, memory, page, qlora, sft
 from peers.bench import Bench, tell
 from peers.configurations import FULL_SIZES, LORA_PEERS, QUICK_SIZES
 from peers.processes import BENCHMARKS, Failed, machine
 
 ROOT = BENCHMARKS.parent
 RESULTS = BENCHMARKS / "results"
-PARTS = ("lora", "full", "encoder")
+PARTS = ("lora", "full", "encoder", "qlora", "memory")
+OF_THEIR_OWN = {"encoder": encoder.measure, "qlora": qlora.measure, "memory": memory.measure}
 Part = dict[str, Any]
 
 
@@ -42,12 +43,19 @@ def ratios(parts: dict[str, Part]) -> dict[str, float | None]:
     def of(part: str, key: str) -> float | None:
         return parts[part]["compared"][key] if part in parts else None
 
+    def lean(shape: str) -> float | None:
+        return parts["memory"]["compared"].get(f"{shape}_bfloat16", {}).get("training") if "memory" in parts else None
+
     return {
         "lora_tokens_per_s": of("lora", "speed"),
         "full_tokens_per_s": of("full", "speed"),
         "peak_memory": of("lora", "peak_memory"),
         "ceiling_share": parts["lora"]["ceiling"]["share"] if "lora" in parts else None,
         "encoder_rows_per_s": of("encoder", "speed"),
+        "qlora_tokens_per_s": of("qlora", "speed"),
+        "qlora_tokens_per_s_cast": parts["qlora"]["compared_cast"]["speed"] if "qlora" in parts else None,
+        "qlora_memory": lean(FULL_SIZES.memory_shapes[0]),
+        "qlora_memory_larger": lean(FULL_SIZES.memory_shapes[-1]),
     }
 
 
@@ -57,7 +65,7 @@ def measured(bench: Bench, name: str, command: str, peer: str) -> Part:
     if name == "growth":
         found = growth.measure(bench, peer)
     else:
-        found = encoder.measure(bench) if name == "encoder" else sft.measure(bench, name)
+        found = OF_THEIR_OWN[name](bench) if name in OF_THEIR_OWN else sft.measure(bench, name)
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": command,

@@ -4,6 +4,7 @@ Notable: imports neither side, so that no process holds what it does not need.
 """
 
 import hashlib
+import importlib.util
 import json
 import time
 from collections.abc import Sequence
@@ -11,11 +12,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("torch", "transformers", "peft", "trl", "accelerate", "datasets")
+PACKAGES = ("torch", "transformers", "peft", "trl", "accelerate", "datasets", "bitsandbytes")
 
 
 def versions() -> dict[str, str]:
-    return {name: metadata.version(name) for name in PACKAGES}
+    """Of what is installed: only QLoRA needs bitsandbytes."""
+    return {name: metadata.version(name) for name in PACKAGES if importlib.util.find_spec(name)}
 
 
 def digest(ids: Sequence[Sequence[int]], trained: Sequence[Sequence[bool]]) -> str:

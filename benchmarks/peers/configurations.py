@@ -1,8 +1,9 @@
 """What is measured: the model's shape, the data's size, and each configuration of either side.
 
-Notable: TRL's four are float32, bf16 autocast, bf16 weights, and bf16 weights with packing; each runs with gradient
-checkpointing on, which is TRL's default, and off, which is faster and larger. ``--quick`` replaces every size by a tiny
-one.
+Notable: with LoRA, TRL's four are float32, bf16 autocast, bf16 weights, and bf16 weights with packing; each runs with
+gradient checkpointing on, which is TRL's default, and off, which is faster and larger. With QLoRA they are float32,
+bf16, and float32 whose adapters are cast from the bf16 that TRL makes of them, for which it has no setting. ``--quick``
+replaces every size by a tiny one.
 """
 
 from collections.abc import Mapping
@@ -61,6 +62,9 @@ class Sizes:
     growth_lengths: tuple[int, ...] = (128, 256, 512, 1024, 2048, 4096)
     growth_length: int = 512  # of the sweep over sizes; one of growth_lengths
     growth_tokens: int = 4096  # a step
+    qlora_steps: int = 8  # two of them warm up
+    memory_shapes: tuple[str, ...] = ("135M", "360M")
+    memory_length: int = 32  # tokens of the one row that a step holds
 
 
 FULL_SIZES = Sizes(SHAPES["135M"], "135M")
@@ -75,22 +79,25 @@ QUICK_SIZES = Sizes(
     growth_lengths=(128, 256),
     growth_length=128,
     growth_tokens=256,
+    qlora_steps=4,
+    memory_shapes=("tiny",),
 )
 
 
 @dataclass(frozen=True)
 class Peer:
     """One way of running TRL's SFTTrainer. ``leaner`` names the same with gradient checkpointing, where this is
-    without."""
+    without; ``cast``: QLoRA's adapters are made float32 behind the trainer's back."""
 
     name: str
     weights: str
     autocast: bool = False
     packing: bool = False
+    cast: bool = False
     leaner: str | None = None
 
     def spec(self) -> dict[str, Any]:
-        kept = ("weights", "autocast", "packing")
+        kept = ("weights", "autocast", "packing", "cast")
         return {name: getattr(self, name) for name in kept} | {"checkpointing": self.leaner is None}
 
 
@@ -108,6 +115,8 @@ LORA_PEERS = (
 )
 GROWTH_PEERS = (128, 512, "10M", "tiny")  # lengths and sizes at which TRL is run too
 FULL_PEERS = (*_both("float32", "float32"), *_both("bf16_weights", "bfloat16"))
+QLORA_CAST = Peer("trl_float32_cast_no_checkpointing", "float32", cast=True, leaner="trl_float32")
+QLORA_PEERS = (*_both("float32", "float32"), QLORA_CAST, *_both("bf16", "bfloat16"))
 ENCODER_PEERS = (  # name, rows in memory at once, bf16 autocast
     ("trainer_16", 16, False),
     ("trainer_32", 32, False),

@@ -6,6 +6,7 @@ done by the functions that do it in a run. Each step's rows go through ``Steps``
 Time is read at the loop's own ``on_step``; compiling comes before the first.
 """
 
+import importlib
 import json
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from typing import Any
 import torch
 
 from peers.common import Clock, digest, write
+from peers.owned import Owned
 from tunesmith.core import parts
 from tunesmith.core.batch import Batch, TokenRow
 from tunesmith.core.example import Example, Message, Place
@@ -35,8 +37,8 @@ SEED = 0
 
 
 def load(spec: dict[str, Any]) -> Model:
-    fast = machine.has_fast_bfloat16()
-    return loading.load(spec["model"], precision="bfloat16" if fast else "float32")
+    chosen = "bfloat16" if machine.has_fast_bfloat16() else "float32"
+    return loading.load(spec["model"], precision=spec.get("precision", chosen), four_bits=spec["method"] == "qlora")
 
 
 def attach(model: Model, recipe: Recipe) -> None:
@@ -58,13 +60,14 @@ def planned(recipe: Recipe, model: Model, rows: list[TokenRow], steps: int) -> P
         lambda _batch, _longest: steps,
         dev_tokens=0,
         machine=machine.machine(),
-        technique=Technique(full=not method.is_adapter, rate=method.rate),
+        technique=Technique(full=not method.is_adapter, rate=method.rate, four_bits=method.four_bits),
     )
 
 
 def recipe_of(spec: dict[str, Any], **train: Any) -> Recipe:
-    method = {"name": "full"} if spec["method"] == "full" else {"name": "lora", "rank": spec["rank"]}
+    method = {"name": spec["method"]} | ({} if spec["method"] == "full" else {"rank": spec["rank"]})
     compile = spec.get("compile", "auto")
+    train |= {key: spec[key] for key in ("precision", "memory") if key in spec}
     train = {"epochs": 1, "learning_rate": spec["learning_rate"], "seed": SEED, "compile": compile} | train
     return Recipe.parse({"model": spec["model"], "data": {"train": "rows"}, "method": method, "train": train})
 
@@ -83,8 +86,10 @@ def read(spec: dict[str, Any], model: Model) -> list[TokenRow]:
     return rows
 
 
-def sft(spec: dict[str, Any]) -> None:
+def sft(spec: dict[str, Any], owned: Owned | None = None) -> None:
     model = load(spec)
+    if owned is not None:
+        owned.mark("loading")
     rows, size = read(spec, model), spec["rows_per_step"]
     groups = [rows[i : i + size] for i in range(0, len(rows), size)][: spec["steps"]]
     most = max(sum(len(r.ids) for r in g) for g in groups)  # a step's budget bounds it from above
@@ -100,6 +105,10 @@ def sft(spec: dict[str, Any]) -> None:
             yield from Steps(group, batch_tokens=whole, micro_tokens=micro, pad_id=pad, seed=SEED)(epoch)
 
     clock = train(spec, model, "sft", steps, plan, floor=1.0)
+    told = detail(model, plan)
+    if owned is not None:
+        owned.mark("training")
+        told |= {"owned": owned.marks, "weights": sum(map(bytes_of, model.network.parameters()))}
     kept = [r for g in groups for r in g]
     write(
         spec,
@@ -108,8 +117,23 @@ def sft(spec: dict[str, Any]) -> None:
         trained=[sum(r.trained for r in g) for g in groups],
         rows=[len(g) for g in groups],
         digest=digest([r.ids for r in kept], [[w > 0 for w in r.weight] for r in kept]),
-        detail=detail(model, plan),
+        detail=told,
     )
+
+
+def memory(spec: dict[str, Any]) -> None:
+    """The same, and what the process owned beyond its imports while it loaded and trained."""
+    importlib.import_module("transformers.models.llama.modeling_llama")  # else they would count as loading
+    importlib.import_module("bitsandbytes.optim")
+    with Owned() as owned:
+        sft(spec, owned)
+
+
+def bytes_of(parameter: torch.nn.Parameter) -> int:
+    """Of a weight, with the scales of its blocks where it is held in four bits."""
+    scales = getattr(parameter, "quant_state", None)
+    more = [] if scales is None else [scales.absmax, scales.state2.absmax]
+    return sum(t.numel() * t.element_size() for t in (parameter, *more))
 
 
 def train(spec: dict[str, Any], model: Model, objective: str, steps: Any, plan: Plan, *, floor: float) -> Clock:
@@ -185,4 +209,4 @@ def right(model: Model, rows: list[TokenRow], pad: int) -> int:
 
 if __name__ == "__main__":
     told = json.loads(sys.argv[1])
-    (encoder if told["task"] == "encoder" else sft)(told)
+    {"encoder": encoder, "memory": memory, "sft": sft}[told["task"]](told)

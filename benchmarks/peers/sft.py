@@ -12,7 +12,7 @@ from peers.bench import Bench, slower, tell
 from peers.configurations import FULL_PEERS, LORA_PEERS, RANK, Peer, Shape
 from peers.processes import Failed, Result, run
 
-LEARNING_RATE = {"lora": 1e-3, "full": 1e-4}
+LEARNING_RATE = {"lora": 1e-3, "qlora": 1e-3, "full": 1e-4}
 MAX_LENGTH = 1024  # TRL's default; no chat is longer
 SLACK = 0.05  # of the tokens, where packing orders rows anew
 PATIENCE = 120.0  # seconds of training before a configuration may be stopped as far too slow

@@ -2,7 +2,8 @@
 
 Notable: what differs from TRL's defaults is named in ``settings`` and no more: the order of rows (both sides take the
 same), the shared learning rate, a log each step (for the losses), nothing saved, nothing reported. Where an adapter is
-given, PEFT's A and B are set to it after the trainer made them, so that both sides start from the same weights.
+given, PEFT's A and B are set to it after the trainer made them, so that both sides start from the same weights. With
+four bits TRL makes A and B bf16 and has no setting for it; ``cast`` makes them float32 again before training.
 """
 
 import json
@@ -14,6 +15,7 @@ import torch
 from datasets import Dataset
 from peft import LoraConfig, set_peft_model_state_dict
 from safetensors.torch import load_file
+from transformers import BitsAndBytesConfig
 from trl import SFTConfig, SFTTrainer
 
 from peers.common import Clock, digest, write
@@ -51,7 +53,7 @@ def main(spec: dict[str, Any]) -> None:
     chats = "messages" in rows[0]
     if not chats:
         rows = [{"input_ids": r["ids"], "labels": masked(r)} for r in rows]
-    lora = spec["method"] == "lora"
+    lora, four_bits = spec["method"] != "full", spec["method"] == "qlora"
     wanted = LoraConfig(
         r=spec["rank"],
         lora_alpha=2 * spec["rank"],
@@ -65,12 +67,17 @@ def main(spec: dict[str, Any]) -> None:
         args=settings(spec, chats),
         train_dataset=Dataset.from_list(rows),
         peft_config=wanted if lora else None,
+        quantization_config=nf4(spec["weights"]) if four_bits else None,
         callbacks=[Watch(clock)],
     )
     if lora:
         tensors = load_file(Path(spec["adapter"]) / "adapter_model.safetensors")
         told = set_peft_model_state_dict(trainer.model, tensors)
         assert not told.unexpected_keys, told.unexpected_keys
+    if four_bits and spec["cast"]:
+        for parameter in trainer.model.parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.float()
     trainer.train()
     held = trainer.train_dataset[:]
     ids, trained = held["input_ids"], [[x != -100 for x in row] for row in held["labels"]]
@@ -91,6 +98,16 @@ def main(spec: dict[str, Any]) -> None:
             "attention": trainer.model.config._attn_implementation,
             "threads": torch.get_num_threads(),
         },
+    )
+
+
+def nf4(compute: str) -> BitsAndBytesConfig:
+    """Four bits with double quantisation, made dense in the type ``compute``."""
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=getattr(torch, compute),
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import small
-from peers import bench, common, configurations, figures, growth, page, processes, sft
+from peers import bench, common, configurations, figures, growth, memory, owned, page, processes, qlora, sft
 from peers.material import CHATML
 from tunesmith.core.example import Example, Message, Place
 from tunesmith.data.render import Renderer
@@ -205,3 +205,55 @@ def test_growth_is_drawn_as_one_picture() -> None:
     charts = drawn.findall("{http://www.w3.org/2000/svg}svg")
     assert len(charts) == 4
     assert all(len(chart.findall("{http://www.w3.org/2000/svg}polyline")) == 2 for chart in charts)
+
+
+def test_losses_on_the_same_four_bits_must_agree() -> None:
+    ours, cast = run("ours_qlora", "ours", speed=4), run(configurations.QLORA_CAST.name, "peer", speed=3)
+    narrow = run("trl_bf16", "peer", speed=1) | {"losses": [8.0] * STEPS}
+    close = run("trl_float32", "peer", speed=2) | {"losses": [9.0005, 9.0, *[5.0] * (STEPS - 2)]}
+    assert qlora.check_same_losses([ours, cast, narrow, close]) == pytest.approx(0.0005)
+    for odd in (9.01, float("nan")):
+        with pytest.raises(processes.Failed, match="trl_float32: a loss of the first 2 steps"):
+            qlora.check_same_losses([ours, close | {"losses": [9.0, odd, *[5.0] * (STEPS - 2)]}])
+    table = figures.summary([ours, cast, close])
+    assert figures.compared(table)["speed"] == pytest.approx(1.33)
+    assert figures.compared(qlora.uncast(table))["speed"] == 2.0
+
+
+def lean(method: str, precision: str, weights: int, loading: int, training: int) -> dict[str, Any]:
+    marks = {"imports": 300, "loading": 300 + loading, "training": 300 + training}
+    owned = {name: {"most": value << 20, "now": value << 20, "resident": 999 << 20} for name, value in marks.items()}
+    told = {"shape": "135M", "method": method, "precision": precision, "versions": {"torch": "2"}}
+    return told | {"detail": {"owned": owned, "weights": weights << 20}}
+
+
+def test_memory_is_compared_beyond_the_imports() -> None:
+    runs = [lean("qlora", "bfloat16", 50, 60, 80), lean("lora", "bfloat16", 150, 160, 200)]
+    runs += [lean("qlora", "float32", 75, 90, 100), lean("lora", "float32", 300, 10, 50)]
+    points = [memory.row(one) for one in runs]
+    found = memory.compared(points, "135M", "bfloat16")
+    assert found == {
+        "weights": 0.333,
+        "training": 0.4,
+        "training_with_imports": 0.76,
+        "loading_beyond_weights_mib": 10.0,
+    }
+    part = {"settings": {"rank": 16}, "points": points, "compared": {"135M_bfloat16": found}, "created": "2026-01-01"}
+    part |= {"command": "x", "machine": "m", "load_before": 0.1, "seconds": 60, "versions": {"torch": "2"}}
+    text = page.of({"quick": False, "ratios": {"qlora_memory": 0.4}, "parts": {"memory": part}})
+    assert "| 135M | qlora | bfloat16 | 300 | 50 | 60 | 80 | 999 | 999 |" in text
+    assert "| 0.4 | 0.5 | 0.5 | goal |" in text
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="what a process owns is in /proc")
+def test_the_most_between_two_marks_is_seen() -> None:
+    size = 256 << 20
+    with owned.Owned() as seen:
+        block = b"x" * size
+        seen.mark("held")
+        del block
+        seen.mark("freed")
+    start = seen.marks["imports"]["now"]
+    assert seen.marks["held"]["now"] - start > 0.9 * size
+    assert seen.marks["freed"]["most"] - start > 0.9 * size
+    assert seen.marks["freed"]["now"] - start < 0.1 * size

@@ -1,5 +1,7 @@
 """Weights of four bits and moments of eight: the one file that imports bitsandbytes, which is optional."""
 
+import math
+import threading
 from typing import Any
 
 import torch
@@ -48,6 +50,47 @@ def four_bits_and_back(weight: Tensor) -> Tensor:
 
     held, bits = quantize_4bit(weight.contiguous(), quant_type="nf4", compress_statistics=True)
     return dequantised(held, bits).to(weight.dtype)
+
+
+class Scratch(threading.local):
+    """Where a processor makes dense weights, one after the other in the same memory. Blocks that come and go by the
+    hundred in each step left holes in the heap, larger than the model was.
+
+    A byte holds two weights, so both are looked up at once and then scaled, which gives the bits of bitsandbytes' own
+    answer; on a processor that one cannot write into memory that is there.
+    """
+
+    def __init__(self) -> None:
+        self.held: dict[torch.dtype, Tensor] = {}
+
+    def room(self, count: int, dtype: torch.dtype) -> Tensor:
+        if dtype not in self.held or self.held[dtype].numel() < count:
+            self.held[dtype] = torch.empty(count, dtype=dtype)
+        return self.held[dtype][:count]
+
+    def dense(self, weight: Tensor, bits: Any) -> Tensor:
+        """As ``dequantised``, until the next call."""
+        count = math.prod(bits.shape)
+        plain = bits.nested and bits.quant_type == "nf4" and weight.dtype == torch.uint8
+        if not plain or weight.device.type != "cpu" or count % bits.blocksize:
+            return dequantised(weight, bits)
+        from bitsandbytes.functional import dequantize_blockwise
+
+        scale = dequantize_blockwise(bits.absmax, bits.state2) + bits.offset
+        byte = self.room(count // 2, torch.int32).copy_(weight.data.view(-1))
+        pairs = self.room(count // 2, torch.float64)
+        torch.index_select(pairs_of(bits.code), 0, byte, out=pairs)
+        numbers = pairs.view(torch.float32).view(-1, bits.blocksize).mul_(scale[:, None]).view(bits.shape)
+        return numbers if bits.dtype == torch.float32 else self.room(count, bits.dtype).view(bits.shape).copy_(numbers)
+
+
+SCRATCH = Scratch()
+
+
+def pairs_of(code: Tensor) -> Tensor:
+    """The two float32 numbers of each byte, the first from its upper half, as one float64."""
+    byte = torch.arange(256)
+    return torch.stack([code[byte >> 4], code[byte & 15]], dim=1).view(torch.float64)[:, 0]
 
 
 def adamw_of_eight_bits(parameters: list[Any], *, learning_rate: float, weight_decay: float) -> Optimizer:

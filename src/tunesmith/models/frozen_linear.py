@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tunesmith.models.few_bits import dequantised
+from tunesmith.models.few_bits import SCRATCH, dequantised
 
 
 def bits_of(layer: nn.Linear) -> Any:
@@ -24,15 +24,20 @@ def dense(weight: Tensor, bits: Any) -> Tensor:
     return weight if bits is None else dequantised(weight, bits)
 
 
+def passing_dense(weight: Tensor, bits: Any) -> Tensor:
+    """The same for one product: it is overwritten by the next."""
+    return weight if bits is None else SCRATCH.dense(weight, bits)
+
+
 class _FrozenLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bits: Any, bias_O: Tensor | None) -> Tensor:
         ctx.weight, ctx.bits = weight, bits
-        return nn.functional.linear(x, dense(weight, bits), bias_O)
+        return nn.functional.linear(x, passing_dense(weight, bits), bias_O)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
-        return grads[0] @ dense(ctx.weight, ctx.bits), None, None, None
+        return grads[0] @ passing_dense(ctx.weight, ctx.bits), None, None, None
 
 
 def frozen_linear(x: Tensor, layer: nn.Linear) -> Tensor:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tunesmith.models.frozen_linear import bits_of, dense
+from tunesmith.models.frozen_linear import bits_of, passing_dense
 
 
 class _LoraLinear(torch.autograd.Function):
@@ -32,7 +32,7 @@ class _LoraLinear(torch.autograd.Function):
         low_NR = x_NI @ a_RI.to(x_NI.dtype).T
         ctx.save_for_backward(x_NI, weight, a_RI, b_OR, low_NR)
         ctx.bits, ctx.scale = bits, scale
-        y_NO = torch.nn.functional.linear(x_NI, dense(weight, bits), bias_O)
+        y_NO = torch.nn.functional.linear(x_NI, passing_dense(weight, bits), bias_O)
         return y_NO.addmm_(low_NR, b_OR.to(x_NI.dtype).T, alpha=scale)
 
     @staticmethod
@@ -44,7 +44,7 @@ class _LoraLinear(torch.autograd.Function):
         grad_a_RI = (grad_low_NR.T @ x_NI).to(a_RI.dtype)
         grad_x_NI = None
         if ctx.needs_input_grad[0]:
-            grad_x_NI = (grad_NO @ dense(weight, ctx.bits)).addmm_(grad_low_NR, a_RI.to(grad_NO.dtype))
+            grad_x_NI = (grad_NO @ passing_dense(weight, ctx.bits)).addmm_(grad_low_NR, a_RI.to(grad_NO.dtype))
         return grad_x_NI, None, None, grad_a_RI, grad_b_OR, None
 
 
