@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 BOOKS = ROOT.parent / "shared" / "data" / "classic_books" / "books_valid.jsonl.gz"
 TARGET = ROOT / "src" / "tunesmith" / "assets" / "general" / "passages.txt"
-PASSAGES, SHORTEST, LONGEST = 64, 200, 300  # characters, all of them ASCII
+PASSAGES, SHORTEST, LONGEST = 36, 200, 300  # characters, all of them ASCII
 SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
 
 

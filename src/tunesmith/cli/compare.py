@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tunesmith.cli.output import AsJson, Runs, show, show_json, tell
+from tunesmith.cli.output import AsJson, Runs, Settings, show, show_json, tell
 from tunesmith.cli.progress import Watch
 from tunesmith.core.errors import DataError
 
@@ -28,10 +28,7 @@ def compare(
         str, typer.Option("--methods", metavar="A,B,...", help="Methods of docs/methods.md, by commas.")
     ],
     seeds: Annotated[int, typer.Option("--seeds", help="Seeds a method, from train.seed on.")] = 1,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("-s", "--set", metavar="KEY=VALUE", help="Override a key of the recipe; may be repeated."),
-    ] = None,
+    settings: Settings = None,
     runs: Runs = Path(),
     as_json: AsJson = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be run and write nothing.")] = False,

@@ -16,6 +16,10 @@ LONGEST = 1_000_000  # characters of a message
 Runs = Annotated[
     Path, typer.Option("--runs", metavar="DIR", help="Workspace: the folder that holds runs/ and the index of runs.")
 ]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("-s", "--set", metavar="KEY=VALUE", help="Override a key of the recipe; may be repeated."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tunesmith.cli.output import AsJson, Runs, show, show_json
+from tunesmith.cli.output import AsJson, Runs, Settings, show, show_json
 from tunesmith.cli.progress import Watch
 from tunesmith.core.errors import VERDICT_NO
 
@@ -26,10 +26,7 @@ EXAMPLES = {
 
 def run(
     recipe: Annotated[Path, typer.Argument(help="The recipe: YAML, JSON or TOML.", show_default=False)],
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("-s", "--set", metavar="KEY=VALUE", help="Override a key of the recipe; may be repeated."),
-    ] = None,
+    settings: Settings = None,
     runs: Runs = Path(),
     as_json: AsJson = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and write nothing.")] = False,

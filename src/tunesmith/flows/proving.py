@@ -19,7 +19,7 @@ from tunesmith.core.export import Proof, Question
 from tunesmith.data.render import Renderer
 from tunesmith.generate.local import NOWHERE, LocalModel
 from tunesmith.generate.sampler import Sampling, sample
-from tunesmith.models.exports._export import ROUNDING, Reader
+from tunesmith.models.exports._export import ROUNDING, Reader, ScoresClasses
 from tunesmith.models.model import Model
 
 NEW_TOKENS = 32
@@ -123,6 +123,7 @@ def compare(reader: Reader, renderer: Renderer, asked: Sequence[Asked], form: st
 
 def _answered(reader: Reader, one: Asked) -> tuple[Tensor, tuple[int, ...]]:
     if not one.most:
+        assert isinstance(reader, ScoresClasses)  # a format that holds no head is refused before it is written
         logp_1C = reader.class_logp_C(one.ids)[None]
         return logp_1C, (int(logp_1C.argmax()),)
     theirs_TV = reader.logits_TV([*one.ids, *one.answer])[len(one.ids) - 1 :]

@@ -8,7 +8,7 @@ Legend: T tokens, V vocabulary, C classes.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -45,6 +45,11 @@ class Reader(Protocol):
     def greedy(self, ids: Sequence[int], most: int) -> list[int]:
         """What is written after ``ids``, without the token that ended it."""
         ...
+
+
+@runtime_checkable
+class ScoresClasses(Protocol):
+    """A reader of a format that holds a classification head too."""
 
     def class_logp_C(self, ids: Sequence[int]) -> Tensor: ...
 

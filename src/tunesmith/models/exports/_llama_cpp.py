@@ -1,6 +1,6 @@
 """A GGUF opened with llama.cpp's Python binding: the one file that imports llama_cpp, which is optional.
 
-Legend: T tokens, V vocabulary, C classes.
+Legend: T tokens, V vocabulary.
 """
 
 import importlib.util
@@ -71,6 +71,3 @@ class LlamaReader:
             if len(found) == most:
                 break
         return found
-
-    def class_logp_C(self, ids: Sequence[int]) -> Tensor:
-        raise NotImplementedError  # refused before anything is written: a GGUF holds no head

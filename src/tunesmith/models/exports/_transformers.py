@@ -16,7 +16,7 @@ from torch import Tensor
 
 from tunesmith.models.artefact import HEAD_WEIGHTS
 from tunesmith.models.exports._export import Subject
-from tunesmith.models.model import pooled
+from tunesmith.models.model import Model, pooled
 
 HEAD, GENERATION = "head.json", "generation_config.json"
 
@@ -96,12 +96,17 @@ class TransformersReader:
         return {"input_ids": ids_1T, "attention_mask": torch.ones_like(ids_1T)}
 
 
-def head_in_words(head: bool) -> str:
-    """What a reader of the card has to know of a head, as a paragraph; empty where there is none."""
-    if not head:
-        return ""
+def loader(model: Model) -> str:
+    """The class of transformers that loads it."""
+    return "AutoModelForCausalLM" if model.card.kind == "decoder" else "AutoModel"
+
+
+def in_words(model: Model, loading: str, serving: str) -> str:
+    """How it is loaded; then how it is served, or what a reader of the card has to know of its head."""
+    if model.head is None:
+        return loading if model.card.kind == "encoder" else f"{loading}\n\n{serving}"
     return (
-        "\n\nThe classes are scored by `head.safetensors`: a linear layer on the pooled last hidden states; "
+        f"{loading}\n\nThe classes are scored by `head.safetensors`: a linear layer on the pooled last hidden states; "
         "`head.json` names the labels and the pooling (`mean` of all tokens, or the `last`). vLLM and Ollama run no "
         "such head."
     )

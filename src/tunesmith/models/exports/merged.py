@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.models.exports._export import Export, Subject
-from tunesmith.models.exports._transformers import GENERATION, TransformersReader, head_in_words, write_beside
+from tunesmith.models.exports._transformers import GENERATION, TransformersReader, in_words, loader, write_beside
 from tunesmith.models.machine import default_device
 from tunesmith.models.merge import merged
 from tunesmith.models.model import Model
@@ -31,18 +31,17 @@ def open_again(folder: Path) -> TransformersReader:
 
 
 def use(model: Model, name: str) -> str:
-    kind = "AutoModelForCausalLM" if model.card.kind == "decoder" else "AutoModel"
+    kind = loader(model)
     text = (
         f"```python\nfrom transformers import AutoTokenizer, {kind}\n\n"
         f'model = {kind}.from_pretrained("path/to/this/folder")\n'
         'tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")\n```'
     )
-    if model.head is not None or model.card.kind == "encoder":
-        return text + head_in_words(model.head is not None)
-    return (
-        f"{text}\n\nWith vLLM (not run here):\n\n```\nvllm serve path/to/this/folder --served-model-name {name} "
+    serving = (
+        f"With vLLM (not run here):\n\n```\nvllm serve path/to/this/folder --served-model-name {name} "
         f"--max-model-len {model.card.context}\n```"
     )
+    return in_words(model, text, serving)
 
 
 PART = Export(

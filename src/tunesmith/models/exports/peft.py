@@ -13,7 +13,7 @@ from tunesmith.models import few_bits
 from tunesmith.models.adapters._lora_files import OWN, layers
 from tunesmith.models.artefact import NOTE
 from tunesmith.models.exports._export import Export, Subject
-from tunesmith.models.exports._transformers import GENERATION, TransformersReader, head_in_words, write_beside
+from tunesmith.models.exports._transformers import GENERATION, TransformersReader, in_words, loader, write_beside
 from tunesmith.models.machine import default_device
 from tunesmith.models.model import Model
 
@@ -55,16 +55,14 @@ def open_again(folder: Path) -> TransformersReader:
 
 
 def use(model: Model, name: str) -> str:
-    kind = "AutoModelForCausalLM" if model.card.kind == "decoder" else "AutoModel"
+    kind = loader(model)
     grown = f"base.resize_token_embeddings({model.card.vocabulary})\n" if model.adapted.get(OWN) else ""
     text = (
         f"```python\nfrom peft import PeftModel\nfrom transformers import {kind}\n\n"
         f'base = {kind}.from_pretrained("the/base")  # the {model.card.architecture} it was trained on\n{grown}'
         'model = PeftModel.from_pretrained(base, "path/to/this/folder")\n```'
     )
-    if model.head is not None or model.card.kind == "encoder":
-        return text + head_in_words(model.head is not None)
-    return f"{text}\n\n{_vllm(model, name)}"
+    return in_words(model, text, _vllm(model, name))
 
 
 def _vllm(model: Model, name: str) -> str:
