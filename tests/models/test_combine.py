@@ -114,7 +114,10 @@ def test_what_cannot_be_added(two: list[tuple[Path, Model]], llama: Path, other_
 
 def test_a_sum_that_does_nothing_is_not_written(two: list[tuple[Path, Model]], tmp_path: Path) -> None:
     folder, _ = two[0]
-    for way, weights in ((Way(), [0.0, 0.0]), (Way("svd", rank=4), [1.0, -1.0])):
+    same = small.copy(folder, tmp_path / "same")
+    for way, weights in ((Way(), [0.0, 0.0]), (Way(), [1.0, -1.0]), (Way("svd", rank=4), [1.0, -1.0])):
         with pytest.raises(ModelError, match=r"The sum does nothing"):
-            combine([folder, folder], weights, way, tmp_path / "sum")
+            combine([folder, same], weights, way, tmp_path / "sum")
+    with pytest.raises(RecipeError, match=r"a is named twice\. Leave one out"):
+        combine([folder, folder], [0.5, 0.5], Way(), tmp_path / "sum")
     assert not (tmp_path / "sum").exists()

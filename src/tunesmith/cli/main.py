@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import traceback
+import warnings
 from types import FrameType, TracebackType
 from typing import Annotated, Any
 
@@ -130,6 +131,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
 def main() -> None:
     """Entry point of the command ``tunesmith``."""
     sys.excepthook = _unforeseen
+    warnings.filterwarnings("ignore", category=FutureWarning)  # what one library tells another is not for the reader
     for stream in (sys.stdout, sys.stderr):
         if isinstance(
             stream, io.TextIOWrapper

@@ -32,6 +32,7 @@ BY: tuple[By, ...] = get_args(By)
 KINDS = {"linear": "cat", "svd": "svd", "ties": "ties_svd", "dare": "dare_linear_svd"}
 SAME = ("base_fingerprint", "tokenizer_hash", "template_hash")
 ADDABLE = "LoRA, rsLoRA, LoRA+, PiSSA, OLoRA and QLoRA adapters can be combined."
+NOTHING = 1e-5  # of the largest state: what is left by rounding of parts that cancel
 BOUND = 1e-3  # of the largest state: float32 products in another order
 
 
@@ -53,6 +54,9 @@ def check(folders: Sequence[Path], weights: Sequence[float], way: Way) -> dict[s
         raise RecipeError(
             f"{len(folders)} adapters and {len(weights)} weights; expected two adapters or more, and a weight for each."
         )
+    twice = next((f for i, f in enumerate(folders) if f.resolve() in {g.resolve() for g in folders[:i]}), None)
+    if twice is not None:
+        raise RecipeError(f"{twice} is named twice. Leave one out; --weights counts an adapter more than once.")
     if not all(map(math.isfinite, weights)):
         raise RecipeError(f"--weights are {', '.join(f'{w:g}' for w in weights)}; expected finite numbers.")
     if not 0 < way.density <= 1 or way.rank < 1:
@@ -118,7 +122,7 @@ def combine(folders: Sequence[Path], weights: Sequence[float], way: Way, out: Pa
         far = float((_states(model) - expected).abs().max() / expected.abs().max())
         if not far <= BOUND:
             raise ModelError(f"The sum's states are {far:.1e} off PEFT's own; expected {BOUND:g}. It is not written.")
-        if torch.equal(base, expected):
+        if float((expected - base).abs().max()) <= NOTHING * float(base.abs().max()):
             raise ModelError("The sum does nothing: its parts cancel, or nothing of them was kept. Change --weights.")
         about = {"by": way.by, "weights": list(weights), "of": [str(folder) for folder in folders]}
         own = note | {"method": "qlora" if four_bits else "lora", "combined": about}

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tunesmith.core.errors import RecipeError
 from tunesmith.core.recipe import MethodRecipe
 from tunesmith.models.adapters._method import Method
 from tunesmith.models.adapters._peft import method
@@ -100,7 +101,10 @@ BY_PEFT = method(
 
 def attach(model: Model, recipe: MethodRecipe, seed: int) -> None:
     """Raises RecipeError for a rank that, with half as much again, is above the dimensions of a layer."""
-    check_rank(model, targets(model, recipe.target_modules), begins_at(recipe.rank))
+    try:
+        check_rank(model, targets(model, recipe.target_modules), begins_at(recipe.rank))
+    except RecipeError as error:
+        raise RecipeError(f"{error} AdaLoRA begins with half as much again as the method.rank that is asked.") from None
     BY_PEFT.attach(model, recipe, seed)
     model.schedule = _Allocate(model.wrapped.base_model)
 
