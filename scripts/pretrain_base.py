@@ -204,7 +204,7 @@ def main() -> None:
         template_hash="",
     )
     model = Model(net, tokenizer, card, precision="bfloat16")
-    full.attach(model, MethodRecipe(name="full"), args.seed)
+    full.PART.attach(model, MethodRecipe(name="full"), args.seed)
     corpus = Corpus(args.corpus, args)
     plan = Plan(
         learning_rate=args.learning_rate, epochs=1, steps=10**9, warmup_steps=2 * 10**7, batch_tokens=args.batch_tokens,
