@@ -1,4 +1,4 @@
-# make demo: the whole story on the bundled model and data.   make test: every test.
+# make demo: the whole story on the bundled model and data.   make test: every test, one process a core.
 # make faults: every fault of docs/reliability.md, injected.
 # Each creates .venv and installs the pinned dependencies first, once; later calls start at once.
 
@@ -13,7 +13,7 @@ demo: $(STAMP)
 	$(BIN)/tunesmith demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile
 
 faults: $(STAMP)
 	$(BIN)/python -m tests.faults
@@ -22,7 +22,7 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/mypy scripts
+	$(BIN)/mypy scripts benchmarks
 	$(BIN)/python -m pytest tests/test_architecture.py tests/test_docs.py
 
 $(STAMP): pyproject.toml constraints.txt

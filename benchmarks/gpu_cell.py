@@ -309,7 +309,7 @@ def trained_by_trl(spec: Spec, peer: Peer) -> Result:
 
     clock = Clock()
 
-    class Timer(TrainerCallback):  # type: ignore[misc]
+    class Timer(TrainerCallback):
         def on_train_begin(self, *_: Any, **__: Any) -> None:
             clock.start()
 

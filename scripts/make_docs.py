@@ -1,4 +1,4 @@
-"""Write the reference pages that come out of the code: cli.md, recipe.md, methods.md and errors.md in docs/.
+"""Write the reference pages in docs/ that come out of the code: cli, recipe, methods, objectives and errors.
 
     python scripts/make_docs.py           writes them
     python scripts/make_docs.py --check   exits 1 and names the pages that are out of date
@@ -106,6 +106,23 @@ def methods_page() -> str:
     return "\n".join(lines) + "\n"
 
 
+def objectives_page() -> str:
+    """Every objective: what it is, what it learns from, which settings it reads with which defaults."""
+    units = {"row": "rows", "pair": "pairs of answers", "judged": "judged answers, or pairs"}
+    lines = ["# Objectives", "", NOTE, "", "The values of `objective.name` (or of `objective` alone). Each is a pure"]
+    lines += ["function in `objectives/` with an example worked by hand. A setting that an objective does not read is"]
+    lines += ["refused. Where `train.learning_rate` is `auto`, it is the method's times the last column.", ""]
+    lines += ["| objective | what it is | learns from | settings | reference | rate |", "|---|---|---|---|---|---|"]
+    for name in parts.names("objectives"):
+        part = parts.find("objectives", name)
+        module = importlib.import_module(f"tunesmith.objectives.{name}")
+        what = " ".join(inspect.cleandoc(module.__doc__ or "").split("\n\n")[0].split()).replace("``", "`")
+        reads = ", ".join(f"`{key}` {value:g}" for key, value in part.settings.items()) or "none"
+        needs = "the base, adapter off" if part.reference else "none"
+        lines.append(f"| `{name}` | {what} | {units[part.unit]} | {reads} | {needs} | {part.rate:g} |")
+    return "\n".join(lines) + "\n"
+
+
 def errors_page() -> str:
     """The tree of errors with its exit codes."""
     lines = ["# Errors and exit codes", "", NOTE, ""]
@@ -138,7 +155,13 @@ def _exit_codes() -> Iterator[str]:
     yield from (f"| {code} | {text} |" for code, text in meaning.items())
 
 
-PAGES = {"cli.md": cli_page, "recipe.md": recipe_page, "methods.md": methods_page, "errors.md": errors_page}
+PAGES = {
+    "cli.md": cli_page,
+    "recipe.md": recipe_page,
+    "methods.md": methods_page,
+    "objectives.md": objectives_page,
+    "errors.md": errors_page,
+}
 
 
 def main() -> int:

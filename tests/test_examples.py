@@ -30,7 +30,7 @@ def benchmark() -> ModuleType:
 @each_recipe
 def test_it_parses_and_names_parts_that_exist(path: Path) -> None:
     recipe = recipe_file.load(path)
-    assert check_parts(recipe) == ("classify" if recipe.task == "classify" else "sft")
+    assert check_parts(recipe).name == ("classify" if recipe.task == "classify" else "sft")
     assert set(recipe.data.allow) <= set(parts.names("data.checks"))
     assert recipe.evaluate.metrics, "an example says what decides"
 

@@ -42,7 +42,7 @@ class Bench:
             tell(f"  {name}: stopped in training after {found['stopped_after']:.0f} s, {memory}, {seconds}")
         else:
             unit = "tokens" if "trained" in found else "rows"
-            tell(f"  {name}: {figures.rate(found, unit):,.1f} {unit}/s, {memory}, {seconds}")
+            tell(f"  {name}: {figures.rate(found, unit):,.4g} {unit}/s, {memory}, {seconds}")
         return found
 
     def again(

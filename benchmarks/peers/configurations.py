@@ -63,6 +63,9 @@ class Sizes:
     growth_length: int = 512  # of the sweep over sizes; one of growth_lengths
     growth_tokens: int = 4096  # a step
     qlora_steps: int = 8  # two of them warm up
+    dpo_steps: int = 6  # two of them warm up
+    prompts: int = 64
+    longest_new: int = 192  # tokens that an answer may have
     memory_shapes: tuple[str, ...] = ("135M", "360M")
     memory_length: int = 32  # tokens of the one row that a step holds
 
@@ -80,6 +83,9 @@ QUICK_SIZES = Sizes(
     growth_length=128,
     growth_tokens=256,
     qlora_steps=4,
+    dpo_steps=4,
+    prompts=8,
+    longest_new=12,
     memory_shapes=("tiny",),
 )
 
@@ -87,17 +93,19 @@ QUICK_SIZES = Sizes(
 @dataclass(frozen=True)
 class Peer:
     """One way of running TRL's SFTTrainer. ``leaner`` names the same with gradient checkpointing, where this is
-    without; ``cast``: QLoRA's adapters are made float32 behind the trainer's back."""
+    without; ``cast``: QLoRA's adapters are made float32 behind the trainer's back; ``precompute``: DPO's reference is
+    computed before the first step."""
 
     name: str
     weights: str
     autocast: bool = False
     packing: bool = False
     cast: bool = False
+    precompute: bool = False
     leaner: str | None = None
 
     def spec(self) -> dict[str, Any]:
-        kept = ("weights", "autocast", "packing", "cast")
+        kept = ("weights", "autocast", "packing", "cast", "precompute")
         return {name: getattr(self, name) for name in kept} | {"checkpointing": self.leaner is None}
 
 
@@ -117,6 +125,11 @@ GROWTH_PEERS = (128, 512, "10M", "tiny")  # lengths and sizes at which TRL is ru
 FULL_PEERS = (*_both("float32", "float32"), *_both("bf16_weights", "bfloat16"))
 QLORA_CAST = Peer("trl_float32_cast_no_checkpointing", "float32", cast=True, leaner="trl_float32")
 QLORA_PEERS = (*_both("float32", "float32"), QLORA_CAST, *_both("bf16", "bfloat16"))
+DPO_PEERS = (
+    *_both("float32", "float32"),
+    *_both("float32_precomputed", "float32", precompute=True),
+    *_both("bf16_weights", "bfloat16"),
+)
 ENCODER_PEERS = (  # name, rows in memory at once, bf16 autocast
     ("trainer_16", 16, False),
     ("trainer_32", 32, False),

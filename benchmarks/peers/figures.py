@@ -99,8 +99,8 @@ def _medians(runs: Sequence[Run], unit: str) -> dict[str, Any]:
     told = {
         "side": runs[0]["side"],
         "runs": len(runs),
-        f"{unit}_per_s": round(statistics.median(rates), 1),
-        "all": [round(r, 1) for r in rates],
+        f"{unit}_per_s": digits(statistics.median(rates)),
+        "all": [digits(r) for r in rates],
         "peak_bytes": max(run["peak_bytes"] for run in runs),
         "ready_seconds": statistics.median(run["ready_seconds"] for run in runs),
         "first_step_seconds": round(statistics.median(run["step_seconds"][0] for run in runs), 2),
@@ -112,6 +112,15 @@ def _medians(runs: Sequence[Run], unit: str) -> dict[str, Any]:
     }
     accuracies = [run["accuracy"] for run in runs if run.get("accuracy") is not None]
     return told | ({"accuracy": round(statistics.median(accuracies), 4)} if accuracies else {})
+
+
+def digits(value: float) -> float:
+    """One decimal, or three digits of what is small.
+
+    >>> digits(166.918), digits(0.12345)
+    (166.9, 0.123)
+    """
+    return round(value, 1) if value >= 10 else float(f"{value:.3g}")
 
 
 def fastest(table: Mapping[str, Mapping[str, Any]], side: str, unit: str = "tokens") -> str:

@@ -95,7 +95,7 @@ def make_chats(path: Path, tokenizer: Path, shared: Path, count: int, group: int
     pads pads little; returns how long they are."""
     from transformers import AutoTokenizer
 
-    held = AutoTokenizer.from_pretrained(tokenizer)
+    held: Any = AutoTokenizer.from_pretrained(tokenizer)
     rows = list(lines(shared / "data" / "gsm8k" / "train.jsonl"))
     random.Random(SEED).shuffle(rows)
     lengths: list[int] = []
@@ -131,6 +131,54 @@ def make_blocks(
     return {"tokens": length * count, "longest": length, "trained_share": 1 - prompt / length}
 
 
+def make_pairs(path: Path, tokenizer: Path, shared: Path, count: int, group: int, longest: int) -> dict[str, Any]:
+    """UltraFeedback pairs of at most ``longest`` tokens an answer with its prompt, shuffled once, as messages; each
+    ``group`` of them (a step) sorted by length."""
+    from transformers import AutoTokenizer
+
+    held: Any = AutoTokenizer.from_pretrained(tokenizer)
+    rows = list(lines(shared / "data" / "pref_ultrafeedback_slice" / "train.jsonl"))
+    random.Random(SEED).shuffle(rows)
+    found: list[tuple[int, str]] = []
+    asked = 0
+    for row in rows:
+        prompt = [{"role": "user", "content": row["prompt"]}]
+        answers = {name: [{"role": "assistant", "content": row[name]}] for name in ("chosen", "rejected")}
+        sizes = [
+            len(held.apply_chat_template(prompt + turn, return_dict=True)["input_ids"]) for turn in answers.values()
+        ]
+        if max(sizes) <= longest and len(found) < count:
+            found.append((sum(sizes), json.dumps({"prompt": prompt} | answers, ensure_ascii=False) + "\n"))
+            asked += len(held.apply_chat_template(prompt, add_generation_prompt=True, return_dict=True)["input_ids"])
+    steps = [sorted(found[i : i + group]) for i in range(0, count, group)]
+    path.write_text("".join(text for step in steps for _, text in step), encoding="utf-8")
+    total = sum(size for size, _ in found)
+    return {"tokens_a_pair": round(total / count, 1), "prompt_share": round(2 * asked / total, 4)}
+
+
+def make_prompts(path: Path, tokenizer: Path, shared: Path, count: int, longest_new: int) -> dict[str, Any]:
+    """GSM8K questions as the ids of prompts, each with a number of tokens to write: half of the answers are short."""
+    from transformers import AutoTokenizer
+
+    held: Any = AutoTokenizer.from_pretrained(tokenizer)
+    rows = list(lines(shared / "data" / "gsm8k" / "train.jsonl"))
+    rng = random.Random(SEED)
+    rng.shuffle(rows)
+    lengths, news = [], []
+    with path.open("w", encoding="utf-8") as stream:
+        for n, row in enumerate(rows[:count]):
+            turn = [{"role": "user", "content": row["question"]}]
+            ids = held.apply_chat_template(turn, add_generation_prompt=True, return_dict=True)["input_ids"]
+            new = rng.randint(longest_new // 8, longest_new // 3 if n % 2 else longest_new)
+            stream.write(json.dumps({"ids": ids, "new": new}) + "\n")
+            lengths.append(len(ids))
+            news.append(new)
+    return {
+        "prompt_tokens": [min(lengths), round(sum(lengths) / count, 1), max(lengths)],
+        "new_tokens": [min(news), round(sum(news) / count, 1), max(news)],
+    }
+
+
 def make(want: dict[str, Any]) -> dict[str, Any]:
     """Make what is not there yet; returns facts of the rows."""
     work, shared, shape = Path(want["work"]), Path(want["shared"]), want["shape"]
@@ -142,6 +190,10 @@ def make(want: dict[str, Any]) -> dict[str, Any]:
         make_model(model, tokenizer, shape)
     if not adapter.exists():
         make_adapter(adapter, model, want["rank"])
+    if "longest_new" in want:
+        return make_prompts(rows, tokenizer, shared, want["count"], want["longest_new"])
+    if "pairs" in want:
+        return make_pairs(rows, tokenizer, shared, want["count"], want["group"], want["pairs"])
     if "length" not in want:
         return make_chats(rows, tokenizer, shared, want["count"], want["group"])
     size = {key: want[key] for key in ("length", "count", "trained")}

@@ -9,22 +9,27 @@ Time is read at the loop's own ``on_step``; compiling comes before the first.
 import importlib
 import json
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from peers.common import Clock, digest, write
+from peers.common import FIRST_TOKENS, Clock, digest, write
 from peers.owned import Owned
 from tunesmith.core import parts
 from tunesmith.core.batch import Batch, TokenRow
 from tunesmith.core.example import Example, Message, Place
 from tunesmith.core.plan import Plan, Technique
-from tunesmith.core.recipe import Recipe
+from tunesmith.core.recipe import DataRecipe, Recipe
+from tunesmith.data import preferences
 from tunesmith.data.batches import Steps, in_order
+from tunesmith.data.read import read as read_rows
 from tunesmith.data.render import Renderer
+from tunesmith.flows.preferring import likelihoods, with_reference
 from tunesmith.flows.training import compile_layers
+from tunesmith.generate import sampler
 from tunesmith.models import load as loading
 from tunesmith.models import machine
 from tunesmith.models.adapters._method import Method
@@ -52,7 +57,7 @@ def method_of(recipe: Recipe) -> Method:
 
 def planned(recipe: Recipe, model: Model, rows: list[TokenRow], steps: int) -> Plan:
     """The plan of a run on these rows; ``steps`` counts its optimiser steps."""
-    method = method_of(recipe)
+    method, trained = method_of(recipe), sum(p.numel() for _, p in model.trainable())
     return resolve(
         recipe,
         model.card,
@@ -60,7 +65,7 @@ def planned(recipe: Recipe, model: Model, rows: list[TokenRow], steps: int) -> P
         lambda _batch, _longest: steps,
         dev_tokens=0,
         machine=machine.machine(),
-        technique=Technique(full=not method.is_adapter, rate=method.rate, four_bits=method.four_bits),
+        technique=Technique(not method.is_adapter, trained, method.rate, four_bits=method.four_bits),
     )
 
 
@@ -119,6 +124,60 @@ def sft(spec: dict[str, Any], owned: Owned | None = None) -> None:
         digest=digest([r.ids for r in kept], [[w > 0 for w in r.weight] for r in kept]),
         detail=told,
     )
+
+
+def dpo(spec: dict[str, Any]) -> None:
+    """Pairs with the reference's likelihoods computed before the first step, as a run has them."""
+    model = load(spec)
+    rows, size = pairs(spec, model), spec["rows_per_step"]
+    recipe = recipe_of(spec, batch_tokens=max(r.size for r in rows) * size, warmup=0.0)
+    attach(model, recipe)
+    plan = planned(recipe, model, rows, spec["steps"])
+    began = time.perf_counter()
+    found = likelihoods(model, rows, plan.micro_tokens)
+    rows, seconds = [with_reference(unit, found) for unit in rows], time.perf_counter() - began
+    groups = [rows[i : i + size] for i in range(0, len(rows), size)]
+    pad = model.tokenizer.pad_token_id or 0
+
+    def steps(epoch: int) -> Iterator[list[Batch]]:
+        for group in groups:
+            whole = sum(r.size for r in group)
+            yield from Steps(group, batch_tokens=whole, micro_tokens=plan.micro_tokens, pad_id=pad, seed=SEED)(epoch)
+
+    clock = train(spec, model, "dpo", steps, plan, floor=1.0)
+    both = [r for unit in rows for r in unit.unit]
+    write(
+        spec,
+        clock,
+        rows=[len(g) for g in groups],
+        reference_seconds=seconds,
+        digest=digest([r.ids for r in both], [[w > 0 for w in r.weight] for r in both]),
+        detail=detail(model, plan) | {"tokens_computed_a_pair": round(sum(r.size for r in rows) / len(rows), 1)},
+    )
+
+
+def pairs(spec: dict[str, Any], model: Model) -> list[TokenRow]:
+    """The pairs of a file as units, read and rendered as a run does."""
+    data = DataRecipe(train=spec["rows"])
+    renderer = Renderer(model.tokenizer, max_length=spec["max_length"])
+    return [
+        preferences.together(e, [r for v in preferences.variants(e) for r in renderer.rows(v).rows], shares=True)
+        for e in read_rows(Path(spec["rows"]), data, "prefer").examples
+    ]
+
+
+def sample(spec: dict[str, Any]) -> None:
+    """Greedy answers of the asked lengths to all prompts; a few tokens first, that nobody pays for first touches."""
+    model = load(spec)
+    asked = [json.loads(line) for line in Path(spec["rows"]).read_text(encoding="utf-8").splitlines()]
+    prompts, most = [row["ids"] for row in asked], [row["new"] for row in asked]
+    model.train(False)
+    sampler.answers(model, prompts[:2], sampler.Sampling(2, ()))
+    clock = Clock(spec)
+    clock.begin()
+    found = sampler.answers(model, prompts, sampler.Sampling(max(most), ()), most=most)
+    clock.step()
+    write(spec, clock, tokens=[sum(len(a.ids) for a in found)], first=[a.ids[:FIRST_TOKENS] for a in found])
 
 
 def memory(spec: dict[str, Any]) -> None:
@@ -209,4 +268,4 @@ def right(model: Model, rows: list[TokenRow], pad: int) -> int:
 
 if __name__ == "__main__":
     told = json.loads(sys.argv[1])
-    {"encoder": encoder, "memory": memory, "sft": sft}[told["task"]](told)
+    {"dpo": dpo, "encoder": encoder, "memory": memory, "sample": sample, "sft": sft}[told["task"]](told)

@@ -8,6 +8,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def rate(dtype: torch.dtype, shapes: list[list[int]]) -> dict[str, Any]:
     for tokens, outputs, inputs, often in shapes:
         x_NI, weight_OI = torch.randn(tokens, inputs).to(dtype), torch.randn(outputs, inputs).to(dtype)
         grad_NO = torch.randn(tokens, outputs).to(dtype)
-        seconds = best(lambda x=x_NI, w=weight_OI: x @ w.T) + best(lambda g=grad_NO, w=weight_OI: g @ w)
+        seconds = best(partial(torch.matmul, x_NI, weight_OI.T)) + best(partial(torch.matmul, grad_NO, weight_OI))
         flops = 4.0 * tokens * outputs * inputs
         each[f"{tokens} x {inputs} x {outputs}"] = round(flops / seconds / 1e9, 1)
         work, spent = work + often * flops, spent + often * seconds

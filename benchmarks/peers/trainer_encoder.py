@@ -71,7 +71,7 @@ def main(spec: dict[str, Any]) -> None:
     size, steps = spec["rows_per_step"], len(clock.marks) - 1
     accuracy = None
     if spec["test"]:
-        found = trainer.predict(labelled(Path(spec["test"]), tokenizer, spec["labels"]))
+        found: Any = trainer.predict(labelled(Path(spec["test"]), tokenizer, spec["labels"]))
         accuracy = float((found.predictions.argmax(-1) == found.label_ids).mean())
     write(
         spec,

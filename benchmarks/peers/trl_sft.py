@@ -72,7 +72,7 @@ def main(spec: dict[str, Any]) -> None:
     )
     if lora:
         tensors = load_file(Path(spec["adapter"]) / "adapter_model.safetensors")
-        told = set_peft_model_state_dict(trainer.model, tensors)
+        told: Any = set_peft_model_state_dict(trainer.model, tensors)
         assert not told.unexpected_keys, told.unexpected_keys
     if four_bits and spec["cast"]:
         for parameter in trainer.model.parameters():

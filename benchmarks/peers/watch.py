@@ -19,6 +19,6 @@ class Watch(TrainerCallback):
     def on_step_end(self, *_: Any, **__: Any) -> None:
         self.clock.step()
 
-    def on_log(self, _args: Any, _state: Any, _control: Any, logs: dict[str, Any], **__: Any) -> None:
-        if "loss" in logs:
+    def on_log(self, *_: Any, logs: dict[str, Any] | None = None, **__: Any) -> None:
+        if logs and "loss" in logs:
             self.clock.losses.append(float(logs["loss"]))

@@ -63,7 +63,7 @@ def test_a_blocking_finding_leaves_with_2_and_is_told(cli: Cli, tmp_path: Path) 
     (("gone.jsonl",), "gone.jsonl"),
     (("gone.yaml",), "gone.yaml does not exist."),
     (("a.jsonl", "--column", "prompt"), "--column prompt: expected ours=theirs"),
-    (("a.jsonl", "--task", "clasify"), "task is 'clasify'; expected generate or classify"),
+    (("a.jsonl", "--task", "clasify"), "task is 'clasify'; expected generate, classify or prefer"),
     (("a.jsonl", "--on-bad-row", "skip"), "data.on_bad_row is 'skip'; expected stop or quarantine"),
     (("a.jsonl", "--format", "chatt"), "chat"),
     (("empty.jsonl",), "empty.jsonl"),

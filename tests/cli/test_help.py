@@ -49,7 +49,7 @@ def make_docs(root: Path) -> Any:
     return module
 
 
-@pytest.mark.parametrize("name", ["cli.md", "recipe.md", "errors.md"])
+@pytest.mark.parametrize("name", ["cli.md", "recipe.md", "objectives.md", "errors.md"])
 def test_the_reference_pages_are_up_to_date(repo_root: Path, name: str) -> None:
     page = make_docs(repo_root).PAGES[name]()
     assert (repo_root / "docs" / name).read_text(encoding="utf-8") == page, "run python scripts/make_docs.py"

@@ -81,7 +81,7 @@ def test_json_says_what_was_written(cli: Callable[..., Result], tickets: Path) -
     (("--data", "gone.jsonl"), "gone.jsonl"),
     (("--data", "tickets.jsonl", "--goal", "exact_mach"), 'called "exact_mach". Did you mean "exact_match"?'),
     (("--data", "tickets.jsonl", "--method", "lorra"), 'No adapters called "lorra". Did you mean "lora"?'),
-    (("--data", "tickets.jsonl", "--task", "generat"), "task is 'generat'; expected generate or classify"),
+    (("--data", "tickets.jsonl", "--task", "generat"), "task is 'generat'; expected generate, classify or prefer"),
     (("recipe.txt", "--data", "tickets.jsonl"), "recipe.txt: init writes YAML"),
     ((".yaml/", "--data", "tickets.jsonl"), ".yaml"),
 ])  # fmt: skip

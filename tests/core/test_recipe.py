@@ -10,7 +10,8 @@ from tunesmith.core.sentences import leaves
 DATA = {"data": {"train": "a.jsonl"}}
 
 KNOBS = """
-model task objective
+model task objective.name objective.beta objective.label_smoothing objective.target_margin objective.sft_weight
+objective.unwanted_weight
 data.train data.dev data.test data.format data.columns data.split.dev data.split.test data.split.group_by
 data.split.seed data.on_bad_row data.allow data.limit
 method.name method.rank method.alpha method.dropout method.target_modules method.rank_pattern method.alpha_pattern
@@ -77,7 +78,7 @@ BAD = [
     ({"data": {"train": "a", "columns": ["x"]}}, "data.columns is ['x']; expected a mapping of text to text"),
     ({"evaluate": {"metrics": [1]}}, "evaluate.metrics.0 is 1; expected a text"),
     ({"evaluate": {"baselines": 1}}, "evaluate.baselines is 1; expected a list of texts, such as [a, b], or auto"),
-    ({"task": "generat"}, "task is 'generat'; expected generate or classify"),
+    ({"task": "generat"}, "task is 'generat'; expected generate, classify or prefer"),
     ({"budget": {"time": "30x"}}, "budget.time is '30x'; expected a time such as 30m, 2h,"),
     ({"budget": {"time": "0m"}}, "budget.time is 0.0; expected a number above 0"),
     ({"budget": {"time": -1}}, "budget.time is -1; expected a number above 0"),

@@ -174,7 +174,7 @@ def test_overrides(tmp_path: Path) -> None:
     ("=3", "-s =3: expected key=value"),
     ("train..x=3", "-s train..x=3: expected key=value"),
     ("evaluate.metrics=[a", "-s evaluate.metrics=[a line 1"),
-    ("task=", "-s task=: task is empty; expected generate or classify"),
+    ("task=", "-s task=: task is empty; expected generate, classify or prefer"),
 ])  # fmt: skip
 def test_bad_overrides_name_themselves(tmp_path: Path, override: str, expected: str) -> None:
     assert sentence(written(tmp_path, DATA + "train:\n  epochs: 3\n"), override).startswith(expected)

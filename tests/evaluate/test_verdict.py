@@ -19,7 +19,13 @@ def answers(right: int, rows: int, shift: int = 0) -> tuple[Prediction, ...]:
 
 
 def verdict(
-    tuned: int, rows: int, *others: int, min_gain: float = 0.0, metric: str = "accuracy", shift: int = 0
+    tuned: int,
+    rows: int,
+    *others: int,
+    min_gain: float = 0.0,
+    metric: str = "accuracy",
+    shift: int = 0,
+    learned: bool = True,
 ) -> Verdict:
     names = ["zero_shot", "few_shot", "majority"][: len(others)]
     predictions = {name: answers(right, rows, shift) for name, right in zip(names, others, strict=True)}
@@ -29,6 +35,7 @@ def verdict(
         {"tuned": answers(tuned, rows), **predictions},
         Ruler(("y",) * rows, (metric,), 0),
         min_gain=min_gain,
+        learned=learned,
     )
 
 
@@ -52,6 +59,14 @@ def test_a_loss_holds() -> None:
     result = verdict(100, 200, 160)
     assert result.decision == "HOLD"
     assert "at or below 0" in result.sentence
+
+
+def test_weights_that_never_beat_their_start_are_held_whatever_the_test_says() -> None:
+    shipped = verdict(180, 200, 100)
+    held = verdict(180, 200, 100, learned=False)
+    assert (shipped.decision, held.decision) == ("SHIP", "HOLD")
+    assert held.difference == shipped.difference
+    assert "the base's own weights" in held.sentence
 
 
 def test_few_rows_never_decide() -> None:

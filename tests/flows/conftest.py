@@ -81,6 +81,29 @@ def asked(count: int, seed: int = 0) -> list[dict[str, Any]]:
     ]
 
 
+def preferred(count: int, seed: int = 0) -> list[dict[str, Any]]:
+    """Questions with a right and a wrong answer; every sixth pair has a margin."""
+    rows, names = labelled(count, seed), list(TOPICS)
+    return [
+        {
+            "prompt": r["text"],
+            "chosen": f"the topic is {r['label']}",
+            "rejected": f"the topic is {names[(i + 1) % 3]}",
+            "margin": 0.5 if i % 6 == 0 else None,
+            "who": r["who"],
+        }
+        for i, r in enumerate(rows)
+    ]
+
+
+def judged(count: int, seed: int = 0) -> list[dict[str, Any]]:
+    """Questions with one answer each, every second of which is wanted."""
+    return [
+        {"prompt": r["prompt"], "completion": r["rejected" if i % 2 else "chosen"], "label": i % 2 == 0}
+        for i, r in enumerate(preferred(count, seed))
+    ]
+
+
 def plain(count: int, seed: int = 0) -> list[dict[str, Any]]:
     rng = random.Random(seed)
     return [{"text": " ".join(rng.choices(WORDS, k=30)) + f" {i}."} for i in range(count)]
@@ -88,7 +111,7 @@ def plain(count: int, seed: int = 0) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the models ``llama`` and ``bert`` and the files ``asked``, ``labelled`` and ``plain``."""
+    """A folder with the models ``llama`` and ``bert`` and a file of each kind of rows."""
     folder = tmp_path_factory.mktemp("store")
     small.llama(folder / "llama", max_position_embeddings=256)
     small.bert(folder / "bert")
@@ -96,6 +119,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_jsonl(folder / "labelled.jsonl", labelled(90))
     write_jsonl(folder / "plain.jsonl", plain(60))
     write_jsonl(folder / "held.jsonl", asked(24, seed=9))
+    write_jsonl(folder / "preferred.jsonl", preferred(90))
+    write_jsonl(folder / "judged.jsonl", judged(120))
     return folder
 
 
@@ -107,7 +132,7 @@ def make_recipe(store: Path) -> MakeRecipe:
         path = Path(rows) if "/" in rows else store / f"{rows}.jsonl"
         raw: dict[str, Any] = {
             "model": str(store / model),
-            "task": "classify" if rows == "labelled" else "generate",
+            "task": {"labelled": "classify", "preferred": "prefer", "judged": "prefer"}.get(rows, "generate"),
             "data": {"train": str(path)} | groups.pop("data", {}),
             "method": groups.pop("method", {"name": "lora", "rank": 4}),
             "train": {"epochs": 2, "batch_tokens": 1024, "precision": "float32"} | groups.pop("train", {}),

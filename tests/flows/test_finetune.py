@@ -18,7 +18,7 @@ from tunesmith.core.report import CurvePoint, DataReport, Prediction, Report
 from tunesmith.core.run import Run
 from tunesmith.evaluate.forgetting import passages
 from tunesmith.flows import judging
-from tunesmith.flows.chat import open_chat
+from tunesmith.flows.chat import open_adapter, open_chat
 from tunesmith.flows.finetune import finetune
 from tunesmith.flows.prepare import prepare
 from tunesmith.models import artefact
@@ -389,6 +389,17 @@ def test_chat_gives_the_bases_answer_and_the_tuned_one(written: Run, report: Rep
     assert base == untouched
     assert tuned != base
     assert pair.answer(question, max_new_tokens=12) == (base, tuned)
+
+
+def test_an_adapter_made_elsewhere_is_talked_to_on_the_base_that_is_named(written: Run, report: Report) -> None:
+    from tunesmith.core.example import Message
+
+    question = (Message(role="user", content=asked(1)[0]["prompt"]),)
+    pair, unproven = open_adapter(Path(written.folder) / "adapter", report.card.path)
+    assert pair.answer(question, max_new_tokens=12) == open_chat(Path(written.folder)).answer(
+        question, max_new_tokens=12
+    )
+    assert "names no fingerprint" in unproven
 
 
 def test_chat_with_a_classifier_names_the_label(make_recipe: MakeRecipe, tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def test_a_model_that_writes_what_was_trained_is_right_on_every_call(
     prepared: Any = SimpleNamespace(recipe=SimpleNamespace(task="generate"), max_new_tokens=64)
     answers = judging.answer(model, prepared, rows, ["perplexity"])
     assert asked == [list(t.ids[:start]) for t, start in zip(trained, starts, strict=True)]
-    references = judging.references(rows)
+    references = judging.references(rows, "generate")
     assert all(r.startswith("<tool_call>") and r.endswith("</tool_call>") for r in references)
     assert score(answers, references, ["exact_match"], seed=0)["exact_match"].value == 1.0
     assert [a.nll_tokens for a in answers] == [sum(w > 0 for w in t.weight) for t in trained]
@@ -55,8 +55,8 @@ def test_a_model_that_writes_what_was_trained_is_right_on_every_call(
 
 def test_a_call_whose_text_nobody_knows_is_refused() -> None:
     with pytest.raises(DataError, match=r"^calls.jsonl line 2: the answer is a tool call, .* Leave such rows out"):
-        judging.references([row(2)])
-    assert judging.references([row(2).model_copy(update={"written": "find 2"})]) == ["find 2"]
+        judging.references([row(2)], "generate")
+    assert judging.references([row(2).model_copy(update={"written": "find 2"})], "generate") == ["find 2"]
 
 
 @pytest.mark.parametrize("method", ["prompt", "prefix", "lora"])

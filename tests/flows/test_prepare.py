@@ -10,7 +10,8 @@ from tunesmith.core.errors import DataError, PartError, RecipeError
 from tunesmith.core.example import Example, Message, Place
 from tunesmith.flows.check import check
 from tunesmith.flows.finetune import plan_only
-from tunesmith.flows.prepare import prepare, to_train
+from tunesmith.flows.prepare import prepare
+from tunesmith.flows.rows import to_train
 
 
 def long(words: int, **row: Any) -> dict[str, Any]:

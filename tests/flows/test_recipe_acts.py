@@ -17,6 +17,7 @@ from tunesmith.core import recipe_file
 from tunesmith.core.errors import TunesmithError
 from tunesmith.core.recipe import Recipe
 from tunesmith.core.sentences import leaves
+from tunesmith.data.batches import collate
 from tunesmith.flows import judging, training
 from tunesmith.flows.prepare import Prepared, prepare
 from tunesmith.models import load as loading
@@ -83,14 +84,26 @@ def rule(recipe: Recipe) -> str:
     return verdict.rule
 
 
+def lost(recipe: Recipe) -> float:
+    """The loss of the first rows."""
+    ready = prepared(recipe)
+    model, batch = loading.load(recipe.model), collate(ready.train_rows[:4], 0)
+    return float(ready.objective.loss(model.token_logp(batch), batch).detach())
+
+
 FEW = ("evaluate.limit=3", "evaluate.baselines=[few_shot]", "evaluate.max_new_tokens=4")
 LABELS = ("labelled", "task=classify")
 
 # field: (the new value, where it shows, what the recipe is before)
 ACTS: dict[str, tuple[Any, See, tuple[str, ...]]] = {
     "model": ("OTHER", lambda r: prepared(r).card.fingerprint, ()),
-    "task": ("classify", lambda r: (prepared(r).labels, prepared(r).objective), ("labelled", "task=generate")),
-    "objective": ("sft", lambda r: (prepared(r).objective, prepared(r).train_rows[0].label), LABELS),
+    "task": ("classify", lambda r: (prepared(r).labels, prepared(r).objective.name), ("labelled", "task=generate")),
+    "objective.name": ("sft", lambda r: (prepared(r).objective.name, prepared(r).train_rows[0].label), LABELS),
+    "objective.beta": (0.7, lost, ("preferred", "objective.name=cpo")),
+    "objective.label_smoothing": (0.2, lost, ("preferred", "objective.name=cpo")),
+    "objective.target_margin": (0.3, lost, ("preferred", "objective.name=simpo")),
+    "objective.sft_weight": (0.4, lost, ("preferred", "objective.name=cpo")),
+    "objective.unwanted_weight": (1.7, lost, ("judged", "objective.name=kto")),
     "data.train": ("HELD", splits, ()),
     "data.dev": ("HELD", splits, ()),
     "data.test": ("HELD", splits, ()),

@@ -75,7 +75,7 @@ def test_a_network_that_mixes_its_rows_on_the_first_batch_runs_padded_and_the_re
     assert not any("pack" in note for note in plain.fit.notes)
     own = Model.packs_exactly
     monkeypatch.setattr(
-        Model, "packs_exactly", lambda self, ids_BT, length_B: own(self, ids_BT, length_B) and len(ids_BT) == 3
+        Model, "packs_exactly", lambda self, ids_BT, length_B, *_: own(self, ids_BT, length_B) and len(ids_BT) == 3
     )  # the probe's rows
     told = report(make(), tmp_path / "b")
     assert "LlamaForCausalLM does not pack: rows run padded, and slower." in told.fit.notes

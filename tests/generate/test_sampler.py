@@ -9,7 +9,7 @@ import torch
 from tunesmith.core.batch import TokenRow
 from tunesmith.data.batches import collate
 from tunesmith.generate import sampler
-from tunesmith.generate.sampler import Sampling, sample
+from tunesmith.generate.sampler import Sampling, Token, answers, sample, stream
 from tunesmith.models.model import Model
 
 NEVER = (8191,)
@@ -55,12 +55,30 @@ def test_one_new_token_and_no_prompts(llama: Model) -> None:
     assert sample(llama, [], Sampling(4, NEVER)) == []
 
 
-def test_groups_within_the_budget_change_no_answer(llama: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = prompts([3, 40, 3, 17, 28, 9], seed=5)
-    together = sample(llama, asked, Sampling(12, NEVER))
-    monkeypatch.setattr(sampler, "BATCH_TOKENS", 60)
-    assert sample(llama, asked, Sampling(12, NEVER)) == together
-    assert [list(g) for g in sampler._groups([20, 20, 20, 40, 70], 60)] == [[0, 1, 2], [3], [4]]
+@pytest.mark.parametrize("slots", [1, 2, 5])
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+def test_rows_that_wait_for_a_slot_get_the_same_answers(
+    llama: Model, monkeypatch: pytest.MonkeyPatch, slots: int, temperature: float
+) -> None:
+    asked = prompts([3, 40, 3, 17, 28, 9, 12, 33], seed=5)
+    free = answers(llama, asked, Sampling(12, NEVER, temperature))
+    stops = (free[0].ids[2], free[1].ids[9], free[2].ids[0], free[5].ids[4])  # rows of unequal length
+    sampling = Sampling(12, stops, temperature)
+    together = answers(llama, asked, sampling)
+    assert len({len(a.ids) for a in together}) > 2
+    monkeypatch.setattr(sampler, "MOST_ROWS", slots)
+    found = answers(llama, asked, sampling)
+    assert [a.ids for a in found] == [a.ids for a in together]
+    for one, other in zip(found, together, strict=True):
+        assert one.logp == pytest.approx(other.logp, abs=1e-4)
+        assert (one.finish, one.ended and one.ended[0]) == (other.finish, other.ended and other.ended[0])
+
+
+def test_rows_that_come_later_share_what_all_begin_with(llama: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    (start,) = prompts([30], seed=6)
+    asked = [start + tail for tail in prompts([3, 17, 1, 9, 4], seed=7)]
+    monkeypatch.setattr(sampler, "MOST_ROWS", 2)
+    assert sample(llama, asked, Sampling(12, NEVER)) == [reference(llama, p, 12, NEVER) for p in asked]
 
 
 def test_what_all_prompts_begin_with_is_computed_once_and_changes_no_answer(
@@ -92,6 +110,64 @@ def test_a_row_does_not_depend_on_its_neighbours(llama: Model, temperature: floa
     assert sample(llama, asked[:1], sampling) == together[:1]
     others = prompts([30, 2, 14, 60], seed=9)
     assert sample(llama, [*others[:2], asked[2], others[3]], sampling)[2] == together[2]
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma2"])
+@pytest.mark.parametrize("temperature", [0.0, 0.7])
+def test_log_probabilities_are_the_trainers(request: pytest.FixtureRequest, kind: str, temperature: float) -> None:
+    """Of each token and of the stop, under softmax(logits / temperature), within 1e-4."""
+    model = request.getfixturevalue(kind)
+    asked = prompts([6, 25, 14, 3], seed=4)
+    free = answers(model, asked, Sampling(10, NEVER, temperature))
+    stop = free[0].ids[5]
+    for prompt, answer in zip(asked, answers(model, asked, Sampling(10, (stop,), temperature)), strict=True):
+        ids = answer.ids + ([answer.ended[0]] if answer.ended else [])
+        found = answer.logp + ([answer.ended[1]] if answer.ended else [])
+        with torch.no_grad():
+            logits_TV = model.network(input_ids=torch.tensor([[*prompt, *ids]])).logits[0, len(prompt) - 1 : -1].float()
+        logp_TV = (logits_TV / (temperature or 1.0)).log_softmax(-1)
+        assert found == pytest.approx(logp_TV[range(len(ids)), ids].tolist(), abs=1e-4)
+
+
+def test_a_stream_tells_each_token_at_once_and_each_end(llama: Model) -> None:
+    asked = prompts([6, 25, 3], seed=4)
+    whole = answers(llama, asked, Sampling(8, NEVER, 0.7))
+    told = list(stream(llama, asked, Sampling(8, NEVER, 0.7)))
+    for row, answer in enumerate(whole):
+        own = [t for t in told if t.row == row]
+        assert [t.id for t in own[:-1]] == answer.ids
+        assert own[-1] == Token(row, None, finish="length")
+    assert {t.row for t in told[:3]} == {0, 1, 2}  # all have begun before one has ended
+
+
+def test_rows_may_differ_in_how_long_they_write(llama: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = prompts([6, 25, 3, 9], seed=4)
+    free = sample(llama, asked, Sampling(8, NEVER))
+    monkeypatch.setattr(sampler, "MOST_ROWS", 2)
+    found = answers(llama, asked, Sampling(8, NEVER), most=[8, 1, 3, 5])
+    assert [a.ids for a in found] == [a[:n] for a, n in zip(free, [8, 1, 3, 5], strict=True)]
+
+
+def test_a_stop_text_ends_a_row_before_it(llama: Model) -> None:
+    asked = prompts([6, 25], seed=4)
+    free = answers(llama, asked, Sampling(10, NEVER))
+    text = llama.tokenizer.decode(free[0].ids[4:6])
+    found = answers(llama, asked, Sampling(10, NEVER, stops=(text,)))
+    assert found[0].finish == "stop"
+    assert text not in llama.tokenizer.decode(found[0].ids)
+    assert found[0].ids == free[0].ids[: len(found[0].ids)] and len(found[0].ids) <= 4
+    assert found[1].ids == free[1].ids
+
+
+@pytest.mark.parametrize("cut", [{"top_k": 3}, {"top_p": 0.5}, {"min_p": 0.3}])
+def test_what_is_cut_off_is_never_drawn(llama: Model, cut: dict[str, Any]) -> None:
+    prompt, sampling = prompts([6], seed=2)[0], Sampling(1, NEVER, 1.0, **cut)
+    with torch.no_grad():
+        logp_1V = llama.network(input_ids=torch.tensor([prompt])).logits[:, -1].float().log_softmax(-1)
+    allowed = set(sampler.cut(logp_1V, sampling)[0].isfinite().nonzero()[:, 0].tolist())
+    drawn = {a[0] for a in sample(llama, [prompt] * 300, sampling)}
+    assert drawn <= allowed and len(allowed) < 8192
+    assert len(drawn) > 1 or len(allowed) == 1
 
 
 def test_sampling_follows_its_seed_and_its_row(llama: Model) -> None:

@@ -1,5 +1,6 @@
 """Rows packed into one: the same states as each row alone, on each attention path, and no way from row to row."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -208,3 +209,88 @@ def test_a_frozen_llama_packs_in_bf16_too(tmp_path: Path) -> None:
     batch: Batch = collate(ROWS, 0)
     assert model.hidden(batch.ids_BT, batch.length_B).dtype == torch.bfloat16
     assert model.packs_exactly(batch.ids_BT, batch.length_B)
+
+
+def bare(row: TokenRow) -> TokenRow:
+    return TokenRow(row.ids, row.weight)
+
+
+def branches(count: int = 3) -> list[TokenRow]:
+    """Units of two rows that begin alike, by one, five and nine tokens, and are of unequal length."""
+    found = []
+    for n in range(count):
+        start = (4, *range(20, 20 + 4 * n))
+        first = TokenRow((*start, 50, 51 + n, 52, 53), (0.0,) * len(start) + (1.0,) * 4)
+        other = TokenRow((*start, 60, 61), (0.0,) * len(start) + (1.0,) * 2, prefix=len(start))
+        found.append(dataclasses.replace(first, others=(other,)))
+    return found
+
+
+@pytest.mark.usefixtures("path")
+@pytest.mark.parametrize("name", ["llama", "mistral", "gemma2"])
+def test_rows_that_begin_alike_are_computed_once_and_give_what_each_gives_alone(name: str, tmp_path: Path) -> None:
+    model = loading.load(str({**BASES, "gemma2": small.gemma2}[name](tmp_path / "base")))
+    small.attach(model, "full")
+    units = branches()
+    together, apart = collate(units, 0), collate([bare(r) for u in units for r in u.unit], 0)
+    assert apart.prefix_B is None
+    assert together.tokens == sum(u.size for u in units) < int(apart.length_B.sum())
+    factor_BT = torch.randn(apart.weight_BT.shape, generator=torch.Generator().manual_seed(0))
+
+    def measured(batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        logp_BT = model.token_logp(batch)
+        (logp_BT * factor_BT).sum().backward()
+        found = {n: p.grad.clone() for n, p in model.trainable() if p.grad is not None}
+        model.network.zero_grad()
+        return logp_BT.detach(), found
+
+    (logp, gradients), (expected, wanted) = measured(together), measured(apart)
+    torch.testing.assert_close(logp, expected, rtol=1e-4, atol=1e-5)
+    for parameter, value in wanted.items():
+        error = float((gradients[parameter] - value).abs().max())
+        assert error <= 1e-4 * max(1.0, float(value.abs().max())), parameter
+
+
+def test_the_linear_layers_see_a_shared_beginning_once(tmp_path: Path) -> None:
+    model = loading.load(str(small.llama(tmp_path / "base")))
+    batch, seen = collate(branches(), 0), []
+    linear = next(m for m in model.backbone.modules() if isinstance(m, torch.nn.Linear))
+    linear.register_forward_hook(lambda _m, inputs, _o: seen.append(inputs[0].shape))
+    model.token_logp(batch)
+    assert seen == [(1, batch.tokens, model.card.width)]
+    assert batch.tokens == int(batch.length_B.sum()) - sum(len(u.others[0].ids) - 2 for u in branches())
+
+
+def test_a_row_does_not_see_the_other_answer_to_its_prompt(tmp_path: Path) -> None:
+    model = loading.load(str(small.llama(tmp_path / "base")))
+    (unit,) = branches(3)[2:]
+    changed = dataclasses.replace(unit, ids=(*unit.ids[:-2], 99, 98))
+    logp, other = (model.token_logp(collate([u], 0)) for u in (unit, changed))
+    assert torch.equal(logp[1], other[1])
+    assert not torch.equal(logp[0], other[0])
+
+
+def test_a_first_batch_whose_shared_beginnings_leak_sends_the_run_to_the_padded_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, batch = loading.load(str(small.llama(tmp_path / "base"))), collate(branches(), 0)
+    assert model.check_packing(batch) and model.packs
+    own = packing.pack
+
+    def wrong(ids_BT: Tensor, length_B: Tensor, prefix_B: Tensor | None = None, unit: int = 1) -> packing.Packed:
+        found = own(ids_BT, length_B, prefix_B, unit)
+        return found if prefix_B is None else dataclasses.replace(found, row_BT=found.row_BT.roll(1, 0))
+
+    monkeypatch.setattr(packing, "pack", wrong)
+    assert not model.check_packing(batch) and not model.packs
+
+
+@pytest.mark.parametrize("kind", ["decoder", "encoder"])
+def test_a_reward_is_that_of_the_row_alone(kind: str, tmp_path: Path) -> None:
+    model = loading.load(str((small.llama if kind == "decoder" else small.bert)(tmp_path / "base")))
+    model.add_head(("reward",), seed=0)
+    units = branches() if kind == "decoder" else [dataclasses.replace(u, others=()) for u in branches()]
+    found = model.score(collate(units, 0))
+    alone_B = torch.cat([model.score(collate([bare(row)], 0)) for unit in units for row in unit.unit])
+    torch.testing.assert_close(found, alone_B, rtol=1e-4, atol=1e-5)
+    assert [n for n, _ in model.trainable() if "score" in n] == ["head.score.weight"]

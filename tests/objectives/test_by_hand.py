@@ -7,6 +7,7 @@ import torch
 
 from tunesmith.core.batch import Batch
 from tunesmith.objectives.classify import PART as CLASSIFY
+from tunesmith.objectives.kto import PART as KTO
 from tunesmith.objectives.sft import PART as SFT
 
 
@@ -35,6 +36,26 @@ def test_classify() -> None:
     assert float(CLASSIFY.loss(logp_BC, batch)) == pytest.approx(expected, rel=1e-6)
     assert float(CLASSIFY.weight(batch)) == 3.0
     assert CLASSIFY.needs == "class_logp"
+
+
+def test_kto_measures_a_gain_from_what_mismatched_answers_have_gained() -> None:
+    """Gains 3 and 3; mismatched ones 1 and 3, so z0 = 2: a lead of 1 for the wanted row, of -1 for the other."""
+    weight_BT = torch.ones(4, 1)
+    logp_BT = torch.tensor([[-1.0], [-2.0], [-3.0], [-1.0]]).requires_grad_()
+    batch = Batch(
+        weight_BT.long(),
+        weight_BT.long(),
+        weight_BT,
+        torch.ones(4),
+        torch.tensor([1, 1, 0, 0]),
+        unit=2,
+        reference_B=torch.tensor([-4.0, -3.0, -6.0, -4.0]),
+    )
+    loss = KTO.loss(logp_BT, batch, beta=1.0)
+    assert float(loss.detach()) == pytest.approx(2 - 1 / (1 + math.exp(-1)) - 1 / (1 + math.exp(1)), rel=1e-6)
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert logp_BT.grad is not None
+    assert logp_BT.grad[1::2].abs().max() == 0  # z0 has no gradient
 
 
 @pytest.mark.parametrize("label", [-1, 2])

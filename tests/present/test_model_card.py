@@ -5,7 +5,7 @@ import yaml
 from huggingface_hub import ModelCard
 
 import sample_report as sample
-from tunesmith.core.recipe import DataRecipe, MethodRecipe
+from tunesmith.core.recipe import DataRecipe, MethodRecipe, ObjectiveRecipe
 from tunesmith.core.report import Estimate
 from tunesmith.present.model_card import model_card
 
@@ -48,7 +48,7 @@ def test_front_matter_is_valid_for_any_name(name: str) -> None:
         update={
             "card": report.card.model_copy(update={"name": name, "licence": name}),
             "recipe": report.recipe.model_copy(
-                update={"data": DataRecipe(train=f"/secret/folder/{name}"), "objective": name}
+                update={"data": DataRecipe(train=f"/secret/folder/{name}"), "objective": ObjectiveRecipe(name=name)}
             ),
             "run_id": name,
             "warnings": (name,),

@@ -20,12 +20,20 @@ EXAMPLES = {
         "tunesmith chat 20261124-0126",
         'tunesmith chat 20261124-0126 --prompt "My invoice is wrong"',
         'tunesmith chat 20261124-0126 --prompt "My invoice is wrong" --json',
+        "tunesmith chat their-adapter --base their-model",
     )
 }
 
 
 def chat(
-    run: Annotated[str, typer.Argument(help="The run's id, or its start.", show_default=False)],
+    run: Annotated[
+        str,
+        typer.Argument(help="The run's id, or its start; with --base the folder of an adapter.", show_default=False),
+    ],
+    base: Annotated[
+        str | None,
+        typer.Option("--base", metavar="MODEL", help="Talk to a PEFT adapter made elsewhere, on this model."),
+    ] = None,
     prompt: Annotated[
         str | None, typer.Option("--prompt", metavar="TEXT", help="Ask this one question and leave.")
     ] = None,
@@ -44,18 +52,22 @@ def chat(
     """Ask the base model and the tuned one the same question."""
     from tunesmith.core.example import Message
 
-    folder = Path(the_run(run, runs).folder)
-    from tunesmith.flows.chat import open_chat
+    folder = Path(run if base is not None else the_run(run, runs).folder)
+    from tunesmith.flows.chat import open_adapter, open_chat
 
-    pair = open_chat(folder)
+    if base is not None:
+        pair, unproven = open_adapter(folder, base)
+        tell(unproven)
+    else:
+        pair = open_chat(folder)
     for question in _questions() if prompt is None else (prompt,):
         before = (Message(role="system", content=system),) if system else ()
         messages = (*before, Message(role="user", content=question))
-        base, tuned = _answer(pair, messages, temperature, max_new_tokens)
+        untuned, tuned = _answer(pair, messages, temperature, max_new_tokens)
         if as_json:
-            show_json({"prompt": question, "base": base, "tuned": tuned})
+            show_json({"prompt": question, "base": untuned, "tuned": tuned})
         else:
-            _side_by_side(base, tuned)
+            _side_by_side(untuned, tuned)
 
 
 def _answer(pair: Any, messages: tuple["Message", ...], temperature: float, max_new_tokens: int) -> tuple[str, str]:

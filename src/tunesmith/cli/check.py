@@ -29,7 +29,7 @@ BLOCKED = 2
 def check(
     path: Annotated[Path, typer.Argument(metavar="FILE|RECIPE", help="A data file, or a recipe.", show_default=False)],
     task: Annotated[
-        str | None, typer.Option("--task", metavar="TASK", help="generate or classify.", show_default=False)
+        str | None, typer.Option("--task", metavar="TASK", help="generate, classify or prefer.", show_default=False)
     ] = None,
     model: Annotated[
         str | None,

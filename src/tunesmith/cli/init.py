@@ -26,7 +26,7 @@ EXAMPLES = {
         "tunesmith init support.yaml --data tickets.jsonl --dry-run",
     )
 }
-TASKS = ("generate", "classify")
+TASKS = ("generate", "classify", "prefer")
 
 
 def init(
@@ -35,7 +35,8 @@ def init(
         Path | None, typer.Option("--data", metavar="FILE", help="File with the examples.", show_default=False)
     ] = None,
     task: Annotated[
-        str | None, typer.Option("--task", metavar="TASK", help="generate or classify.", show_default="by the data")
+        str | None,
+        typer.Option("--task", metavar="TASK", help="generate, classify or prefer.", show_default="by the data"),
     ] = None,
     model: Annotated[
         str | None,
@@ -63,7 +64,9 @@ def init(
     named = _columns(columns or [])
     seen = look(file, named)
     tell(f"{len(seen.answers):,} examples, {seen.why}.")
-    chosen_task = answers.get(task, "Should the model generate an answer or classify?", seen.task, "--task")
+    chosen_task = answers.get(
+        task, "Should the model generate an answer, classify, or learn what people prefer?", seen.task, "--task"
+    )
     chosen_model = answers.get(model, "Which model? (bundled, a folder, or a hub id)", "bundled", "--model")
     chosen_goal = answers.get(goal, "What counts as good? (a metric)", seen.metric(chosen_task), "--goal")
     raw = {
@@ -89,21 +92,23 @@ def init(
 
 
 class Seen:
-    """What the data file looks like: ``answers`` of its rows and the format's ``why``."""
+    """What the data file looks like: ``answers`` of its rows, the format's ``why``, and what the rows have beside
+    them."""
 
-    def __init__(self, answers: Sequence[str], why: str, labelled: bool) -> None:
+    def __init__(self, answers: Sequence[str], why: str, *, labelled: bool, preferred: bool = False) -> None:
         self.answers, self.why = answers, why
         self.json = sum(_is_json_object(a) for a in answers) > len(answers) / 2
         words = median(len(a.split()) for a in answers) if answers else 0
         classes = len(set(answers))
         few = classes <= 200 and 5 * classes <= len(answers) and words <= 5 and not self.json
-        self.task = "classify" if labelled or few else "generate"
+        self.task = "prefer" if preferred else "classify" if labelled or few else "generate"
 
     def metric(self, task: str) -> str:
         """The primary metric that a run would take for these answers."""
         from tunesmith.evaluate.score import default_metrics
 
-        return default_metrics("classify" if task == "classify" else "generate", self.answers)[0]
+        known: Any = task if task in TASKS else "generate"  # the recipe refuses it
+        return default_metrics(known, self.answers)[0]
 
 
 def _columns(pairs: Sequence[str]) -> dict[str, str]:
@@ -124,13 +129,15 @@ def look(path: Path, columns: dict[str, str]) -> Seen:
     from tunesmith.core.recipe import DataRecipe
     from tunesmith.data.read import read
 
-    dataset = read(path, DataRecipe(train=str(path), columns=columns, on_bad_row="quarantine"), "generate")
+    recipe = DataRecipe(train=str(path), columns=columns, on_bad_row="quarantine")
+    dataset = read(path, recipe, "prefer")  # which refuses no row that another task would take
     if dataset.bad_rows:
         bad, first = len(dataset.bad_rows), dataset.bad_rows[0]
         rows = bad + len(dataset.examples)
         tell(f"{bad:,} of {rows:,} rows are bad; tunesmith check {path} names them. {first.place}: {first.reason}")
     labelled = bool(dataset.examples) and all(e.label is not None for e in dataset.examples)
-    return Seen([e.answer for e in dataset.examples], dataset.why, labelled)
+    preferred = bool(dataset.examples) and all(e.rejected or e.wanted is not None for e in dataset.examples)
+    return Seen([e.answer for e in dataset.examples], dataset.why, labelled=labelled, preferred=preferred)
 
 
 class _Answers:

@@ -45,7 +45,10 @@ class Message(Noun):
 
 class Example(Noun):
     """One row of a dataset. ``group`` is the value of the ``group_by`` column, if any. ``written`` is the text of a
-    final turn that calls tools: what the chat template makes of it, which a reader of files cannot know."""
+    final turn that calls tools: what the chat template makes of it, which a reader of files cannot know.
+
+    With a preference, ``messages`` end with the better answer and ``rejected`` is the worse one; ``margin`` is by how
+    much it is worse, ``tie`` says that neither is. ``wanted`` judges the answer of a row that stands alone."""
 
     place: Place
     messages: tuple[Message, ...] = ()
@@ -54,6 +57,10 @@ class Example(Noun):
     group: str | None = None
     tools: tuple[dict[str, Any], ...] = ()
     written: str | None = None
+    rejected: Message | None = None
+    margin: float = 0.0
+    tie: bool = False
+    wanted: bool | None = None
 
     @property
     def id(self) -> str:

@@ -20,8 +20,8 @@ class Machine:
 @dataclass(frozen=True, slots=True)
 class Technique:
     """What a plan must know of a method: whether it trains the network's own weights, how many weights in all, the
-    learning rate that suits it,
-    in times that of full fine-tuning, at most ``most_rate``, and whether the base is held in four bits."""
+    learning rate that suits it, in times that of full fine-tuning, at most ``most_rate``, and whether the base is held
+    in four bits."""
 
     full: bool
     trained: int

@@ -15,6 +15,7 @@ from tunesmith.core.noun import Noun
 from tunesmith.core.sentences import Sentences
 
 Auto = Literal["auto"]
+Task = Literal["generate", "classify", "prefer"]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -98,6 +99,32 @@ class MethodRecipe(Noun):
     b_rate: Annotated[float, Field(gt=0)] = Field(16.0, description="lora_plus: learning rate of B over that of A")
 
 
+class ObjectiveRecipe(Noun):
+    """What an objective does not read is refused; what is not given has the objective's default."""
+
+    name: str = Field("auto", description="what is learned: sft, classify, dpo, ...; docs/objectives.md lists them")
+    beta: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="how hard a preference pulls, against staying near the reference"
+    )
+    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] | None = Field(
+        None, description="share of preferences that are believed to be the wrong way round"
+    )
+    target_margin: Annotated[float, Field(ge=0)] | None = Field(
+        None, description="lead that the better answer should have"
+    )
+    sft_weight: Annotated[float, Field(ge=0)] | None = Field(
+        None, description="weight of the better answer's own likelihood"
+    )
+    unwanted_weight: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="weight of an unwanted answer, in times that of a wanted one"
+    )
+
+    @property
+    def given(self) -> dict[str, float]:
+        """The settings that were given."""
+        return {k: v for k, v in self.model_dump(exclude={"name"}).items() if v is not None}
+
+
 class TrainRecipe(Noun):
     epochs: Annotated[float, Field(gt=0, le=1000)] = Field(3, description="passes over the training rows")
     learning_rate: Annotated[float, Field(gt=0, le=1)] | Auto = Field("auto", description="peak learning rate")
@@ -164,13 +191,20 @@ class Recipe(Noun):
     """One YAML file. Paths are relative to the recipe's folder (``recipe_file.load`` makes them absolute)."""
 
     model: str = Field("bundled", description="bundled, a local folder, or a hub id")
-    task: Literal["generate", "classify"] = Field("generate", description="write an answer, or choose a label")
-    objective: str = Field("auto", description="training objective; sft for generate, classify for classify")
+    task: Task = Field(
+        "generate", description="generate: write an answer; classify: choose a label; prefer: tell better answers"
+    )
+    objective: ObjectiveRecipe = ObjectiveRecipe()
     data: DataRecipe
     method: MethodRecipe = MethodRecipe()
     train: TrainRecipe = TrainRecipe()
     evaluate: EvaluateRecipe = EvaluateRecipe()
     budget: BudgetRecipe = BudgetRecipe()
+
+    @field_validator("objective", mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
 
     @classmethod
     def parse(cls, raw: Any, where: str = "recipe", places: Mapping[tuple[str, ...], str] | None = None) -> Self:
@@ -222,7 +256,8 @@ class Recipe(Noun):
             yield ("evaluate", "shots"), "has no effect without the baseline few_shot. Leave it out, or add few_shot."
         if "prompt" in changed and asked != "auto" and not {"zero_shot", "few_shot"} & set(asked):
             yield ("evaluate", "prompt"), "has no effect without a prompted baseline. Leave it out, or add zero_shot."
-        if "max_new_tokens" in changed and self.task == "classify":
-            yield ("evaluate", "max_new_tokens"), "has no effect with task: classify, which chooses. Leave it out."
+        if "max_new_tokens" in changed and self.task != "generate":
+            text = f"has no effect with task: {self.task}, which chooses. Leave it out."
+            yield ("evaluate", "max_new_tokens"), text
         if "patience" in self.train.changed() and self.data.dev is None and not self.data.split.dev:
             yield ("train", "patience"), "has no effect without dev rows. Leave it out, or set data.split.dev."

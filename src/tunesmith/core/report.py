@@ -53,7 +53,7 @@ class DataReport(Noun):
 
 
 class Prediction(Noun):
-    """One answer of one system to one row."""
+    """One answer of one system to one row. ``log_odds`` are those of the first of two answers being the better one."""
 
     id: str
     answer: str
@@ -62,6 +62,7 @@ class Prediction(Noun):
     nll: float | None = None
     nll_tokens: int = 0
     finish: str = "stop"
+    log_odds: float | None = None
 
 
 class SystemResult(Noun):
@@ -136,6 +137,25 @@ class Forgetting(Noun):
     sentence: str
 
 
+class Bin(Noun):
+    """Pairs on which a system was about equally sure: mean confidence, and how often it was right."""
+
+    confidence: float
+    accuracy: Estimate
+
+
+class Preferences(Noun):
+    """What stands beside the accuracy on pairs: whether confidence is calibrated (``error`` is its mean distance from
+    accuracy), and whether length decides. ``longer`` is the share of pairs whose better answer is the longer one."""
+
+    bins: tuple[Bin, ...]
+    error: float | None
+    longer: Estimate
+    when_longer: Estimate | None
+    when_shorter: Estimate | None
+    sentence: str
+
+
 class RowOutcome(Noun):
     """One test row with the answers of the tuned system and of the best baseline, for the reader's eye."""
 
@@ -172,6 +192,7 @@ class Report(Noun):
     verdict: Verdict
     fit: Fit
     forgetting: Forgetting | None = None
+    preferences: Preferences | None = None
     confusions: tuple[Confusion, ...] = ()
     worst: tuple[RowOutcome, ...] = ()
     best: tuple[RowOutcome, ...] = ()

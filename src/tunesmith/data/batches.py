@@ -2,7 +2,8 @@
 
 Notable: rows are shuffled, sorted by length within a window of a few steps, cut into steps, and the steps shuffled
 again: rows of like length share their attention products, in random order. Pads only square the tensors up; the
-network never sees them (``models.packing``), so they cost no budget. The order depends on (seed, epoch) alone.
+network never sees them (``models.packing``), so they cost no budget. Rows that are compared with each other stay
+together. The order depends on (seed, epoch) alone.
 Legend: B sequences, T tokens.
 """
 
@@ -18,12 +19,15 @@ WINDOW = 32  # steps whose rows are sorted together
 
 
 def collate(rows: Sequence[TokenRow], pad_id: int) -> Batch:
-    """A right-padded batch with targets shifted by one.
+    """A right-padded batch with targets shifted by one, each row followed by its others.
 
     >>> batch = collate([TokenRow((5, 6, 7), (0.0, 1.0, 1.0)), TokenRow((8, 9), (0.0, 1.0))], pad_id=0)
     >>> batch.ids_BT.tolist(), batch.target_BT.tolist(), batch.weight_BT.tolist()
     ([[5, 6, 7], [8, 9, 0]], [[6, 7, 0], [9, 0, 0]], [[1.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
     """
+    unit = len(rows[0].unit)
+    rows = [r for u in rows for r in u.unit]
+    prefix_B = torch.tensor([r.prefix for r in rows]) if any(r.prefix for r in rows) else None
     width = max(len(r.ids) for r in rows)
     ids_BT = torch.full((len(rows), width), pad_id)
     weight_BT = torch.zeros(len(rows), width)
@@ -36,20 +40,24 @@ def collate(rows: Sequence[TokenRow], pad_id: int) -> Batch:
         weight_BT[i, : n - 1] = torch.tensor(row.weight[1:])
     length_B = torch.tensor([len(r.ids) for r in rows])
     label_B = torch.tensor([r.label for r in rows])
-    return Batch(ids_BT, target_BT, weight_BT, length_B, label_B, tuple(r.example_id for r in rows))
+    names = tuple(r.example_id for r in rows)
+    reference_B, margin_B, sure_B = (
+        torch.tensor([getattr(r, f) for r in rows]) for f in ("reference", "margin", "sure")
+    )
+    return Batch(ids_BT, target_BT, weight_BT, length_B, label_B, names, unit, prefix_B, reference_B, margin_B, sure_B)
 
 
 def cut(rows: Sequence[TokenRow], budget: int) -> list[list[TokenRow]]:
-    """Consecutive groups of at most ``budget`` tokens (a longer row stands alone)."""
+    """Consecutive groups of at most ``budget`` tokens (a longer row stands alone), each row with its others."""
     groups: list[list[TokenRow]] = []
     held = 0
     for row in rows:
-        held += len(row.ids)
+        held += row.size
         if groups and held <= budget:
             groups[-1].append(row)
         else:
             groups.append([row])
-            held = len(row.ids)
+            held = row.size
     return groups
 
 
@@ -70,11 +78,11 @@ class Steps:
         rng = random.Random(seeds.stream(self.seed, f"order/{epoch}"))
         order = list(self.rows)
         rng.shuffle(order)
-        mean = sum(len(r.ids) for r in order) / max(len(order), 1)
+        mean = sum(r.size for r in order) / max(len(order), 1)
         window = max(1, int(WINDOW * self.batch_tokens / max(mean, 1)))
         steps: list[list[TokenRow]] = []
         for start in range(0, len(order), window):
-            steps += cut(sorted(order[start : start + window], key=lambda r: len(r.ids)), self.batch_tokens)
+            steps += cut(sorted(order[start : start + window], key=lambda r: r.size), self.batch_tokens)
         rng.shuffle(steps)
         return steps
 
@@ -89,5 +97,5 @@ class Steps:
 
 def in_order(rows: Sequence[TokenRow], *, budget: int, pad_id: int) -> Iterator[Batch]:
     """Batches for evaluation: sorted by length, no shuffling."""
-    for group in cut(sorted(rows, key=lambda r: len(r.ids)), budget):
+    for group in cut(sorted(rows, key=lambda r: r.size), budget):
         yield collate(group, pad_id)

@@ -232,10 +232,12 @@ class Renderer:
         return example.model_copy(update={"written": str(self.tokenizer.decode(ids, skip_special_tokens=True))})
 
     def classify_ids(self, example: Example) -> list[int]:
-        """An example's input with the tokenizer's own special tokens ([CLS] ... [SEP], or BOS), for a model with a
-        head."""
-        ids = self.tokenizer(example.input_text, split_special_tokens=True, truncation=False, verbose=False).input_ids
-        return list(ids)
+        """An example's input, and its answer where it has one, with the tokenizer's own special tokens ([CLS] ...
+        [SEP], or BOS), for a model with a head."""
+        last = example.messages[-1] if example.messages and example.label is None else None
+        answer = last.content if last is not None and last.role == "assistant" else None
+        options: dict[str, Any] = {"split_special_tokens": True, "truncation": False, "verbose": False}
+        return list(self.tokenizer(example.input_text, answer, **options).input_ids)
 
     def _pieces(self, row: TokenRow) -> Iterator[TokenRow]:
         size = self.max_length or max(len(row.ids), 1)

@@ -77,8 +77,16 @@ def lock(
 
 def hash_rows(rows: Sequence[Example]) -> str:
     """A hash over inputs and answers, whatever their order and file."""
-    plain = [[e.text, [m.model_dump(mode="json") for m in e.messages], e.label, list(e.tools)] for e in rows]
+    plain = [
+        [e.text, [m.model_dump(mode="json") for m in e.messages], e.label, list(e.tools), *_preference(e)] for e in rows
+    ]
     return content_hash(sorted(content_hash(row) for row in plain))
+
+
+def _preference(row: Example) -> list[Any]:
+    if row.rejected is None and row.wanted is None:
+        return []
+    return [row.rejected and row.rejected.model_dump(mode="json"), row.wanted, row.tie]
 
 
 # -- own test and dev files --------------------------------------------------------------------------------------------

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from tunesmith.core.example import Example
+from tunesmith.core.recipe import Task
 from tunesmith.evaluate.extract import canonical, first_object, squash, whole_object
 
 Form = Literal["json", "closed", "open"]
-Task = Literal["generate", "classify"]
 
 JSON_SHARE = 0.95
 CLOSED_ANSWERS = 200
@@ -36,7 +36,7 @@ def answer_form(references: Sequence[str], task: Task = "generate") -> Form:
     >>> answer_form(["Call the bank.", "Wait a day."])
     'open'
     """
-    if task == "classify":
+    if task != "generate":
         return "closed"
     if references and sum(whole_object(r) is not None for r in references) >= JSON_SHARE * len(references):
         return "json"
@@ -50,6 +50,8 @@ def known_answers(train: Sequence[Example], task: Task, labels: Sequence[str] = 
 
     Read off the training rows, so that a small test set cannot make a closed task look open.
     """
+    if task == "prefer":
+        return ()
     answers = labels or [example.answer for example in train]
     if not labels and answer_form(answers, task) != "closed":
         return ()

@@ -9,15 +9,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from tunesmith.core.example import Example
+from tunesmith.core.recipe import Task
 from tunesmith.core.report import Confusion, Prediction, RowOutcome
 from tunesmith.data.checks.private_data import without_private_data
 from tunesmith.evaluate.extract import first_object, squash, whole_object
-from tunesmith.evaluate.forms import Task, answer_form, closed_fields, shown
+from tunesmith.evaluate.forms import answer_form, closed_fields, shown
 from tunesmith.evaluate.score import find_metric, row_scores
 
 SHOWN_LABELS = 15
 SHOWN_ROWS = 8
 SHOWN_CHARACTERS = 500
+PART_OF_INPUT = 160  # of the question and of each answer, where two are compared
 OTHER = "(other)"
 INVALID = "(invalid)"
 
@@ -78,21 +80,24 @@ def _table(field: str, expected: Sequence[str], found: Sequence[str | None], kno
 
 
 def outcomes(
-    metric: str, tuned: Sequence[Prediction], baseline: Sequence[Prediction], examples: Sequence[Example]
+    metric: str,
+    tuned: Sequence[Prediction],
+    baseline: Sequence[Prediction],
+    examples: Sequence[Example],
+    references: Sequence[str],
 ) -> Outcomes:
     """Rows picked by ``metric`` of each row alone; where it needs a likelihood that the baseline lacks, pick by
     token_f1 instead."""
-    references = [example.answer for example in examples]
     part = find_metric(metric)
     if part.needs == "likelihood" and any(p.nll is None for p in (*tuned, *baseline)):
-        return outcomes("token_f1", tuned, baseline, examples)
+        return outcomes("token_f1", tuned, baseline, examples, references)
     sign = 1 if part.higher_is_better else -1
     own, bar = row_scores(metric, tuned, references), row_scores(metric, baseline, references)
     rows = [
         RowOutcome(
             id=example.id,
-            input=_cut(example.input_text),
-            expected=_cut(example.answer),
+            input=_cut(example.input_text if references[n] == example.answer else _judged(example)),
+            expected=_cut(references[n]),
             tuned=_cut(tuned[n].answer),
             baseline=_cut(baseline[n].answer),
             tuned_score=float(own[n]),
@@ -111,6 +116,14 @@ def outcomes(
         wins=tuple(rows[n] for n in by_gain[:SHOWN_ROWS] if gain[n] > 0),
         losses=tuple(rows[n] for n in by_loss[:SHOWN_ROWS] if gain[n] < 0),
     )
+
+
+def _judged(example: Example) -> str:
+    """What was asked and what was answered, for the reader to judge or to prefer: the beginning of each."""
+    texts = {"": example.input_text, "answer: ": example.answer}
+    if example.rejected is not None:
+        texts = {"": example.input_text, "chosen: ": example.answer, "rejected: ": example.rejected.content}
+    return "\n\n".join(f"{name}{text[:PART_OF_INPUT]}" for name, text in texts.items())
 
 
 def _cut(text: str) -> str:

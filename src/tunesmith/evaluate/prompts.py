@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from statistics import median
 
 from tunesmith.core.example import Example, Message
-from tunesmith.evaluate.forms import Task, answer_form, closed_fields, common_keys, known_answers
+from tunesmith.core.recipe import Task
+from tunesmith.evaluate.forms import answer_form, closed_fields, common_keys, known_answers
 
 MAX_LISTED = 100
 

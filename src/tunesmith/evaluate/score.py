@@ -14,9 +14,10 @@ import numpy as np
 
 from tunesmith.core import parts
 from tunesmith.core.errors import DataError
+from tunesmith.core.recipe import Task
 from tunesmith.core.report import Estimate, Prediction
 from tunesmith.evaluate.bootstrap import by_unit, interval, resample_counts, unseen_share
-from tunesmith.evaluate.forms import Task, answer_form
+from tunesmith.evaluate.forms import answer_form
 from tunesmith.evaluate.metrics._metric import Array, Metric
 
 Z95 = 1.959963984540054
@@ -131,17 +132,19 @@ def _estimate(metric: Metric, stats: Array, resampled: Array | None, independent
 def default_metrics(task: Task, references: Sequence[str]) -> tuple[str, ...]:
     """The metrics that suit the references; the first is the primary one.
 
-    Labels: accuracy, then macro-F1 for rare classes. JSON: field accuracy first, because it tells nearly right from
-    wrong; exact match and validity beside it. Closed answers: exact match. Open text: token F1 first, for it rewards
-    the right content in any order, exists for every system and is 1 only for the reference's own words; perplexity
-    last, for systems that copy answers have none. Nothing to compare with but the text itself (plain text): perplexity
-    alone.
+    Labels: accuracy, then macro-F1 for rare classes. Preferences: accuracy. JSON: field accuracy first, because it
+    tells nearly right from wrong; exact match and validity beside it. Closed answers: exact match. Open text: token F1
+    first, for it rewards the right content in any order, exists for every system and is 1 only for the reference's own
+    words; perplexity last, for systems that copy answers have none. Nothing to compare with but the text itself (plain
+    text): perplexity alone.
 
     >>> default_metrics("classify", ["a", "b"]), default_metrics("generate", ['{"a": 1}'])
     (('accuracy', 'macro_f1'), ('json_field_accuracy', 'exact_match', 'json_valid'))
     """
     if task == "classify":
         return ("accuracy", "macro_f1")
+    if task == "prefer":
+        return ("accuracy",)
     if not any(references):
         return ("perplexity",)
     by_form = {

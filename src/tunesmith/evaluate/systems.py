@@ -63,10 +63,12 @@ def run_baselines(
 ) -> tuple[list[SystemResult], dict[str, tuple[Prediction, ...]], tuple[str, ...]]:
     """Results, predictions by baseline name, and notes on those left out with their reason.
 
-    ``names`` "auto" means every baseline that applies; ``ruler`` has the answers of ``context.test`` in order.
+    ``names`` "auto" means every baseline of the task that applies; ``ruler`` has the answers of ``context.test`` in
+    order.
     Raises PartError for an unknown baseline or metric before anything runs; RecipeError when none can run.
     """
     asked = [find_baseline(name) for name in (parts.names(ROOM) if names == "auto" else dict.fromkeys(names))]
+    asked = [part for part in asked if names != "auto" or context.task in part.tasks]
     wants_likelihood = any(find_metric(name).needs == "likelihood" for name in ruler.metrics)
     context = replace(context, likelihood=wants_likelihood)
     reasons = {part.name: part.applies(context) for part in asked}

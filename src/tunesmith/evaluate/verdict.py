@@ -5,7 +5,7 @@ is chosen on the very test rows, which can only raise the bar, so the rule errs 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tunesmith.core.errors import RecipeError
 from tunesmith.core.report import Decision, Estimate, Prediction, SystemResult, Verdict
@@ -29,8 +29,11 @@ class _Gain:
     high: float
     least: float
     near: float
+    learned: bool = True
 
     def decide(self, rows: int, p_value: float) -> Decision:
+        if not self.learned:
+            return "HOLD"
         if rows < MIN_ROWS:
             return "NOT ENOUGH EVIDENCE"
         if self.low > self.least and p_value < ALPHA:
@@ -47,9 +50,10 @@ def judge(
     ruler: Ruler,
     *,
     min_gain: float,
+    learned: bool = True,
 ) -> Verdict:
     """The verdict on ``tuned`` against the best of ``baselines`` by the ruler's first metric; ``predictions`` holds the
-    test answers by name.
+    test answers by name. ``learned`` is false where no step was better than the start: what differs is the prompt.
 
     ``difference`` is tuned minus baseline in the metric's own units (for perplexity a negative one is good). Raises
     RecipeError when no baseline has the metric, DataError when rows do not pair.
@@ -67,7 +71,7 @@ def judge(
     sign = 1 if part.higher_is_better else -1
     best = max(able, key=lambda b: sign * values[b.name])
     comparison = compare(part, stats[tuned.name], stats[best.name], seed=ruler.seed, units=ruler.units)
-    gain = _oriented(comparison.difference, part, min_gain, values[best.name])
+    gain = replace(_oriented(comparison.difference, part, min_gain, values[best.name]), learned=learned)
     independent = len(set(ruler.units)) if ruler.units else len(references)
     decision = gain.decide(independent, comparison.p_value)
     return Verdict(
@@ -98,9 +102,10 @@ def _rule(metric: Metric, gain: _Gain, comparison: Comparison, candidates: int, 
     rule = (
         f"Gain = {metric.name}, {order}. SHIP when its whole 95% interval (paired bootstrap over "
         f"{drawn}) lies above {gain.least:g} and p < {ALPHA:g} ({comparison.test}). "
-        f"HOLD when the interval ends at or below {gain.least:g}, or when the gain is at most {gain.least:g} and the "
-        f"interval ends at or below {gain.least + gain.near:.3g}. Otherwise, and always with fewer than {MIN_ROWS} "
-        f"{'rows' if independent == rows else 'groups'}, NOT ENOUGH EVIDENCE."
+        f"HOLD where training has not beaten its start on dev, when the interval ends at or below {gain.least:g}, or "
+        f"when the gain is at most {gain.least:g} and the interval ends at or below {gain.least + gain.near:.3g}. "
+        f"Otherwise, and always with fewer than {MIN_ROWS} {'rows' if independent == rows else 'groups'}, NOT ENOUGH "
+        "EVIDENCE."
     )
     if candidates == 1:
         return rule
@@ -128,6 +133,8 @@ _HEADS: Mapping[Decision, str] = {"SHIP": "Ship it", "HOLD": "Hold it", "NOT ENO
 def _reason(decision: Decision, gain: _Gain, rows: int) -> str:
     if decision == "SHIP":
         return f"The whole interval lies above {gain.least:g}."
+    if not gain.learned:
+        return "No step was better on dev than the start: these are the base's own weights, asked another way."
     if decision == "HOLD" and gain.high <= gain.least:
         return f"The whole interval lies at or below {gain.least:g}."
     if decision == "HOLD":

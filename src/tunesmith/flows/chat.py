@@ -10,25 +10,16 @@ from tunesmith.core.report import Report
 from tunesmith.generate.local import LocalModel
 from tunesmith.models import artefact
 from tunesmith.models import load as loading
-from tunesmith.models.model import adapters_off
+from tunesmith.models.model import Model, adapters_off
 from tunesmith.records.folder import RunFolder
 
 
 class Chat:
     """``answer`` gives (base, tuned). For a classifier the base has no head and the first text says so."""
 
-    def __init__(self, folder: Path) -> None:
-        run = RunFolder(folder)
-        if not run.report.is_file():
-            raise ModelError(
-                f"{folder} has no report.json: the run did not finish, so there is nothing to talk to. "
-                "See tunesmith runs."
-            )
-        report = Report.load(run.report)
-        self.model = artefact.load(folder / report.adapter, report.recipe.model)
+    def __init__(self, model: Model, base: Model) -> None:
+        self.model, self.base = model, base
         self.max_new_tokens = 256
-        adapter = parts.find("models.adapters", report.recipe.method.name).is_adapter
-        self.base = self.model if adapter else loading.load(report.recipe.model, precision=self.model.precision)
 
     def answer(
         self, messages: Sequence[Message], *, temperature: float = 0.0, max_new_tokens: int | None = None
@@ -51,5 +42,22 @@ class Chat:
 
 
 def open_chat(folder: Path) -> Chat:
-    """Load the trained model of a run folder. Raises ModelError, DataError."""
-    return Chat(folder)
+    """The trained model of a run folder. Raises ModelError, DataError."""
+    run = RunFolder(folder)
+    if not run.report.is_file():
+        raise ModelError(
+            f"{folder} has no report.json: the run did not finish, so there is nothing to talk to. See tunesmith runs."
+        )
+    report = Report.load(run.report)
+    if report.recipe.objective.name == "reward":
+        raise ModelError(f"{folder} holds a reward model: it scores answers and writes none.")
+    model = artefact.load(folder / report.adapter, report.recipe.model)
+    adapter = parts.find("models.adapters", report.recipe.method.name).is_adapter
+    return Chat(model, model if adapter else loading.load(report.recipe.model, precision=model.precision))
+
+
+def open_adapter(folder: Path, base: str) -> tuple[Chat, str]:
+    """An adapter in PEFT's format that was made elsewhere, on ``base``; and what of it is not proven. Raises
+    ModelError."""
+    model, unproven = artefact.adopt(folder, base)
+    return Chat(model, model), unproven

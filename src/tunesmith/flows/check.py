@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from tunesmith.core.recipe import Recipe
 from tunesmith.core.report import DataReport
 from tunesmith.data.render import Renderer
-from tunesmith.flows.prepare import check_data, check_parts, to_train
+from tunesmith.flows.prepare import check_data, check_parts
+from tunesmith.flows.rows import label_of, turns
 
 
 @dataclass(frozen=True)
@@ -23,9 +24,11 @@ def check(recipe: Recipe, show_mask: int = 0) -> tuple[DataReport, list[MaskedRo
     objective = check_parts(recipe)
     checked = check_data(recipe, objective)
     renderer = Renderer(checked.tokenizer, max_length=checked.limit)
-    rows = []
+    label, rows = label_of(checked.card, objective), []
     for example in checked.dataset.examples[:show_mask]:
-        for row in renderer.rows(example, 0).rows if objective == "classify" else renderer.rows(to_train(example)).rows:
+        for row in (
+            r for turn in turns(example, objective, recipe.task, label) for r in renderer.rows(turn, label).rows
+        ):
             flags = [w > 0 for w in row.weight]
             rows.append(MaskedRow(example.id, _pieces(checked.tokenizer, row.ids, flags), len(row.ids), row.trained))
     return checked.data, rows

@@ -69,6 +69,8 @@ def order(folder: Path, to: str, *, weights: str | None = None, out: Path | None
             f"{folder} has no report.json: the run did not finish, so there is nothing to export. See tunesmith runs."
         )
     report = Report.load(run.report)
+    if report.recipe.objective.name == "reward":
+        raise ModelError(f"{folder} holds a reward model, and no other tool scores with its head. Keep the run itself.")
     if weights is not None and weights not in part.types:
         offered = f"Expected one of: {', '.join(part.types)}." if part.types else "Leave it out."
         own = "" if part.types else f" {to} keeps the numbers that the run was trained with."

@@ -26,7 +26,7 @@ from tunesmith.core.recipe import Recipe
 from tunesmith.core.report import DataReport, Report, SystemResult
 from tunesmith.core.run import Run
 from tunesmith.data import split
-from tunesmith.flows import judging, keeping, training
+from tunesmith.flows import judging, keeping, preferring, training
 from tunesmith.flows.checkpointing import Checkpointing, room
 from tunesmith.flows.prepare import Prepared, prepare
 from tunesmith.flows.watch import Silent, Watcher
@@ -41,6 +41,7 @@ from tunesmith.train.state import Snapshot
 
 UNEXPECTED = "stopped by an unexpected error; see the terminal"
 ROWS = Path(".tunesmith") / "rows"  # rendered rows of large sets, for the next run
+REFERENCE = Path(".tunesmith") / "reference"  # likelihoods under the base, for the next run
 
 
 def finetune(
@@ -91,7 +92,7 @@ def made_ready(
     four_bits = parts.find("models.adapters", recipe.method.name).four_bits
     model = loading.load(recipe.model, precision=prepared.plan.precision, four_bits=four_bits)
     training.attach(model, prepared)
-    return prepared, model
+    return preferring.referenced(model, prepared, workspace / REFERENCE), model
 
 
 def carry_out(

@@ -10,16 +10,20 @@ from datetime import UTC, datetime
 from tunesmith.core import parts
 from tunesmith.core.errors import DataError, RecipeError
 from tunesmith.core.example import Example
+from tunesmith.core.recipe import Task
 from tunesmith.core.report import CurvePoint, Estimate, Fit, Forgetting, Prediction, Report, SystemResult
 from tunesmith.data import split
+from tunesmith.data.preferences import expected as expected_preference
 from tunesmith.evaluate.baselines._context import BaselineContext
 from tunesmith.evaluate.fit import overfitting
 from tunesmith.evaluate.forgetting import forgetting, passages
 from tunesmith.evaluate.forms import known_answers
 from tunesmith.evaluate.outcomes import confusions, outcomes
+from tunesmith.evaluate.preferences import preferences
 from tunesmith.evaluate.score import find_metric, score
 from tunesmith.evaluate.systems import Ruler, run_baselines, system_result
 from tunesmith.evaluate.verdict import judge
+from tunesmith.flows import preferring
 from tunesmith.flows.prepare import Prepared
 from tunesmith.flows.training import Trained
 from tunesmith.generate.local import LocalModel
@@ -40,7 +44,7 @@ def baselines(model: Model, prepared: Prepared) -> Baselines:
 
     Raises RecipeError when none can run, or when none has the primary metric: better now than after training.
     """
-    references(prepared.splits.train)  # some baselines answer with them
+    references(prepared.splits.train, prepared.recipe.task)  # some baselines answer with them
     local = LocalModel(model)
     decoder = model.card.kind == "decoder"
     context = BaselineContext(
@@ -68,13 +72,15 @@ def baselines(model: Model, prepared: Prepared) -> Baselines:
 def ruler(prepared: Prepared) -> Ruler:
     """What all systems are measured by on the locked test."""
     known = known_answers(prepared.splits.train, prepared.recipe.task, prepared.labels)
-    expected = tuple(references(prepared.test))
+    expected = tuple(references(prepared.test, prepared.recipe.task))
     return Ruler(expected, prepared.metrics, prepared.plan.seed, tuple(known), split.units(prepared.test))
 
 
-def references(examples: Sequence[Example]) -> list[str]:
+def references(examples: Sequence[Example], task: Task) -> list[str]:
     """What answers are scored against. Raises DataError for a tool call of which nobody wrote the text: scored against
     nothing, every system would be wrong on it."""
+    if task == "prefer":
+        return list(map(expected_preference, examples))
     for row in examples:
         if row.ends_in_calls and row.written is None:
             raise DataError(
@@ -89,6 +95,8 @@ def answer(
 ) -> tuple[Prediction, ...]:
     """The tuned system's answers: by its head, by the likelihood of the labels, or by writing; with the likelihood of
     the references where one of ``metrics`` needs it."""
+    if prepared.recipe.task == "prefer":
+        return preferring.answers(model, prepared, examples)
     local = LocalModel(model)
     if model.head is not None:
         texts = [e.input_text for e in examples]
@@ -158,7 +166,8 @@ def fit_report(model: Model, prepared: Prepared, trained: Trained) -> Fit:
         rows = examples[:: max(1, len(examples) // SAMPLE)][:SAMPLE]
         if not rows:
             return None
-        found = score(answer(model, prepared, rows, [primary]), references(rows), [primary], seed=prepared.plan.seed)
+        expected = references(rows, prepared.recipe.task)
+        found = score(answer(model, prepared, rows, [primary]), expected, [primary], seed=prepared.plan.seed)
         return found.get(primary)
 
     train_score, dev_score = sampled(prepared.splits.train), sampled(prepared.splits.dev)
@@ -205,8 +214,9 @@ def report(
 ) -> Report:
     """The verdict and everything behind it as one value."""
     recipe, primary, measure = prepared.recipe, prepared.metrics[0], ruler(prepared)
-    verdict = judge(result, bars.results, answers, measure, min_gain=recipe.evaluate.min_gain)
-    picked = outcomes(primary, answers["tuned"], answers[verdict.baseline], prepared.test)
+    learned = fit.best_step > 0 or prepared.uses_head  # a head begins with what the rows tell of their classes
+    verdict = judge(result, bars.results, answers, measure, min_gain=recipe.evaluate.min_gain, learned=learned)
+    picked = outcomes(primary, answers["tuned"], answers[verdict.baseline], prepared.test, measure.references)
     return Report(
         run_id=run_id,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -221,6 +231,7 @@ def report(
         systems=(*bars.results, result),
         verdict=verdict,
         fit=fit,
+        preferences=preferences(answers["tuned"], prepared.test) if recipe.task == "prefer" else None,
         confusions=confusions([p.answer for p in answers["tuned"]], measure.references, recipe.task, measure.known),
         worst=picked.worst,
         best=picked.best,

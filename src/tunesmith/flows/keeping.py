@@ -25,7 +25,7 @@ def origin(prepared: Prepared, versions: dict[str, str]) -> Origin:
     recipe = prepared.recipe
     paths = {role: getattr(recipe.data, role) for role in ("train", "dev", "test")}
     digest = hashlib.sha256()
-    for row in (*prepared.train_rows, *prepared.dev_rows):
+    for row in (r for unit in (*prepared.train_rows, *prepared.dev_rows) for r in unit.unit):
         digest.update(array("q", (row.label, *row.ids)).tobytes())
         digest.update(array("d", row.weight).tobytes())
     card = prepared.card

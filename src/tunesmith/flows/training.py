@@ -25,9 +25,9 @@ from tunesmith.flows.watch import Noting, Watcher
 from tunesmith.models.adapters._method import Method
 from tunesmith.models.adapters.full import check_dense
 from tunesmith.models.adapters.lora import targets
-from tunesmith.models.head_start import class_means
+from tunesmith.models.head_start import better_mean, class_means
 from tunesmith.models.machine import PeakMemory
-from tunesmith.models.model import Model, adapters_off, pooled
+from tunesmith.models.model import Model, adapters_off
 from tunesmith.models.scores import Score, weight_scores
 from tunesmith.objectives._objective import Objective
 from tunesmith.records.folder import RunFolder
@@ -74,11 +74,10 @@ def attach(model: Model, prepared: Prepared) -> None:
 
 def scores(model: Model, prepared: Prepared, score: Score) -> dict[str, Tensor]:
     """What ``score`` says of each weight of the base's wanted layers, by the first training rows in a random order."""
-    objective: Objective = parts.find("objectives", prepared.objective)
+    objective = prepared.objective
     names = targets(model, prepared.recipe.method.target_modules)
     check_dense(model)
-    if prepared.uses_head:
-        start_head(model, prepared)
+    start_head(model, prepared)
     rows = list(prepared.train_rows)
     random.Random(seeds.stream(prepared.plan.seed, "scores")).shuffle(rows)
     size = min(SCORED_TOKENS, prepared.plan.micro_tokens)
@@ -107,7 +106,7 @@ def train(
     """
     recipe, plan, watch, peak = prepared.recipe, prepared.plan, Noting(watch), PeakMemory()
     method = parts.find("models.adapters", recipe.method.name)
-    objective: Objective = parts.find("objectives", prepared.objective)
+    objective = prepared.objective
     if not any(r.trained for r in prepared.train_rows) and objective.needs == "token_logp":
         raise DataError("No token of any training row would be trained. Look at tunesmith check --show-mask.")
     pad = model.tokenizer.pad_token_id or 0
@@ -120,8 +119,7 @@ def train(
         watch.note(told)
     with adapters_off(model):
         before = probe(model)
-        if prepared.uses_head:
-            start_head(model, prepared)
+        start_head(model, prepared)
     if plan.memory != "fast":
         model.recompute(2 if plan.memory == "selective" else 1)
     compiling = _compiled(model, objective, first, watch) if plan.compiled else 0.0
@@ -163,7 +161,7 @@ def _hooks(
         return dev_result(model, objective, prepared, pad)
 
     model.train(False)
-    longest = sorted(prepared.train_rows, key=lambda r: len(r.ids), reverse=True)
+    longest = sorted(prepared.train_rows, key=lambda r: r.size, reverse=True)
     return Hooks(
         evaluate=look if prepared.dev_rows else None,
         start=look() if prepared.dev_rows and resume is None else None,
@@ -223,16 +221,20 @@ def _trial(model: Model, objective: Objective, batch: Batch, seed: int) -> tuple
 
 @torch.no_grad()
 def start_head(model: Model, prepared: Prepared) -> None:
-    """Set the head to the nearest class mean of the untouched base's features, on at most ``HEAD_ROWS`` rows."""
-    assert model.head is not None  # ``attach`` has added it
+    """Set the head, where there is one, to the nearest class mean of the untouched base's features, or to what tells
+    better from worse answers by their means, on at most ``HEAD_ROWS`` rows."""
+    if model.head is None:
+        return
     features, labels = [], []
     pad = model.tokenizer.pad_token_id or 0
     for batch in in_order(prepared.train_rows[:HEAD_ROWS], budget=2 * prepared.plan.micro_tokens, pad_id=pad):
-        moved = batch.to(model.device)
-        hidden_ND = model.hidden(moved.ids_BT, moved.length_B)
-        features.append(pooled(hidden_ND, moved.length_B, model.head.pool))
-        labels.append(moved.label_B)
-    weight_CD, bias_C = class_means(torch.cat(features), torch.cat(labels), len(model.labels))
+        features.append(model.features(batch))
+        labels.append(batch.label_B.to(model.device))
+    feature_ND = torch.cat(features)
+    if prepared.objective.needs == "score":
+        model.head.score.weight.copy_(better_mean(feature_ND[0::2], feature_ND[1::2])[None])
+        return
+    weight_CD, bias_C = class_means(feature_ND, torch.cat(labels), len(model.labels))
     model.head.score.weight.copy_(weight_CD)
     model.head.score.bias.copy_(bias_C)
 

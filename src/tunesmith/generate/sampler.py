@@ -1,36 +1,73 @@
-"""The one sampler: batched decoding with a key-value cache, for evaluation, chat and later rollouts and serving.
+"""The one sampler: continuous batching with a key-value cache, for evaluation, rollouts, chat and later serving.
 
-Notable: what all prompts of a batch begin with (an instruction) is computed once; the rest is left-padded so that all
-rows write at the same place. Rows that ended are removed from the batch and its cache, so a long answer does not keep
-short ones computing; each row draws from a seed of its own, so its answer does not depend on the batch.
-Legend: B sequences, T tokens, V vocabulary.
+Notable: rows that end leave at once and waiting prompts take their places, so a long answer does not keep others
+waiting. What all prompts begin with (an instruction) is read once. Each row draws from a stream of its own, so its
+answer does not depend on the batch. A token's log-probability is that of the distribution it was drawn from before
+any cut of its tail: softmax(logits / temperature), as training computes it.
+Legend: B rows, V vocabulary.
 """
 
+from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from tunesmith.core import seeds
+from tunesmith.generate.slots import Slots
 from tunesmith.models.model import Model
 
-CACHE_BYTES = 1 << 28  # keys and values held at once
-BATCH_TOKENS = 49_152  # prompt plus answer tokens held at once, at most
+CACHE_BYTES = 1 << 30  # of keys and values held at once
+MOST_ROWS = 256
+READ_TOKENS = 8192  # of prompts read at once, pads among them
+FREE_SHARE = 8  # waiting prompts are read once an eighth of the slots is free: reading few costs as much as a step
 SHORTEST_PREFIX = 16  # tokens; less is not worth a pass of its own
+
+Finish = Literal["stop", "length"]
 
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """``temperature`` 0 is greedy. ``seed`` names the stream of each row together with the row's number."""
+    """``temperature`` 0 is greedy. ``seed`` names the stream of each row together with the row's number. ``top_k`` 0,
+    ``top_p`` 1 and ``min_p`` 0 cut nothing. ``stop_ids`` and ``stops`` (texts) end a row and are no part of it."""
 
     max_new_tokens: int
     stop_ids: tuple[int, ...]
     temperature: float = 0.0
     seed: int = 0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    stops: tuple[str, ...] = ()
+
+    @property
+    def cuts(self) -> bool:
+        """Whether improbable tokens are left out, so that ``logp`` is not that of the tokens as they were drawn."""
+        return bool(self.top_k) or self.top_p < 1.0 or self.min_p > 0.0
 
 
-@torch.no_grad()
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A written token of the prompt number ``row``, or the end of that row (``id`` None) and why it ended."""
+
+    row: int
+    id: int | None
+    logp: float = 0.0
+    finish: Finish | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """``logp`` is one number a token; ``ended`` is the stop id that ended the answer, with its log-probability."""
+
+    ids: list[int] = field(default_factory=list)
+    logp: list[float] = field(default_factory=list)
+    finish: Finish = "length"
+    ended: tuple[int, float] | None = None
+
+
 def sample(
     model: Model, prompts: Sequence[Sequence[int]], sampling: Sampling, numbers: Sequence[int] = ()
 ) -> list[list[int]]:
@@ -38,100 +75,176 @@ def sample(
 
     ``numbers`` names the stream that each row draws from; its place when not given.
     """
-    numbers = numbers or range(len(prompts))
-    prompts = [[*model.soft_ids, *prompt] for prompt in prompts]
-    answers: list[list[int]] = [[] for _ in prompts]
-    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-    budget = min(BATCH_TOKENS, CACHE_BYTES // _bytes_a_token(model))
-    for group in _groups([len(prompts[i]) + sampling.max_new_tokens for i in order], budget):
-        rows = [order[i] for i in group]
-        drawn = _decode(model, [list(prompts[i]) for i in rows], [numbers[i] for i in rows], sampling)
-        for index, ids in zip(rows, drawn, strict=True):
-            answers[index] = ids
-    return answers
+    return [answer.ids for answer in answers(model, prompts, sampling, numbers)]
 
 
-def _bytes_a_token(model: Model) -> int:
-    """Bytes of keys and values that one token leaves in the cache."""
+def answers(
+    model: Model,
+    prompts: Sequence[Sequence[int]],
+    sampling: Sampling,
+    numbers: Sequence[int] = (),
+    *,
+    most: Sequence[int] = (),
+) -> list[Answer]:
+    """``sample`` with log-probabilities and how each answer ended. ``most`` is the longest answer of each row, where
+    rows differ in it; none may be longer than ``sampling`` allows."""
+    limits = most or [sampling.max_new_tokens] * len(prompts)
+    named = zip(numbers or range(len(prompts)), limits, strict=True)
+    writers = [_Writer(model, sampling, number, limit) for number, limit in named]
+    for _ in _run(model, prompts, sampling, writers):
+        pass
+    return [writer.answer() for writer in writers]
+
+
+def stream(
+    model: Model, prompts: Sequence[Sequence[int]], sampling: Sampling, numbers: Sequence[int] = ()
+) -> Iterator[Token]:
+    """Each token as soon as it is written, and the end of each row. Of a text that may become a stop nothing is held
+    back."""
+    writers = [_Writer(model, sampling, n, sampling.max_new_tokens) for n in numbers or range(len(prompts))]
+    yield from _run(model, prompts, sampling, writers)
+
+
+class _Writer:
+    """One row: what it has written, its stream of chance, and when it ends."""
+
+    def __init__(self, model: Model, sampling: Sampling, number: int, most: int) -> None:
+        self.sampling, self.tokenizer, self.most = sampling, model.tokenizer, most
+        self.generator = torch.Generator().manual_seed(seeds.stream(sampling.seed, f"row/{number}"))
+        self.ids: list[int] = []
+        self.logp: list[float] = []
+        self.finish: Finish | None = None
+        self.ended: tuple[int, float] | None = None
+
+    def take(self, token: int, logp: float) -> None:
+        if token in self.sampling.stop_ids:
+            self.finish, self.ended = "stop", (token, logp)
+            return
+        self.ids.append(token)
+        self.logp.append(logp)
+        if self.sampling.stops and self._stopped():
+            self.finish = "stop"
+        elif len(self.ids) >= self.most:
+            self.finish = "length"
+
+    def _stopped(self) -> bool:
+        """Whether the text holds a stop; if so, the tokens from the one in which it begins on are dropped."""
+        text = self.tokenizer.decode(self.ids)
+        found = [text.find(stop) for stop in self.sampling.stops if stop in text]
+        if not found:
+            return False
+        keep = len(self.ids)
+        while keep and len(self.tokenizer.decode(self.ids[:keep])) > min(found):
+            keep -= 1
+        del self.ids[keep:], self.logp[keep:]
+        return True
+
+    def answer(self) -> Answer:
+        return Answer(self.ids, self.logp, self.finish or "length", self.ended)
+
+
+@torch.no_grad()
+def _run(
+    model: Model, prompts: Sequence[Sequence[int]], sampling: Sampling, writers: Sequence[_Writer]
+) -> Iterator[Token]:
+    if not prompts:
+        return
+    read = [[*model.soft_ids, *prompt] for prompt in prompts]
+    common = _common(read)
+    waiting = deque(sorted(range(len(read)), key=lambda i: -len(read[i])))  # the longest first: like lengths together
+    room = max(map(len, read)) + sampling.max_new_tokens
+    slots = Slots(model, _slots(model, room, len(read)), room)
+    active: list[int] = []
+    while waiting or active:
+        free = slots.count - len(active)
+        if waiting and (not active or free >= max(1, slots.count // FREE_SHARE)):
+            fresh = _admitted(waiting, read, min(free, len(waiting)))
+            logits_BV = _begin(slots, [read[i] for i in fresh], common)
+            start, rows = len(active), fresh
+            active += fresh
+        else:
+            start, rows = 0, list(active)
+            logits_BV = slots.extend(0, [[writers[i].ids[-1]] for i in active])
+        chosen = choose(logits_BV, sampling, [writers[i].generator for i in rows])
+        for place, (row, (token, logp)) in reversed(list(enumerate(zip(rows, chosen, strict=True), start))):
+            writer = writers[row]
+            writer.take(token, logp)
+            if writer.ended is None:
+                yield Token(row, token, logp)
+            if writer.finish is not None:
+                yield Token(row, None, finish=writer.finish)
+                slots.close(place)
+                last = active.pop()
+                if place < len(active):
+                    active[place] = last
+
+
+def _slots(model: Model, room: int, rows: int) -> int:
     text = model.network.config.get_text_config()
     heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
     width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    return int(2 * text.num_hidden_layers * heads * width * (2 if model.precision == "bfloat16" else 4))
+    a_token = 2 * text.num_hidden_layers * heads * width * (2 if model.precision == "bfloat16" else 4)
+    return max(1, min(rows, MOST_ROWS, int(CACHE_BYTES // (a_token * room))))
 
 
-def _groups(sizes: list[int], budget: int) -> Iterator[list[int]]:
-    group: list[int] = []
-    for i, size in enumerate(sizes):  # sizes ascend, so the last is the widest
-        if group and size * (len(group) + 1) > budget:
-            yield group
-            group = []
-        group.append(i)
-    if group:
-        yield group
-
-
-def _shared(model: Model, prompts: list[list[int]]) -> int:
-    """How many tokens all prompts begin with, each keeping one of its own; 0 where that is not worth a pass. A sliding
-    window counts places, and pads behind a prefix would shift them."""
-    text = model.network.config.get_text_config()
-    if len(prompts) < 2 or getattr(text, "sliding_window", None):
+def _common(prompts: Sequence[list[int]]) -> int:
+    """How many tokens all prompts begin with, each keeping one of its own; 0 where that is not worth a pass."""
+    if len(prompts) < 2:
         return 0
     first, last = min(prompts), max(prompts)  # in this order, what these two share all share
-    most = min(len(p) for p in prompts) - 1
+    most = min(map(len, prompts)) - 1
     same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), most)
     return min(same, most) if min(same, most) >= SHORTEST_PREFIX else 0
 
 
-def _decode(model: Model, prompts: list[list[int]], numbers: list[int], sampling: Sampling) -> list[list[int]]:
-    from transformers import DynamicCache
-
-    device = model.device
-    cache = DynamicCache(config=model.network.config)
-    shared = _shared(model, prompts)
-    if shared:
-        prefix_1T = torch.tensor([prompts[0][:shared]], device=device)
-        model.network(input_ids=prefix_1T, past_key_values=cache, use_cache=True, logits_to_keep=1)
-        cache.batch_repeat_interleave(len(prompts))
-    pads = [max(len(p) for p in prompts) - len(p) for p in prompts]
-    ids_BT = torch.tensor([[0] * pad + p[shared:] for p, pad in zip(prompts, pads, strict=True)], device=device)
-    seen = [[1] * shared + [0] * pad + [1] * (len(p) - shared) for p, pad in zip(prompts, pads, strict=True)]
-    mask_BT = torch.tensor(seen, device=device)
-    position_BT = (mask_BT.cumsum(-1) - 1).clamp(min=0)[:, shared:]
-    generators = [torch.Generator().manual_seed(seeds.stream(sampling.seed, f"row/{n}")) for n in numbers]
-    answers: list[list[int]] = [[] for _ in prompts]
-    alive = list(range(len(prompts)))
-    padded = bool((mask_BT == 0).any())
-    for step in range(sampling.max_new_tokens):
-        out = model.network(  # the whole network: some bend or scale the logits behind their head
-            input_ids=ids_BT,
-            attention_mask=mask_BT if padded else None,
-            position_ids=position_BT,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        logits_BV = out.logits[:, -1].float()
-        chosen = _choose(logits_BV, sampling.temperature, [generators[i] for i in alive])
-        keep = []
-        for place, (i, token) in enumerate(zip(alive, chosen, strict=True)):
-            if token not in sampling.stop_ids:
-                answers[i].append(token)
-                keep.append(place)
-        if not keep or step + 1 == sampling.max_new_tokens:
-            break
-        kept = torch.tensor(keep, device=device)
-        if len(keep) < len(alive):
-            cache.batch_select_indices(kept)
-            mask_BT, position_BT = mask_BT[kept], position_BT[kept]
-        alive = [alive[p] for p in keep]
-        ids_BT = torch.tensor([[chosen[p]] for p in keep], device=device)
-        mask_BT = torch.cat([mask_BT, torch.ones_like(mask_BT[:, :1])], dim=1)
-        position_BT = position_BT[:, -1:] + 1
-    return answers
+def _admitted(waiting: deque[int], read: Sequence[Sequence[int]], most: int) -> list[int]:
+    """The next prompts, as many as can be read at once."""
+    wide, found = len(read[waiting[0]]), [waiting.popleft()]
+    while waiting and len(found) < most and wide * (len(found) + 1) <= READ_TOKENS:
+        found.append(waiting.popleft())
+    return found
 
 
-def _choose(logits_BV: Tensor, temperature: float, generators: list[torch.Generator]) -> list[int]:
-    if temperature == 0.0:
-        return [int(t) for t in logits_BV.argmax(-1)]
-    share_BV = (logits_BV / temperature).softmax(-1).cpu()
-    return [int(torch.multinomial(share_V, 1, generator=g)) for share_V, g in zip(share_BV, generators, strict=True)]
+def _begin(slots: Slots, prompts: Sequence[Sequence[int]], common: int) -> Tensor:
+    """Read ``prompts`` into new slots; what all begin with is read once and copied."""
+    opened = slots.open(len(prompts))
+    if common:  # slot 0, whoever has it, begins so
+        if opened.start == 0:
+            slots.extend(0, [prompts[0][:common]])
+        slots.share(0, opened, common)
+    return slots.extend(opened.start, [p[common:] for p in prompts])
+
+
+def choose(logits_BV: Tensor, sampling: Sampling, generators: Sequence[torch.Generator]) -> list[tuple[int, float]]:
+    """A token for each row and its log-probability under softmax(logits / temperature); greedy: at temperature 1."""
+    if sampling.temperature == 0.0:
+        logp_BV = logits_BV.log_softmax(-1)
+        best = logp_BV.max(-1)
+        return list(zip(best.indices.tolist(), best.values.tolist(), strict=True))
+    logp_BV = (logits_BV / sampling.temperature).log_softmax(-1).cpu()
+    share_BV = cut(logp_BV, sampling).exp() if sampling.cuts else logp_BV.exp()
+    chosen = [int(torch.multinomial(row_V, 1, generator=g)) for row_V, g in zip(share_BV, generators, strict=True)]
+    return [(token, float(logp_BV[b, token])) for b, token in enumerate(chosen)]
+
+
+def cut(logp_BV: Tensor, sampling: Sampling) -> Tensor:
+    """Log-probabilities with the improbable tokens at minus infinity: all but the ``top_k`` likeliest, those less
+    likely than ``min_p`` times the likeliest (Nguyen et al., 2024), and those beyond the likeliest that together have
+    ``top_p`` (Holtzman et al., 2020). The likeliest always stays.
+
+    >>> logp = torch.tensor([[0.5, 0.3, 0.15, 0.05]]).log()
+    >>> [(cut(logp, Sampling(1, (), 1.0, **{k: v})) > -1e9).sum().item() for k, v in
+    ...  (("top_k", 2), ("top_p", 0.7), ("top_p", 0.5), ("min_p", 0.25))]
+    [2, 2, 1, 3]
+    """
+    order = logp_BV.sort(-1, descending=True)
+    keep = torch.ones_like(logp_BV, dtype=torch.bool)
+    if sampling.top_k:
+        keep[:, sampling.top_k :] = False
+    if sampling.min_p > 0:
+        keep &= order.values >= order.values[:, :1] + torch.tensor(sampling.min_p).log()
+    if sampling.top_p < 1:
+        before = order.values.exp().cumsum(-1) - order.values.exp()
+        keep &= before < sampling.top_p - 1e-6
+    keep[:, 0] = True
+    return logp_BV.masked_fill(~torch.zeros_like(keep).scatter(1, order.indices, keep), float("-inf"))

@@ -1,9 +1,9 @@
-"""A classification head that starts as a nearest-class-mean classifier instead of at random.
+"""A head that starts as a nearest-class-mean classifier, or as what tells two answers apart, instead of at random.
 
 Notable: fine-tuning then begins from what the base already knows (linear probing before fine-tuning keeps pre-trained
 features intact: Kumar et al., 2022), and needs fewer passes. The scale is the one of a small grid with the least
 cross-entropy.
-Legend: N rows, D width, C classes.
+Legend: N rows, D width, C classes, P pairs.
 """
 
 import torch
@@ -31,3 +31,17 @@ def class_means(feature_ND: Tensor, label_N: Tensor, classes: int) -> tuple[Tens
     losses = [float(nn.functional.cross_entropy(scale * score_NC, label_N)) for scale in SCALES]
     best = SCALES[losses.index(min(losses))]
     return best * weight_CD, best * bias_C
+
+
+def better_mean(better_PD: Tensor, worse_PD: Tensor) -> Tensor:
+    """Weight [D] that points from the worse answers' mean to the better ones', scaled to the least cross-entropy of the
+    better one winning.
+
+    >>> weight = better_mean(torch.tensor([[2.0, 0.0], [3.0, 1.0]]), torch.tensor([[1.0, 0.0], [1.0, 1.0]]))
+    >>> float(weight[0]) > 0, float(weight[1])
+    (True, 0.0)
+    """
+    lead_PD = better_PD - worse_PD
+    weight_D = lead_PD.mean(0) / lead_PD.pow(2).sum(1).mean().clamp(min=1e-6)
+    losses = [float(nn.functional.softplus(-scale * lead_PD @ weight_D).mean()) for scale in SCALES]
+    return SCALES[losses.index(min(losses))] * weight_D

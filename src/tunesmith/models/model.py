@@ -28,12 +28,13 @@ from tunesmith.models.soft_tokens import SoftTokens, led, with_soft
 Precision = Literal["float32", "bfloat16"]
 PROBE_SIZE = 1000.0  # largest logit of the probe; soft-caps stand at 15 to 50
 PROBE_ROWS = (7, 3, 12)
-CHECKED_ROWS = 4  # of the first batch of a run
+CHECKED_UNITS = 4  # of the first batch of a run
 FIRST_POSITION_AFTER_PAD = ("roberta", "xlm-roberta", "camembert", "mpnet")  # the first position is pad_token_id + 1
 
 
 class ClassifierHead(nn.Module):
-    """Pools hidden states (mean of the real tokens, or the last one for a decoder) and scores C classes linearly."""
+    """Scores C classes linearly from pooled hidden states (mean of the real tokens, or the last one for a decoder). One
+    class alone is a reward: only its differences count, so its bias stays 0."""
 
     def __init__(self, width: int, classes: int, *, pool: Literal["mean", "last"], generator: torch.Generator) -> None:
         super().__init__()
@@ -41,10 +42,7 @@ class ClassifierHead(nn.Module):
         self.score = nn.Linear(width, classes)
         nn.init.normal_(self.score.weight, std=0.02, generator=generator)
         nn.init.zeros_(self.score.bias)
-
-    def forward(self, hidden_ND: Tensor, length_B: Tensor) -> Tensor:
-        logits: Tensor = self.score(pooled(hidden_ND, length_B, self.pool).to(self.score.weight.dtype))
-        return logits
+        self.score.bias.requires_grad_(classes > 1)
 
 
 def pooled(hidden_ND: Tensor, length_B: Tensor, pool: Literal["mean", "last"]) -> Tensor:
@@ -126,7 +124,8 @@ class Model:
         """What the optimiser moves: float32 masters where the network holds bf16 copies of them."""
         own = [(n, p) for n, p in self.network.named_parameters() if p.requires_grad]
         own = [(n, self.masters.of.get(n, p)) for n, p in own]
-        return own + ([] if self.head is None else [(f"head.{n}", p) for n, p in self.head.named_parameters()])
+        head = [] if self.head is None else self.head.named_parameters()
+        return own + [(f"head.{n}", p) for n, p in head if p.requires_grad]
 
     @property
     def may_rest(self) -> Collection[str]:
@@ -193,16 +192,16 @@ class Model:
         ``batch`` is best on the CPU still: which tokens are real and trained is then known without waiting for a GPU.
         """
         batch = led(batch, self.soft_ids)
-        packed = packing.pack(batch.ids_BT, batch.length_B)
-        chosen_n = (batch.weight_BT.flatten()[packed.place_N] != 0).nonzero()[:, 0]
-        place_n = packed.place_N[chosen_n].to(self.device)
-        target_n = batch.target_BT.flatten()[packed.place_N[chosen_n]].to(self.device)
-        states_nD = self._chosen(packed.to(self.device), batch.ids_BT, chosen_n.to(self.device))
+        packed = packing.pack(batch.ids_BT, batch.length_B, batch.prefix_B, batch.unit)
+        place_n = ((batch.weight_BT != 0) & packing.within(batch.ids_BT, batch.length_B)).flatten().nonzero()[:, 0]
+        chosen_n = packed.row_BT.flatten()[place_n].to(self.device)
+        target_n = batch.target_BT.flatten()[place_n].to(self.device)
+        states_nD = self._chosen(packed.to(self.device), batch.ids_BT, chosen_n)
         if self._head_is_linear:
             logp_n = linear_logp(states_nD, self.network.get_output_embeddings().weight, target_n)
         else:
             logp_n = states_nD.float().log_softmax(-1).gather(1, target_n[:, None])[:, 0]
-        logp = torch.zeros(batch.weight_BT.numel(), device=self.device).index_put((place_n,), logp_n)
+        logp = torch.zeros(batch.weight_BT.numel(), device=self.device).index_put((place_n.to(self.device),), logp_n)
         return logp.view_as(batch.weight_BT)[:, len(self.soft_ids) :]
 
     def _chosen(self, packed: packing.Packed, ids_BT: Tensor, chosen_n: Tensor) -> Tensor:
@@ -213,23 +212,42 @@ class Model:
             return self._packed(packed, self.network, logits_to_keep=chosen_n)
         return self._run(packed, ids_BT, self.network)[chosen_n]
 
+    def features(self, batch: Batch) -> Tensor:
+        """What a head reads of each row, in float32 [B, D]: the mean of an encoder's states, a decoder's last one."""
+        if self.card.kind == "encoder":
+            return pooled(self.hidden(batch.ids_BT, batch.length_B), batch.length_B.to(self.device), "mean")
+        batch = led(batch, self.soft_ids)
+        packed = packing.pack(batch.ids_BT, batch.length_B, batch.prefix_B, batch.unit)
+        last_B = packed.row_BT.gather(1, batch.length_B[:, None] - 1)[:, 0].to(self.device)
+        return self._run(packed.to(self.device), batch.ids_BT, self.backbone)[last_B].float()
+
+    def _scored(self, batch: Batch) -> Tensor:
+        """The head's outputs [B, C]."""
+        if self.head is None:
+            raise ModelError("This model has no head; objectives classify and reward need one.")
+        scores_BC: Tensor = self.head.score(self.features(batch).to(self.head.score.weight.dtype))
+        return scores_BC
+
     def class_logp(self, batch: Batch) -> Tensor:
         """Log-probability [B, C] of each class."""
-        if self.head is None:
-            raise ModelError("This model has no classification head; objective classify needs task: classify.")
-        logits_BC: Tensor = self.head(self.hidden(batch.ids_BT, batch.length_B), batch.length_B.to(self.device))
-        return logits_BC.log_softmax(-1)
+        return self._scored(batch).log_softmax(-1)
+
+    def score(self, batch: Batch) -> Tensor:
+        """How good a head of one output finds each row [B]: differences are the log-odds of being preferred."""
+        return self._scored(batch)[:, 0]
 
     @torch.no_grad()
-    def packs_exactly(self, ids_BT: Tensor, length_B: Tensor) -> bool:
+    def packs_exactly(self, ids_BT: Tensor, length_B: Tensor, prefix_B: Tensor | None = None, unit: int = 1) -> bool:
         """Whether packed rows give the states of the same rows alone, within the rounding of the network's type."""
+        own_B = torch.zeros_like(length_B) if prefix_B is None else prefix_B
         with _evaluating(self.network):
-            together = self._packed(packing.pack(ids_BT, length_B).to(self.device), self.backbone)
+            packed = packing.pack(ids_BT, length_B, prefix_B, unit)
+            together = self._packed(packed.to(self.device), self.backbone)
             options = {"use_cache": False} if self.card.kind == "decoder" else {}
             alone = torch.cat(
                 [
-                    _states(self.backbone(input_ids=row[None, :n].to(self.device), **options))[0]
-                    for row, n in zip(ids_BT, length_B.tolist(), strict=True)
+                    _states(self.backbone(input_ids=row[None, :n].to(self.device), **options))[0, start:]
+                    for row, n, start in zip(ids_BT, length_B.tolist(), own_B.tolist(), strict=True)
                 ]
             )
         bound = (2e-2 if alone.dtype == torch.bfloat16 else 1e-4) * float(alone.abs().max())
@@ -237,11 +255,13 @@ class Model:
         return bool(error.max() <= 4 * bound) and bool(error.mean() <= bound / 4)
 
     def check_packing(self, batch: Batch) -> bool:
-        """Whether rows of ``batch``, from the shortest to the longest, pack exactly. Where not, rows run padded from
+        """Whether units of ``batch``, from the shortest to the longest, pack exactly. Where not, rows run padded from
         now on."""
-        places = torch.linspace(0, len(batch.length_B) - 1, min(CHECKED_ROWS, len(batch.length_B))).long()
-        chosen = batch.length_B.argsort()[places]
-        if self.packs and not self.packs_exactly(batch.ids_BT[chosen], batch.length_B[chosen]):
+        places = torch.linspace(0, batch.units - 1, min(CHECKED_UNITS, batch.units)).long()
+        unit_U = batch.length_B.view(-1, batch.unit).sum(1).argsort()[places]
+        chosen = (unit_U[:, None] * batch.unit + torch.arange(batch.unit)).flatten()
+        prefix_B = None if batch.prefix_B is None else batch.prefix_B[chosen]
+        if self.packs and not self.packs_exactly(batch.ids_BT[chosen], batch.length_B[chosen], prefix_B, batch.unit):
             self.network.set_attn_implementation(self._own_attention)
             self.packs = False
         return self.packs

@@ -2,9 +2,10 @@
 
 Notable: a batch stays [B, T] for whoever makes it and for every objective. ``Packed`` leaves the pads out, positions
 start again with each row, and an attention function in transformers' registry pads queries, keys and values for its
-own products only: linear layers, norms and the loss never see a pad, and no token sees another row. Models that do
-not come through the registry, or do not pass the rows on, are found by ``Model``'s probe and run padded.
-Legend: B rows, T longest row, N real tokens of all rows, H heads, G key-value heads, E head width.
+own products only: linear layers, norms and the loss never see a pad, and no token sees another row. What rows of a
+unit (two answers to one prompt) begin with alike lies in the flat row once and is handed to the attention of each.
+Models that do not come through the registry, or do not pass the rows on, are found by ``Model``'s probe and run padded.
+Legend: B rows, T longest row, N flat tokens of all rows, H heads, G key-value heads, E head width, C copies.
 """
 
 from collections.abc import Callable, Iterator
@@ -33,17 +34,21 @@ class Unpackable(Exception):
 @dataclass(frozen=True, slots=True)
 class Packed:
     """``row_BT[b, t]`` is the flat place of token t of row b (of the row's last token where t is a pad), and
-    ``place_N`` the way back: b x T + t of each flat token."""
+    ``place_N`` the way back: b x T + t of each flat token. ``real_BT`` is true there. ``copy_C`` are the places
+    b x T + t that hold a token of another row; None where rows share none."""
 
     ids_N: Tensor
     position_N: Tensor
     row_BT: Tensor
     place_N: Tensor
     real_BT: Tensor
+    copy_C: Tensor | None = None
 
     def to(self, device: str) -> "Packed":
         """The same rows with their tensors on ``device``."""
-        return Packed(*(getattr(self, name).to(device, non_blocking=True) for name in self.__slots__))
+        held: Any = (getattr(self, name) for name in self.__slots__)
+        moved: Any = [None if x is None else x.to(device, non_blocking=True) for x in held]
+        return Packed(*moved)
 
     def arguments(self) -> dict[str, Any]:
         """What the network is called with."""
@@ -53,22 +58,38 @@ class Packed:
             "row_BT": self.row_BT,
             "place_N": self.place_N,
             "real_BT": None if len(self.place_N) == self.row_BT.numel() else self.real_BT,
+            "copy_C": self.copy_C,
         }
 
 
-def pack(ids_BT: Tensor, length_B: Tensor) -> Packed:
-    """Right-padded rows as one flat row.
+def pack(ids_BT: Tensor, length_B: Tensor, prefix_B: Tensor | None = None, unit: int = 1) -> Packed:
+    """Right-padded rows as one flat row. Row b begins with ``prefix_B[b]`` tokens of the first of its ``unit`` rows.
 
     >>> packed = pack(torch.tensor([[5, 6, 0], [7, 8, 9]]), torch.tensor([2, 3]))
     >>> packed.ids_N.tolist(), packed.position_N.tolist(), packed.row_BT.tolist(), packed.place_N.tolist()
     ([5, 6, 7, 8, 9], [0, 1, 0, 1, 2], [[0, 1, 1], [2, 3, 4]], [0, 1, 3, 4, 5])
+    >>> packed = pack(torch.tensor([[5, 6, 7], [5, 6, 8]]), torch.tensor([3, 3]), torch.tensor([0, 2]), unit=2)
+    >>> packed.ids_N.tolist(), packed.position_N.tolist(), packed.row_BT.tolist(), packed.copy_C.tolist()
+    ([5, 6, 7, 8], [0, 1, 2, 2], [[0, 1, 2], [0, 1, 3]], [3, 4])
     """
     place_T = torch.arange(ids_BT.shape[1], device=ids_BT.device)
-    real_BT = place_T < length_B[:, None]
+    real_BT = within(ids_BT, length_B)
+    own_B, copy_C = length_B, None
+    if prefix_B is not None:
+        copied_BT = place_T < prefix_B[:, None]
+        copy_C = copied_BT.flatten().nonzero()[:, 0]
+        real_BT, own_B = real_BT & ~copied_BT, length_B - prefix_B
     place_N = real_BT.flatten().nonzero()[:, 0]
-    start_B = length_B.cumsum(0) - length_B
+    start_B = own_B.cumsum(0) - length_B  # of a row's first token, were all of it its own
     row_BT = start_B[:, None] + torch.minimum(place_T, length_B[:, None] - 1)
-    return Packed(ids_BT.flatten()[place_N], place_N % ids_BT.shape[1], row_BT, place_N, real_BT)
+    if copy_C is not None:
+        row_BT = torch.where(copied_BT, row_BT[::unit].repeat_interleave(unit, 0), row_BT)
+    return Packed(ids_BT.flatten()[place_N], place_N % ids_BT.shape[1], row_BT, place_N, real_BT, copy_C)
+
+
+def within(ids_BT: Tensor, length_B: Tensor) -> Tensor:
+    """[B, T], true where a row is, false where it is padded."""
+    return torch.arange(ids_BT.shape[1], device=ids_BT.device) < length_B[:, None]
 
 
 @contextmanager
@@ -82,22 +103,26 @@ def packed_masks() -> Iterator[None]:
 
 
 class _Pad(torch.autograd.Function):
-    """Flat [N, ...] to rows [B, T, ...]. Pads repeat a real token; no gradient comes back from them (see _Unpad)."""
+    """Flat [N, ...] to rows [B, T, ...]. Pads repeat a real token; no gradient comes back from them (see _Unpad).
+    Copies do send theirs back: other rows looked at them."""
 
     @staticmethod
-    def forward(ctx: Any, x_N: Tensor, row_BT: Tensor, place_N: Tensor) -> Tensor:
-        ctx.save_for_backward(place_N)
+    def forward(ctx: Any, x_N: Tensor, row_BT: Tensor, place_N: Tensor, copy_C: Tensor | None) -> Tensor:
+        ctx.save_for_backward(place_N, copy_C, None if copy_C is None else row_BT.flatten()[copy_C])
         return x_N[row_BT]
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        (grad_BT,) = grads
-        (place_N,) = ctx.saved_tensors
-        return grad_BT.flatten(0, 1)[place_N], None, None
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
+        place_N, copy_C, source_C = ctx.saved_tensors
+        grad_n = grads[0].flatten(0, 1)
+        grad_N = grad_n[place_N]
+        if copy_C is not None:
+            grad_N.index_add_(0, source_C, grad_n[copy_C])
+        return grad_N, None, None, None
 
 
 class _Unpad(torch.autograd.Function):
-    """Rows [B, T, ...] to flat [N, ...]; the gradient of a pad is zero."""
+    """Rows [B, T, ...] to flat [N, ...]; the gradient of a pad or a copy is zero."""
 
     @staticmethod
     def forward(ctx: Any, x_BT: Tensor, row_BT: Tensor, place_N: Tensor, real_BT: Tensor) -> Tensor:
@@ -135,8 +160,8 @@ def attention(
         return out_BH1E.transpose(1, 2), None
     if odd:
         raise Unpackable(f"packed attention does not know {odd[0]}")
-    place_N, real_BT = options["place_N"], options["real_BT"]
-    query, key, value = (_rows(x, row_BT, place_N, real_BT) for x in (query_1HNE, key_1GNE, value_1GNE))
+    place_N, real_BT, copy_C = options["place_N"], options["real_BT"], options["copy_C"]
+    query, key, value = (_rows(x, row_BT, place_N, real_BT, copy_C) for x in (query_1HNE, key_1GNE, value_1GNE))
     causal = options.get("is_causal")
     causal = bool(getattr(module, "is_causal", True) if causal is None else causal)
     mask = _mask(real_BT, row_BT, causal, options.get("sliding_window"))
@@ -151,11 +176,11 @@ def _numbers(options: dict[str, Any]) -> dict[str, Any]:
     return {"scaling": options.get("scaling"), "dropout": options.get("dropout", 0.0)}
 
 
-def _rows(x_1HNE: Tensor, row_BT: Tensor, place_N: Tensor, real_BT: Tensor | None) -> Tensor:
+def _rows(x_1HNE: Tensor, row_BT: Tensor, place_N: Tensor, real_BT: Tensor | None, copy_C: Tensor | None) -> Tensor:
     x_NHE = x_1HNE[0].transpose(0, 1)
     if real_BT is None:  # rows of one length: no pad to make
         return x_NHE.view(*row_BT.shape, *x_NHE.shape[1:]).transpose(1, 2)
-    x_BTHE: Tensor = _Pad.apply(x_NHE, row_BT, place_N)  # type: ignore[no-untyped-call]
+    x_BTHE: Tensor = _Pad.apply(x_NHE, row_BT, place_N, copy_C)  # type: ignore[no-untyped-call]
     return x_BTHE.transpose(1, 2)
 
 

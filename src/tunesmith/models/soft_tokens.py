@@ -85,4 +85,8 @@ def led(batch: Batch, soft: tuple[int, ...]) -> Batch:
         return batch
     ids_BT, length_B = with_soft(batch.ids_BT, batch.length_B, soft)
     target_BT, weight_BT = (nn.functional.pad(x, (len(soft), 0)) for x in (batch.target_BT, batch.weight_BT))
-    return replace(batch, ids_BT=ids_BT, length_B=length_B, target_BT=target_BT, weight_BT=weight_BT)
+    prefix_B = batch.prefix_B
+    if prefix_B is not None:  # all but the first row of a unit begin with its soft tokens too
+        first_B = torch.arange(len(prefix_B), device=prefix_B.device) % batch.unit == 0
+        prefix_B = torch.where(first_B, 0, prefix_B + len(soft))
+    return replace(batch, ids_BT=ids_BT, length_B=length_B, target_BT=target_BT, weight_BT=weight_BT, prefix_B=prefix_B)

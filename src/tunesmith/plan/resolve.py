@@ -61,7 +61,7 @@ def resolve(
     max_length, why_length = _max_length(recipe, card, lengths)
     batch, why_batch = _batch_tokens(recipe, lengths)
     precision, why_precision = _precision(recipe, machine.fast_bfloat16)
-    longest = min(max_length, max(lengths, default=1))
+    longest = max(lengths, default=1)  # of what must stand in memory at once: a row, or a row with its others
     level, micro, why_level = _memory(recipe, card, machine, technique, (batch, longest, precision, dev_tokens > 0))
     moments = "int8" if level == "least" and machine.eight_bit else "float32"
     passes = per_epoch(batch, max_length)

@@ -17,7 +17,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from tunesmith.core.report import Estimate, Forgetting, Report
+from tunesmith.core.report import Estimate, Forgetting, Preferences, Report
 from tunesmith.present import charts, view
 from tunesmith.present.words import (
     LOWER_IS_BETTER,
@@ -88,6 +88,7 @@ def _page(report: Report) -> dict[str, Any]:
             "table": _table(report),
             "costs": _costs(report),
             "fit": _fit(report),
+            "preferences": _preferences(report.preferences),
             "plan": view.plan_rows(report.plan),
             "hashes": _hashes(report),
             "steps": [(name, duration(seconds)) for name, seconds in report.seconds.items()],
@@ -112,7 +113,7 @@ def _charts(report: Report) -> dict[str, str]:
     train = tuple((p.step, p.loss) for p in fit.curve if p.loss is not None)
     dev = tuple((p.step, p.dev_loss) for p in fit.curve if p.dev_loss is not None)
     rate = tuple((p.step, p.learning_rate) for p in fit.curve if p.learning_rate is not None)
-    unit = "nats per row" if report.recipe.task == "classify" else "nats per trained token"
+    unit = {"generate": "nats per trained token", "classify": "nats per row", "prefer": "per pair"}[report.recipe.task]
     steps = "optimiser step"
     longest = (plan.max_length, f"max_length {plan.max_length:,}")
     return {
@@ -204,6 +205,19 @@ def _fit(report: Report) -> list[tuple[str, str]]:
         *([("Checkpoints", saves)] if fit.saves else []),
         *([("Told on the way", " ".join(fit.notes))] if fit.notes else []),
     ]
+
+
+def _preferences(found: Preferences | None) -> list[tuple[str, str]]:
+    if found is None:
+        return []
+    lengths = (("where the better answer is longer", found.when_longer), ("where it is shorter", found.when_shorter))
+    rows = [(f"Accuracy {name}", _with_interval(e)) for name, e in lengths if e is not None]
+    rows += [(f"Accuracy where {b.confidence:.0%} sure", _with_interval(b.accuracy)) for b in found.bins]
+    return rows + ([] if found.error is None else [("Mean distance of confidence from accuracy", f"{found.error:.1%}")])
+
+
+def _with_interval(found: Estimate) -> str:
+    return f"{found.value:.1%} ({found.low:.1%} to {found.high:.1%}), n = {found.n:,}"
 
 
 def _forgetting(found: Forgetting | None) -> list[tuple[str, str]]:

@@ -16,7 +16,7 @@ from tunesmith.core.report import Estimate, Report
 from tunesmith.present import view
 from tunesmith.present.words import count, duration, interval, metric_name, one_line, plain, score
 
-PIPELINES = {"generate": "text-generation", "classify": "text-classification"}
+PIPELINES = {"generate": "text-generation", "classify": "text-classification", "prefer": "text-generation"}
 
 
 def model_card(report: Report, *, library: str = "", loading: str = "") -> str:
@@ -31,7 +31,7 @@ def model_card(report: Report, *, library: str = "", loading: str = "") -> str:
 def _front(report: Report) -> dict[str, Any]:
     recipe, card = report.recipe, report.card
     adapter = report.adapter.endswith("adapter")
-    task = PIPELINES[recipe.task]
+    task = "text-classification" if view.objective(report) == "reward" else PIPELINES[recipe.task]
     front: dict[str, Any] = {
         "base_model": one_line(card.name, 200),
         "library_name": "peft" if adapter else "transformers",
@@ -176,7 +176,7 @@ def _loading(report: Report) -> str:
             'model = PeftModel.from_pretrained(base, "path/to/this/folder")'
         )
     head = ""
-    if report.recipe.task == "classify":
+    if report.recipe.task == "classify" or view.objective(report) == "reward":
         head = (
             "\n\nA classification head, where there is one, lies beside it: `head.safetensors` scores the pooled last "
             "hidden state (`tunesmith.json` names the pooling and the labels)."

@@ -34,6 +34,8 @@ def summary(report: Report, paths: Mapping[str, str] | None = None) -> Renderabl
     lines.append(f"Rule: {clean(verdict.rule, 600)}\n", style="dim")
     lines.append(f"Cost: {clean(verdict.cost_sentence, 600)}\n")
     lines.append(f"Fit: {clean(report.fit.overfit, 600)}\n")
+    if report.preferences is not None:
+        lines.append(f"Preferences: {clean(report.preferences.sentence, 400)}\n")
     if report.forgetting is not None:
         lines.append(f"Forgetting: {clean(report.forgetting.sentence, 400)}\n")
     lines.append(f"Peak memory: {view.peak_memory(report.fit)}")

@@ -37,8 +37,9 @@ def best_baseline(report: Report) -> Estimate | None:
 
 def objective(report: Report) -> str:
     """The objective's name, with ``auto`` resolved as the recipe's reference says."""
-    name = report.recipe.objective
-    return one_line(name if name != "auto" else {"generate": "sft", "classify": "classify"}[report.recipe.task], 40)
+    name = report.recipe.objective.name
+    default = {"generate": "sft", "classify": "classify", "prefer": "dpo"}[report.recipe.task]
+    return one_line(name if name != "auto" else default, 40)
 
 
 def rows_behind(system: SystemResult) -> int:

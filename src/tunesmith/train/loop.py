@@ -224,7 +224,7 @@ def _step(
         update.clear()
         _halve(micro_batches, state, plan)
         note(f"Step {state.step + 1}: out of memory; micro-batches are cut in {2**state.halvings} from here on.")
-    state.tokens += sum(int(b.length_B.sum()) for b in micro_batches)
+    state.tokens += sum(b.tokens for b in micro_batches)
     state.trained_tokens += sum(int((b.weight_BT > 0).sum()) for b in micro_batches)
     sizes: list[float] = torch.stack([total, update.norm().double()]).tolist()  # the one wait for the device in a step
     finite = all(map(math.isfinite, sizes))
@@ -268,7 +268,7 @@ def _cut(micro_batches: list[Batch], halvings: int) -> list[Batch]:
 
 def _halve(micro_batches: list[Batch], state: Progress, plan: Plan) -> None:
     """Cut finer from now on. Raises MemoryNeeded where rows stand alone already, or a step must be one piece."""
-    rows = max(len(b.length_B) for b in _cut(micro_batches, state.halvings))
+    rows = max(b.units for b in _cut(micro_batches, state.halvings))
     if rows == 1 or plan.memory == "least":
         raise MemoryNeeded(
             f"out of memory in step {state.step + 1} with {'one row' if rows == 1 else 'one step'} at a time. "

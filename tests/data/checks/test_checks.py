@@ -242,3 +242,46 @@ def test_too_few():
 @pytest.mark.parametrize("text", ["2021-01-01 00", "2022-03-05 08:15", "123.45.67.89", "05.03.2022 08", "2022-03-05"])
 def test_dates_with_an_hour_and_addresses_of_machines_are_no_phone_numbers(text: str) -> None:
     assert private_data._phones(f"at {text} it was") == []
+
+
+# -- preferences -------------------------------------------------------------------------------------------------------
+
+
+def preference(asked: str, better: str, worse: str, line: int = 1, **more) -> Example:
+    return pair(asked, better, line).model_copy(update={"rejected": Message(role="assistant", content=worse), **more})
+
+
+def test_equal_answers_prefer_nothing():
+    rows = [preference("a", "yes", "yes "), preference("b", "yes", "no", 2), preference("c", "x", "x", 3, tie=True)]
+    assert seen("preferences", rows) == [("blocking", 1)]
+
+
+def test_an_empty_worse_answer_is_told():
+    assert seen("preferences", [preference("a", "yes", " ")]) == [("warning", 1)]
+
+
+@pytest.mark.parametrize(("others", "severity"), [(2, "blocking"), (40, "warning")])
+def test_preferences_both_ways_round(others, severity):
+    rows = [preference("Who?", "I", "you"), preference("who", "You", "i", 2)]
+    rows += [preference(f"{n}?", "good", "evil", n) for n in range(3, 3 + others)]
+    assert seen("preferences", rows) == [(severity, 2)]
+
+
+@pytest.mark.parametrize(
+    ("share", "word"), [(0.9, "longer"), (0.1, "shorter"), (0.5, None)], ids=["longer", "shorter", "even"]
+)
+def test_length_bias(share, word):
+    rows = [
+        preference(f"{n}?", *(("a long answer", "short") if n < 100 * share else ("short", "a long answer")), n)
+        for n in range(100)
+    ]
+    found = [f.message for f in run("preferences", rows)]
+    assert len(found) == (word is not None)
+    assert word is None or f"In 90% of 100 pairs the better answer is the {word} one." in found[0]
+
+
+def test_several_answers_to_one_prompt_are_no_contradiction_among_preferences():
+    rows = [preference("a", "yes", "no"), preference("a", "certainly", "never", 2)]
+    assert seen("contradictions", rows) == []
+    assert seen("exact_duplicates", [*rows, preference("a", "yes", "perhaps", 3)]) == []
+    assert seen("exact_duplicates", [*rows, preference("a", "yes", "no", 3)]) == [("warning", 1)]

@@ -213,3 +213,122 @@ def test_plain_text_is_not_assumed_beside_an_answer():
     assert part.recognises(row({"text": "x", "code": "c"})) is None
     assert part.recognises(row({"body": "x", "code": "c"}, columns={"text": "body"}))
     assert "task: classify" in fails("plain_text", {"text": "x"}, "classify")
+
+
+# -- preferences -------------------------------------------------------------------------------------------------------
+
+OPENAI = {
+    "input": {"messages": [{"role": "user", "content": "Hi"}], "tools": [], "parallel_tool_calls": True},
+    "preferred_output": [{"role": "assistant", "content": "Good day."}],
+    "non_preferred_output": [{"role": "assistant", "content": "What?"}],
+}
+ANTHROPIC = {
+    "chosen": "\n\nHuman: Hi\n\nAssistant: Hello.\n\nHuman: Help?\n\nAssistant: Of course.",
+    "rejected": "\n\nHuman: Hi\n\nAssistant: Hello.\n\nHuman: Help?\n\nAssistant: No.",
+}
+TURNS = [{"role": "user", "content": "Hi"}]
+PREFERENCES = {
+    "openai": (OPENAI, ["user"], "Good day.", "What?"),
+    "anthropic": (ANTHROPIC, ["user", "assistant", "user"], "Of course.", "No."),
+    "texts": ({"prompt": "Hi", "chosen": "Yes", "rejected": "No"}, ["user"], "Yes", "No"),
+    "alpaca": (
+        {"instruction": "Add", "input": "1 and 2", "chosen": "3", "rejected": "12"},
+        ["user"],
+        "3",
+        "12",
+    ),
+    "transcripts": (
+        {
+            "prompt": "Hi",
+            "chosen": [*TURNS, {"role": "assistant", "content": "Yes"}],
+            "rejected": [*TURNS, {"role": "assistant", "content": "No"}],
+        },
+        ["user"],
+        "Yes",
+        "No",
+    ),
+    "messages": (
+        {
+            "prompt": TURNS,
+            "chosen": [{"role": "assistant", "content": "Yes"}],
+            "rejected": [{"role": "assistant", "content": "No"}],
+        },
+        ["user"],
+        "Yes",
+        "No",
+    ),
+    "a prompt that ends with the turn to come": (
+        {"prompt": "\n\nHuman: Hi\n\nAssistant:", "chosen": " Yes", "rejected": " No"},
+        ["user"],
+        " Yes",
+        " No",
+    ),
+    "no prompt of its own": (
+        {
+            "chosen": [*TURNS, {"role": "assistant", "content": "Yes"}],
+            "rejected": [*TURNS, {"role": "assistant", "content": "No"}],
+        },
+        ["user"],
+        "Yes",
+        "No",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", PREFERENCES)
+def test_preferences_of_every_kind_are_a_prompt_and_two_answers(case):
+    value, roles, better, worse = PREFERENCES[case]
+    example = convert("preference", value, "prefer")
+    assert [m.role for m in example.prompt] == roles
+    assert example.answer == better
+    assert example.rejected.content == worse
+    assert (example.margin, example.tie) == (0.0, False)
+
+
+def test_alpaca_preferences_join_instruction_and_input():
+    assert convert("preference", PREFERENCES["alpaca"][0], "prefer").input_text == "Add\n\n1 and 2"
+
+
+def test_preferences_have_margins_ties_and_tools():
+    tool = {"type": "function", "function": {"name": "f", "parameters": {}}}
+    value = {**OPENAI, "input": {**OPENAI["input"], "tools": [tool]}, "margin": 1.5, "tie": True}
+    example = convert("preference", value, "prefer")
+    assert (example.margin, example.tie, example.tools) == (1.5, True, (tool,))
+
+
+def test_for_generate_the_better_answer_is_the_answer():
+    assert convert("preference", OPENAI, "generate").answer == "Good day."
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"rejected": None}, "field rejected: found null; expected text, or messages."),
+        ({"rejected": 3}, "field rejected: found 3; expected text, or messages."),
+        ({"prompt": 7}, "field prompt: found 7; expected text, or messages."),
+        ({"margin": -1}, "field margin: found -1; expected a number from 0 upwards."),
+        ({"margin": "big"}, 'field margin: found "big"; expected a number from 0 upwards.'),
+        ({"tie": "yes"}, 'field tie: found "yes"; expected true or false.'),
+        ({"rejected": TURNS}, "field rejected: found turns by user; expected one answer by assistant, as text."),
+        ({"prompt": None}, "found no prompt"),
+    ],
+)
+def test_bad_preferences(changes, told):
+    assert told in fails("preference", {"prompt": "Hi", "chosen": "Yes", "rejected": "No", **changes}, "prefer")
+
+
+def test_transcripts_that_part_early_are_refused():
+    other = ANTHROPIC["rejected"].replace("Hello.", "Go away.")
+    assert "turns that differ before the last one" in fails("preference", {**ANTHROPIC, "rejected": other}, "prefer")
+
+
+@pytest.mark.parametrize("label", [True, False])
+def test_judged_answers(label):
+    example = convert("judged", {"prompt": "Hi", "completion": "Yes", "label": label}, "prefer")
+    assert (example.answer, example.wanted) == ("Yes", label)
+
+
+def test_a_judgement_is_true_or_false():
+    value = {"prompt": "Hi", "completion": "Yes", "label": "good"}
+    assert parts.find("data.formats", "judged").recognises(row(value)) is None
+    assert "expected true (wanted) or false (not wanted)" in fails("judged", value, "prefer")

@@ -15,10 +15,11 @@ from tunesmith.data.near import normalise
 
 
 def run(examples: Sequence[Example], context: Context) -> tuple[Finding, ...]:
-    seen: set[tuple[str, str]] = set()
+    seen: set[tuple[str, str, str]] = set()
     copies = []
     for example in examples:
-        key = (asked(example), normalise(answered(example)))
+        worse = normalise(example.rejected.content) if example.rejected is not None else ""
+        key = (asked(example), normalise(answered(example)), worse)
         if key in seen:
             copies.append(example)
         seen.add(key)

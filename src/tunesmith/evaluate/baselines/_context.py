@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from tunesmith.core.example import Example
 from tunesmith.core.protocols import Completer, Embedder
+from tunesmith.core.recipe import Task
 from tunesmith.core.report import Prediction
-from tunesmith.evaluate.forms import Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +35,23 @@ class BaselineContext:
 @dataclass(frozen=True, slots=True)
 class Baseline:
     """``applies`` returns None, or the reason why this baseline cannot run here; ``answer`` gives one prediction a
-    test row, in order."""
+    test row, in order. ``tasks`` are those for which it is run unasked."""
 
     name: str
     description: str
     applies: Callable[[BaselineContext], str | None]
     answer: Callable[[BaselineContext], tuple[Prediction, ...]]
+    tasks: tuple[Task, ...] = ("generate", "classify")
 
 
 def needs_train(context: BaselineContext) -> str | None:
     """The reason of baselines that copy from the training rows."""
+    if context.task == "prefer":
+        return "answers are compared, and none is written"
     return None if context.train else "there are no training rows"
+
+
+def needs_pairs(context: BaselineContext) -> str | None:
+    """The reason of baselines that choose between two answers."""
+    paired = context.task == "prefer" and all(row.rejected is not None for row in context.test)
+    return None if paired else "the test rows have no two answers to choose from"

@@ -39,6 +39,19 @@ def prompted(
     )
 
 
+def likelier(context: BaselineContext, completer: Completer) -> tuple[Prediction, ...]:
+    """Of two answers the one that the untuned model finds likelier, per byte, for its sum would favour short ones."""
+    answers = [(row.answer, row.rejected.content if row.rejected else "") for row in context.test]
+    prompts, tools = [row.prompt for row in context.test], [row.tools for row in context.test]
+    sides = [completer.likelihood(prompts, [pair[side] for pair in answers], tools=tools) for side in (0, 1)]
+    found = []
+    for row, texts, better, worse in zip(context.test, answers, *sides, strict=True):
+        mean = [x.logp / max(1, len(text.encode())) for x, text in zip((better, worse), texts, strict=True)]
+        word = "chosen" if mean[0] > mean[1] else "rejected" if mean[0] < mean[1] else "neither"
+        found.append(Prediction(id=row.id, answer=word, prompt_tokens=2 * completer.count_tokens(row.prompt)))
+    return tuple(found)
+
+
 def as_turns(shot: Example) -> tuple[Message, ...]:
     """A training row as the turns before a question: its own, without system, ending with its answer."""
     turns = tuple(m for m in shot.messages if m.role != "system")

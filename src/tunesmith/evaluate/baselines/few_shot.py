@@ -14,6 +14,8 @@ from tunesmith.evaluate.similarity import nearest
 
 def applies(context: BaselineContext) -> str | None:
     """Needs a decoder, training rows, and rows that have answers to show."""
+    if context.task == "prefer":
+        return "answers are compared, and none is written"
     if context.completer is None:
         return "an encoder cannot be prompted"
     if not context.train:

@@ -7,10 +7,13 @@ text the empty answer, because no frequent one exists, so it shows what a metric
 import json
 from collections.abc import Sequence
 
+from tunesmith.core.example import Example
+from tunesmith.core.recipe import Task
 from tunesmith.core.report import Prediction
+from tunesmith.data.preferences import expected
 from tunesmith.evaluate.baselines._context import Baseline, BaselineContext, needs_train
 from tunesmith.evaluate.extract import canonical, whole_object
-from tunesmith.evaluate.forms import Task, answer_form, common_keys, most_frequent
+from tunesmith.evaluate.forms import answer_form, common_keys, most_frequent
 
 
 def constant(answers: Sequence[str], task: Task) -> str:
@@ -33,10 +36,25 @@ def constant(answers: Sequence[str], task: Task) -> str:
 
 def answer(context: BaselineContext) -> tuple[Prediction, ...]:
     """The same answer for each test row, free of cost."""
-    text = constant([example.answer for example in context.train], context.task)
+    text = constant(_said(context.train, context.task), context.task)
     return tuple(Prediction(id=row.id, answer=text) for row in context.test)
 
 
+def _said(train: Sequence[Example], task: Task) -> list[str]:
+    return [expected(e) if task == "prefer" else e.answer for e in train]
+
+
+def applies(context: BaselineContext) -> str | None:
+    """Needs training rows, and a difference: the better one of two answers is always the chosen one."""
+    if context.task == "prefer" and not any(row.rejected for row in context.test):
+        return None if context.train else "there are no training rows"
+    return needs_train(context)
+
+
 PART = Baseline(
-    "majority", "The most frequent answer for every row (open text: the empty answer).", needs_train, answer
+    "majority",
+    "The most frequent answer for every row (open text: the empty answer).",
+    applies,
+    answer,
+    ("generate", "classify", "prefer"),
 )

@@ -8,23 +8,26 @@ import numpy as np
 
 from tunesmith.core.protocols import Embedder
 from tunesmith.core.report import Prediction
-from tunesmith.evaluate.baselines._context import Baseline, BaselineContext
-from tunesmith.evaluate.baselines._prompting import prompted
+from tunesmith.evaluate.baselines._context import Baseline, BaselineContext, needs_pairs
+from tunesmith.evaluate.baselines._prompting import likelier, prompted
 
 
 def applies(context: BaselineContext) -> str | None:
-    """A decoder always; an encoder for labels."""
+    """A decoder always, but for answers that are judged alone; an encoder for labels."""
     if context.task == "classify" and not context.labels:
         return "there are no labels to choose from"
     if context.completer is None and context.embedder is None:
         return "there is no untuned model to ask"
-    if context.completer is None and context.task == "generate":
+    if context.completer is None and context.task != "classify":
         return "an encoder cannot be prompted"
-    return None
+    return needs_pairs(context) if context.task == "prefer" else None
 
 
 def answer(context: BaselineContext) -> tuple[Prediction, ...]:
-    """One answer a test row: written, or the likeliest label, or the label with the nearest name."""
+    """One answer a test row: written, or the likeliest label, or the label with the nearest name, or the likelier of
+    two answers."""
+    if context.task == "prefer" and context.completer is not None:
+        return likelier(context, context.completer)
     if context.completer is not None:
         return prompted(context, context.completer, [()] * len(context.test))
     assert context.embedder is not None, "applies() admits no context without a model"
@@ -38,4 +41,10 @@ def _by_name(context: BaselineContext, embedder: Embedder) -> tuple[Prediction, 
     return tuple(Prediction(id=row.id, answer=context.labels[n]) for row, n in zip(context.test, best, strict=True))
 
 
-PART = Baseline("zero_shot", "The untuned model with an instruction (an encoder: nearest label name).", applies, answer)
+PART = Baseline(
+    "zero_shot",
+    "The untuned model with an instruction (labels: the likeliest, two answers: the likelier).",
+    applies,
+    answer,
+    ("generate", "classify", "prefer"),
+)

@@ -1,5 +1,9 @@
 """OFT (Qiu et al., 2023): each weight matrix is turned by a block-diagonal rotation; ``method.rank`` is the size of
-the blocks; by PEFT."""
+the blocks; by PEFT.
+
+Notable: BOFT (Liu et al., 2023), the same in butterfly form, is not offered: PEFT compiles a CUDA extension for it and
+falls back to OFT where that fails, as on every processor.
+"""
 
 from tunesmith.models.adapters._peft import method
 

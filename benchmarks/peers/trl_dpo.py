@@ -1,0 +1,94 @@
+"""TRL's side of preference learning, in a process of its own: ``DPOTrainer`` as its users call it.
+
+Notable: with a PEFT adapter TRL's reference is the same model with the adapter off, run in each step, or before the
+first (``precompute``); that time counts, spread over the steps. What differs from TRL's defaults is named in
+``settings`` and no more.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from peft import LoraConfig, set_peft_model_state_dict
+from safetensors.torch import load_file
+from trl import DPOConfig, DPOTrainer
+
+from peers.common import Clock, digest, write
+from peers.watch import Watch
+
+
+def settings(spec: dict[str, Any]) -> DPOConfig:
+    micro = spec["micro_rows"]
+    return DPOConfig(
+        output_dir=spec["out"] + ".trainer",
+        model_init_kwargs={"dtype": spec["weights"]},
+        bf16=spec["autocast"],
+        gradient_checkpointing=spec["checkpointing"],
+        precompute_ref_log_probs=spec["precompute"],
+        precompute_ref_batch_size=micro if spec["precompute"] else None,
+        max_length=spec["max_length"],
+        per_device_train_batch_size=micro,
+        gradient_accumulation_steps=spec["rows_per_step"] // micro,
+        max_steps=spec["steps"],
+        train_sampling_strategy="sequential",
+        learning_rate=spec["learning_rate"],
+        lr_scheduler_type="constant",
+        logging_steps=1,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        use_cpu=not torch.cuda.is_available(),
+    )
+
+
+def main(spec: dict[str, Any]) -> None:
+    rows = [json.loads(line) for line in Path(spec["rows"]).read_text(encoding="utf-8").splitlines()]
+    wanted = LoraConfig(
+        r=spec["rank"],
+        lora_alpha=2 * spec["rank"],
+        lora_dropout=0.0,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+    )
+    clock = Clock(spec)
+    trainer: Any = DPOTrainer(
+        model=spec["model"],
+        args=settings(spec),
+        train_dataset=Dataset.from_list(rows),
+        peft_config=wanted,
+        callbacks=[Watch(clock)],
+    )
+    tensors = load_file(Path(spec["adapter"]) / "adapter_model.safetensors")
+    told: Any = set_peft_model_state_dict(trainer.model, tensors)
+    assert not told.unexpected_keys, told.unexpected_keys
+    asked = time.time()
+    trainer.train()
+    held = trainer.train_dataset[:]
+    prompts = held["prompt_ids"]
+    ids = [p + held[name][i] for i, p in enumerate(prompts) for name in ("chosen_ids", "rejected_ids")]
+    trained = [
+        [False] * len(p) + [True] * len(held[name][i])
+        for i, p in enumerate(prompts)
+        for name in ("chosen_ids", "rejected_ids")
+    ]
+    write(
+        spec,
+        clock,
+        rows=[spec["rows_per_step"]] * spec["steps"],
+        reference_seconds=clock.began - asked if spec["precompute"] else 0.0,
+        digest=digest(ids, trained),
+        detail={
+            "trained_weights": sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
+            "types": sorted({str(p.dtype) for p in trainer.model.parameters()}),
+            "attention": trainer.model.config._attn_implementation,
+            "threads": torch.get_num_threads(),
+        },
+    )
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))

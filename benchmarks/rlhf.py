@@ -1,0 +1,211 @@
+"""Does learning from preferences learn? Real preferences, the bundled base, three seeds, held-out pairs.
+
+    python benchmarks/rlhf.py --json           every part; prints one object
+    python benchmarks/rlhf.py --only flipped   one part; the results of the others stay
+    python benchmarks/rlhf.py --quick          the same path on a few rows; the figures mean nothing
+
+Notable: ``short`` compares supervised fine-tuning on the better answers with the direct objectives on the 1,100 short
+pairs of ``instruct_rasbt_1100``; ``flipped`` trains on UltraFeedback with a fifth of the labels turned round, and asks
+what robust DPO and label smoothing save of what DPO learns from the clean labels. Every run is a whole run of
+``tunesmith run`` with its own report; accuracy is on held-out pairs, its interval over rows. Runs are kept in the work
+folder, so a benchmark that was stopped goes on where it was. Needs the folder ``shared`` beside the repository.
+"""
+
+import argparse
+import json
+import os
+import shlex
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from peers.processes import machine
+from tunesmith.core.recipe import Recipe
+from tunesmith.core.report import Estimate, Report
+from tunesmith.evaluate.metrics._metric import per_row
+from tunesmith.evaluate.metrics.accuracy import PART as ACCURACY
+from tunesmith.evaluate.over_seeds import mean_over_seeds
+from tunesmith.flows.finetune import environment, finetune
+from tunesmith.records.index import Index
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / "shared" / "data"
+RESULTS = ROOT / "benchmarks" / "results"
+Part = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to learn from a file: the objective with its settings."""
+
+    name: str
+    file: str
+    objective: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    about: str
+    test: str | None
+    settings: Mapping[str, Any]
+    arms: tuple[Arm, ...]
+
+
+SHORT = str(SHARED / "instruct_rasbt_1100" / "preference_1100.jsonl")
+CLEAN, FLIPPED, HELD = (
+    str(SHARED / "pref_ultrafeedback_slice" / name)
+    for name in ("train.jsonl", "train_label_flip_20.jsonl", "eval.jsonl")
+)
+EXPERIMENTS = {
+    "short": Experiment(
+        "1,100 short pairs whose worse answers are ruder, wrong or worse in form; a fifth held out",
+        None,
+        {"data": {"split": {"dev": 0.1, "test": 0.2}, "allow": ["preferences"]}, "train": {"epochs": 2}},
+        tuple(Arm(name, SHORT, {"name": name}) for name in ("sft", "dpo", "ipo", "simpo", "orpo", "kto")),
+    ),
+    "flipped": Experiment(
+        "UltraFeedback, 1,000 pairs to train on and 200 held out, cut to 192 tokens an answer with its prompt; a fifth "
+        "of the training labels turned round, or none",
+        HELD,
+        {
+            "data": {"split": {"dev": 0.1}, "allow": ["preferences"], "on_bad_row": "quarantine"},
+            "train": {"epochs": 1, "max_length": 192},
+        },
+        (
+            Arm("dpo_clean", CLEAN, {"name": "dpo"}),
+            Arm("dpo_flipped", FLIPPED, {"name": "dpo"}),
+            Arm("smoothed_flipped", FLIPPED, {"name": "dpo", "label_smoothing": 0.2}),
+            Arm("robust_flipped", FLIPPED, {"name": "robust_dpo", "label_smoothing": 0.2}),
+        ),
+    ),
+}
+
+
+def recipe_of(experiment: Experiment, arm: Arm, seed: int, *, quick: bool) -> Recipe:
+    raw: dict[str, Any] = {
+        "model": "bundled",
+        "task": "prefer",
+        "objective": dict(arm.objective),
+        "method": {"name": "full"},
+        "data": {"train": arm.file} | dict(experiment.settings["data"]),
+        "train": {"seed": seed} | dict(experiment.settings["train"]),
+    }
+    if experiment.test is not None:
+        raw["data"]["test"] = experiment.test
+    if quick:
+        raw["data"]["limit"], raw["evaluate"] = 40, {"limit": 20}
+    return Recipe.parse(raw, arm.name)
+
+
+def report_of(recipe: Recipe, work: Path) -> Report:
+    """Of a run that is there already, or of a new one."""
+    wanted = recipe.content_hash()
+    for known in Index.open(work).all():
+        if known.recipe_hash == wanted and known.status == "done":
+            return Report.load(Path(known.folder) / "report.json")
+    run = finetune(recipe, workspace=work)
+    return Report.load(Path(run.folder) / "report.json")
+
+
+def right(report: Report, work: Path) -> list[bool]:
+    lines = (work / "runs" / report.run_id / "predictions" / "tuned.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line)["answer"] == "chosen" for line in lines]
+
+
+def measure(name: str, work: Path, seeds: int, *, quick: bool) -> Part:
+    experiment = EXPERIMENTS[name]
+    arms: dict[str, Part] = {}
+    systems: dict[str, Estimate] = {}
+    for arm in experiment.arms:
+        reports = []
+        for seed in range(seeds):
+            print(f"{datetime.now(UTC):%H:%M:%S} {name}: {arm.name}, seed {seed}", file=sys.stderr, flush=True)
+            reports.append(report_of(recipe_of(experiment, arm, seed, quick=quick), work))
+        hits = [per_row(right(r, work)) for r in reports]
+        systems |= {s.name: s.metrics["accuracy"] for s in reports[0].systems if s.kind == "baseline"}
+        arms[arm.name] = {
+            "n": len(hits[0]),
+            "seeds": seeds,
+            "each": [round(float(h[:, 0].mean()), 4) for h in hits],
+            "accuracy": mean_over_seeds(ACCURACY, hits, seed=0).model_dump(),
+            "learning_rate": reports[0].plan.learning_rate,
+            "steps": reports[0].fit.steps,
+            "best_step": [r.fit.best_step for r in reports],
+            "dev_loss": [round(r.fit.dev_loss, 4) for r in reports],
+            "forgetting": [round(r.forgetting.difference.value, 4) for r in reports if r.forgetting],
+            "length": reports[0].preferences.sentence if reports[0].preferences else "",
+            "curve": [(p.step, p.loss, p.dev_loss) for p in reports[0].fit.curve],
+        }
+    return {
+        "about": experiment.about,
+        "arms": arms,
+        "baselines": {key: value.model_dump() for key, value in systems.items()},
+    }
+
+
+def page(document: Part) -> str:
+    out = ["# Learning from preferences", ""]
+    if document["quick"]:
+        out += ["**A quick run on a few rows. The figures mean nothing.**", ""]
+    out += ["Written by `benchmarks/rlhf.py`; do not edit. Its docstring tells how it measures.", ""]
+    for name, part in document["parts"].items():
+        out += [f"## {name}", "", f"{part['about']}.", "", "| system | accuracy on held-out pairs | each seed | n |"]
+        out += ["|---|---|---|---|"]
+        for key, value in part["baselines"].items():
+            out.append(f"| {key} | {shown(value)} | | {value['n']} |")
+        for key, arm in part["arms"].items():
+            each = ", ".join(f"{x:.1%}" for x in arm["each"])
+            out.append(f"| {key} | {shown(arm['accuracy'])} | {each} | {arm['n']} |")
+        out += ["", *(f"- {key}: {arm['length']}" for key, arm in part["arms"].items() if arm["length"])]
+        versions = ", ".join(f"{key} {value}" for key, value in part["environment"].items())
+        out += [f"- {part['created'][:10]}, `{part['command']}`, {part['seconds'] / 60:.0f} minutes. Machine: "]
+        out[-1] += f"{part['machine']}. Versions: {versions}."
+        out.append("")
+    return "\n".join(out)
+
+
+def shown(value: Mapping[str, float]) -> str:
+    return f"{value['value']:.1%} ({value['low']:.1%} to {value['high']:.1%})"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _options(arguments)
+    work = (options.runs / ("quick" if options.quick else "full")).resolve()
+    work.mkdir(parents=True, exist_ok=True)
+    target = work if options.quick else RESULTS
+    stored = target / "rlhf.json"
+    parts = json.loads(stored.read_text(encoding="utf-8"))["parts"] if stored.exists() else {}
+    for name in options.only or EXPERIMENTS:
+        began, load = time.monotonic(), os.getloadavg()[0]
+        found = measure(name, work, 1 if options.quick else options.seeds, quick=options.quick)
+        parts[name] = found | {
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "command": shlex.join(["python", "benchmarks/rlhf.py", "--only", name]),
+            "machine": machine(),
+            "environment": environment(),
+            "load_before": round(load, 2),
+            "seconds": round(time.monotonic() - began, 1),
+        }
+        document = {"quick": options.quick, "parts": parts}
+        stored.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        (target / "rlhf.md").write_text(page(document), encoding="utf-8")
+    print(json.dumps(document, indent=1) if options.json else page(document))
+    return 0
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Does learning from preferences learn?")
+    parser.add_argument("--only", action="append", choices=list(EXPERIMENTS), help="a part; may be repeated")
+    parser.add_argument("--seeds", type=int, default=3, help="seeds of each arm (3)")
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "rlhf", metavar="DIR", help="work folder")
+    parser.add_argument("--json", action="store_true", help="print the JSON object instead of the page")
+    parser.add_argument("--quick", action="store_true", help="a few rows, one seed; results go to the work folder")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

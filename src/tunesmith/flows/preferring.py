@@ -1,0 +1,165 @@
+"""What comes before and after learning from preferences: the likelihoods of the model that training starts from, and
+what the trained one prefers.
+
+Notable: reference and policy are one network with its adapter off and on; the reference's likelihoods are computed once
+for each row, before a weight moves, and kept in the workspace under a hash of the model and of the rows. A trained
+model prefers the answer that has gained more over the base, or that its head scores higher.
+Legend: B sequences.
+"""
+
+import contextlib
+import hashlib
+import json
+import math
+from array import array
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from tunesmith.core import files, parts
+from tunesmith.core.batch import Batch, TokenRow
+from tunesmith.core.errors import DiskError
+from tunesmith.core.example import Example
+from tunesmith.core.report import Prediction
+from tunesmith.data.batches import in_order
+from tunesmith.data.preferences import JUDGED, PAIR
+from tunesmith.flows.prepare import Prepared
+from tunesmith.models.model import Model, adapters_off
+from tunesmith.objectives._pairs import gained, total
+
+Key = tuple[tuple[int, ...], tuple[float, ...]]
+MISMATCHED = 256  # training rows by which a judged answer's gain is measured
+
+
+def referenced(model: Model, prepared: Prepared, store: Path) -> Prepared:
+    """``prepared`` with the base's log-likelihood of each answer; as it is where none is compared. ``store`` keeps
+    them."""
+    if not prepared.compared or prepared.uses_head:
+        return prepared
+    units = (*prepared.train_rows, *prepared.dev_rows, *prepared.compared.values())
+    found = _stored(model, units, prepared, store)
+    return replace(
+        prepared,
+        train_rows=tuple(with_reference(unit, found) for unit in prepared.train_rows),
+        dev_rows=tuple(with_reference(unit, found) for unit in prepared.dev_rows),
+        compared={place: with_reference(unit, found) for place, unit in prepared.compared.items()},
+    )
+
+
+def answers(model: Model, prepared: Prepared, examples: Sequence[Example]) -> tuple[Prediction, ...]:
+    """What the trained model says of each row: which answer is chosen, or whether it is wanted."""
+    units = [prepared.compared[e.place] for e in examples]
+    values = _values(model, prepared, units)
+    moved = 0.0
+    if any(not unit.others for unit in units):  # as the objective does: against mismatched answers
+        mixed = [unit.others[0] for unit in prepared.train_rows[:MISMATCHED] if unit.others]
+        gains = [gain for (gain,) in _values(model, prepared, [replace(row, prefix=0) for row in mixed])]
+        moved = max(0.0, sum(gains) / max(len(gains), 1))
+    return tuple(
+        _prediction(example, unit, value, moved, prepared)
+        for example, unit, value in zip(examples, units, values, strict=True)
+    )
+
+
+def _prediction(
+    example: Example, unit: TokenRow, values: Sequence[float], moved: float, prepared: Prepared
+) -> Prediction:
+    lead = values[0] - (values[1] if unit.others else moved)
+    words = PAIR if unit.others else JUDGED
+    beta = 1.0 if prepared.uses_head else prepared.objective.settings.get("beta")
+    known = prepared.uses_head or (prepared.objective.reference and beta is not None)
+    return Prediction(
+        id=example.id,
+        answer=words[0] if lead > 0 else words[1] if lead < 0 else "neither",
+        prompt_tokens=unit.size,
+        log_odds=lead * beta if known and beta is not None else None,
+    )
+
+
+@torch.no_grad()
+def _values(model: Model, prepared: Prepared, units: Sequence[TokenRow]) -> list[tuple[float, ...]]:
+    """Of the rows of each unit: the head's score, or how much likelier they have become."""
+    model.train(False)
+
+    def values(batch: Batch) -> Tensor:
+        if prepared.uses_head:
+            return model.score(batch)
+        return gained(model.token_logp(batch), batch.to(model.device))
+
+    found: dict[int, tuple[float, ...]] = {}
+    for own in _of_one_kind(units):
+        named = [replace(units[i], example_id=str(i)) for i in own]
+        for batch in in_order(named, budget=2 * prepared.plan.micro_tokens, pad_id=model.tokenizer.pad_token_id or 0):
+            rows: list[list[float]] = values(batch).float().view(-1, batch.unit).tolist()
+            names = batch.example_ids[:: batch.unit]
+            found |= {int(name): tuple(row) for name, row in zip(names, rows, strict=True)}
+    return [found[i] for i in range(len(units))]
+
+
+def _of_one_kind(units: Sequence[TokenRow]) -> Iterable[list[int]]:
+    """Places of pairs, and of rows that stand alone: a batch holds either."""
+    for count in sorted({len(unit.others) for unit in units}):
+        yield [i for i, unit in enumerate(units) if len(unit.others) == count]
+
+
+# -- the reference -----------------------------------------------------------------------------------------------------
+
+
+def _stored(model: Model, units: Sequence[TokenRow], prepared: Prepared, store: Path) -> dict[Key, float]:
+    rows = list(dict.fromkeys(_key(row) for unit in units for row in unit.unit))
+    place = store / f"{_hash(model, prepared, rows)}.json"
+    kept = _read(place, len(rows))
+    if kept is None:
+        computed = likelihoods(model, units, 2 * prepared.plan.micro_tokens)
+        kept = [computed[row] for row in rows]
+        with contextlib.suppress(DiskError):  # a full disk costs the next run a pass, never this run
+            files.write_text(place, json.dumps(kept))
+    return dict(zip(rows, kept, strict=True))
+
+
+@torch.no_grad()
+def likelihoods(model: Model, units: Sequence[TokenRow], tokens: int) -> dict[Key, float]:
+    """The base's log-likelihood of each row's weighted tokens, by ids and weights; ``tokens`` are computed at once."""
+    model.train(False)
+    found: dict[Key, float] = {}
+    fresh = list({tuple(map(_key, unit.unit)): unit for unit in units}.values())
+    pad = model.tokenizer.pad_token_id or 0
+    with adapters_off(model):
+        for own in _of_one_kind(fresh):
+            named = [replace(fresh[i], example_id=str(i)) for i in own]
+            for batch in in_order(named, budget=tokens, pad_id=pad):
+                values: list[float] = total(model.token_logp(batch), batch.to(model.device)).double().tolist()
+                rows = [row for name in batch.example_ids[:: batch.unit] for row in fresh[int(name)].unit]
+                found |= {_key(row): value for row, value in zip(rows, values, strict=True)}
+    return found
+
+
+def with_reference(unit: TokenRow, found: dict[Key, float]) -> TokenRow:
+    others = tuple(replace(o, reference=found[_key(o)]) for o in unit.others)
+    return replace(unit, reference=found[_key(unit)], others=others)
+
+
+def _key(row: TokenRow) -> Key:
+    return row.ids, row.weight
+
+
+def _hash(model: Model, prepared: Prepared, rows: Sequence[Key]) -> str:
+    digest = hashlib.sha256()
+    four_bits = parts.find("models.adapters", prepared.recipe.method.name).four_bits
+    told = (model.card.fingerprint, model.precision, four_bits, torch.__version__, model.device)
+    digest.update("/".join(map(str, told)).encode())
+    for ids, weight in rows:
+        digest.update(array("q", (len(ids), *ids)).tobytes() + array("d", weight).tobytes())
+    return digest.hexdigest()[:32]
+
+
+def _read(place: Path, count: int) -> list[float] | None:
+    try:
+        values = json.loads(place.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    whole = isinstance(values, list) and len(values) == count
+    return values if whole and all(isinstance(v, float) and math.isfinite(v) for v in values) else None

@@ -1,0 +1,269 @@
+"""Learning from preferences on tiny models: what is compared with what, and what the runs say."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.flows.conftest import MakeRecipe, judged, preferred, write_jsonl
+from tests.flows.test_finetune import Told
+
+from tunesmith.core import parts, recipe_file
+from tunesmith.core.batch import TokenRow
+from tunesmith.core.errors import DataError, ModelError, RecipeError
+from tunesmith.core.report import Report
+from tunesmith.data.batches import collate
+from tunesmith.flows import judging, preferring
+from tunesmith.flows.chat import open_chat
+from tunesmith.flows.export import order
+from tunesmith.flows.finetune import finetune
+from tunesmith.flows.prepare import Prepared, prepare
+from tunesmith.flows.training import attach
+from tunesmith.models import load as loading
+from tunesmith.models.model import Model, adapters_off
+from tunesmith.objectives._pairs import total
+
+DIRECT = [n for n in parts.names("objectives") if parts.find("objectives", n).unit == "pair" and n != "reward"]
+
+
+def ready(make_recipe: MakeRecipe, store: Path, rows: str = "preferred", **groups: Any) -> tuple[Model, Prepared]:
+    prepared = prepare(make_recipe(rows, **groups))
+    model = loading.load(prepared.recipe.model)
+    attach(model, prepared)
+    return model, preferring.referenced(model, prepared, store / "reference")
+
+
+def report_of(run: Any) -> Report:
+    return Report.load(Path(run.folder) / "report.json")
+
+
+# -- rows --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_pair_is_one_unit_whose_last_turns_alone_have_weight(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    _, prepared = ready(make_recipe, tmp_path)
+    decode = prepared.tokenizer.decode
+    for unit in prepared.train_rows:
+        (worse,) = unit.others
+        assert "the topic is" in decode([i for i, w in zip(unit.ids, unit.weight, strict=True) if w > 0])
+        assert unit.ids[: worse.prefix] == worse.ids[: worse.prefix]
+        assert unit.ids[worse.prefix] != worse.ids[worse.prefix]
+        assert worse.prefix > 10
+        assert unit.size == len(unit.ids) + len(worse.ids) - worse.prefix
+
+
+def test_margins_and_ties_travel_with_the_pair(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    rows = preferred(60)
+    rows[1]["tie"] = True
+    path = write_jsonl(tmp_path / "rows.jsonl", rows)
+    prepared = prepare(make_recipe(str(path), task="prefer"))
+    units = {u.example_id: u for u in (*prepared.train_rows, *prepared.dev_rows, *prepared.compared.values())}
+    assert units["rows.jsonl:1"].margin == 0.5 and units["rows.jsonl:1"].sure == 1.0
+    assert units["rows.jsonl:2"].margin == 0.0 and units["rows.jsonl:2"].sure == 0.5
+
+
+def test_a_tie_is_not_tested(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "rows.jsonl", [{**r, "tie": i % 2 == 0} for i, r in enumerate(preferred(90))])
+    prepared = prepare(make_recipe(str(path), task="prefer"))
+    assert 0 < len(prepared.test) < len(prepared.splits.test)
+    assert any("are ties" in w for w in prepared.warnings)
+
+
+def test_judged_rows_stand_beside_a_mismatched_answer(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    _, prepared = ready(make_recipe, tmp_path, "judged", objective="kto")
+    assert {unit.label for unit in prepared.train_rows} == {0, 1}
+    for unit, following in zip(prepared.train_rows, prepared.train_rows[1:], strict=False):
+        (mixed,) = unit.others
+        start = next(i for i, w in enumerate(unit.weight) if w > 0)
+        theirs = next(i for i, w in enumerate(following.weight) if w > 0)
+        assert mixed.ids[:start] == unit.ids[:start]
+        assert following.ids[theirs:][: len(mixed.ids) - start] == mixed.ids[start:]
+
+
+def test_kto_takes_a_pair_as_two_judgements(make_recipe: MakeRecipe) -> None:
+    prepared = prepare(make_recipe("preferred", objective="kto"))
+    assert len(prepared.train_rows) == 2 * len(prepared.splits.train)
+    assert [u.label for u in prepared.train_rows[:4]] == [1, 0, 1, 0]
+
+
+def test_supervised_fine_tuning_learns_the_better_answer_alone(make_recipe: MakeRecipe) -> None:
+    prepared = prepare(make_recipe("preferred", task="generate"))
+    assert prepared.objective.name == "sft"
+    assert all(unit.others == () for unit in prepared.train_rows)
+    assert len(prepared.train_rows) == len(prepared.splits.train)
+
+
+def test_the_better_answers_alone_may_be_learned_and_compared(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    _, prepared = ready(make_recipe, tmp_path, objective="sft")
+    _, pairs = ready(make_recipe, tmp_path)
+    assert [u.ids for u in prepared.train_rows] == [u.ids for u in pairs.train_rows]
+    assert all(u.others == () for u in prepared.train_rows)
+    assert all(len(u.others) == 1 and u.reference < 0 for u in prepared.compared.values())
+    _, judged_rows = ready(make_recipe, tmp_path, "judged", objective="sft")
+    assert len(judged_rows.train_rows) == sum(e.wanted is True for e in judged_rows.splits.train)
+
+
+# -- the reference -----------------------------------------------------------------------------------------------------
+
+
+def test_the_reference_is_the_base_and_the_loss_starts_at_log_two(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    model, prepared = ready(make_recipe, tmp_path)
+    batch = collate(prepared.train_rows[:4], 0)
+    with torch.no_grad(), adapters_off(model):
+        alone = torch.cat(
+            [total(model.token_logp(b), b) for b in (collate([bare(r)], 0) for r in rows_of(batch, prepared))]
+        )
+    assert batch.reference_B is not None
+    torch.testing.assert_close(batch.reference_B, alone, rtol=1e-5, atol=1e-4)
+    loss = prepared.objective.loss(model.token_logp(batch), batch) / prepared.objective.weight(batch)
+    assert float(loss.detach()) == pytest.approx(math.log(2), abs=1e-5)
+
+
+def rows_of(batch: Any, prepared: Prepared) -> list[TokenRow]:
+    return [row for unit in prepared.train_rows[: batch.units] for row in unit.unit]
+
+
+def bare(row: TokenRow) -> TokenRow:
+    return TokenRow(row.ids, row.weight)
+
+
+def test_the_reference_is_computed_once_for_a_model_and_its_rows(
+    make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, first = ready(make_recipe, tmp_path)
+    assert len(list((tmp_path / "reference").iterdir())) == 1
+    monkeypatch.setattr(preferring, "likelihoods", lambda *_: pytest.fail("computed again"))
+    _, again = ready(make_recipe, tmp_path, objective="ipo")
+    assert [u.reference for u in again.train_rows] == [u.reference for u in first.train_rows]
+
+
+@pytest.mark.parametrize("damage", ["", "[]", "[1.0", '["a"]', "[NaN]"])
+def test_a_damaged_store_is_computed_anew(make_recipe: MakeRecipe, tmp_path: Path, damage: str) -> None:
+    _, first = ready(make_recipe, tmp_path)
+    (kept,) = (tmp_path / "reference").iterdir()
+    kept.write_text(damage)
+    _, again = ready(make_recipe, tmp_path)
+    assert [u.reference for u in again.train_rows] == [u.reference for u in first.train_rows]
+    assert len(json.loads(kept.read_text())) > 10
+
+
+def test_another_base_has_other_references(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    ready(make_recipe, tmp_path)
+    recipe = make_recipe("preferred", train={"precision": "bfloat16"})
+    prepared = prepare(recipe)
+    model = loading.load(recipe.model, precision="bfloat16")
+    attach(model, prepared)
+    preferring.referenced(model, prepared, tmp_path / "reference")
+    assert len(list((tmp_path / "reference").iterdir())) == 2
+
+
+# -- runs --------------------------------------------------------------------------------------------------------------
+
+LEARNS = {"epochs": 4, "batch_tokens": 512, "learning_rate": 5e-3}
+
+
+@pytest.mark.parametrize("name", DIRECT)
+def test_each_direct_objective_learns_which_answer_is_better(
+    make_recipe: MakeRecipe, tmp_path: Path, name: str
+) -> None:
+    told = Told()
+    run = finetune(make_recipe("preferred", objective=name, train=LEARNS), workspace=tmp_path, watch=told)
+    found = report_of(run)
+    losses = [p.loss for p in found.fit.curve if p.loss is not None]
+    assert sum(losses[-3:]) < sum(losses[:3])
+    assert found.fit.train_score is not None and found.fit.train_score.low > 0.5  # of guessing
+    assert {s.name for s in found.systems} == {"tuned", "zero_shot", "longer"}
+    assert found.primary == "accuracy"
+    assert found.preferences is not None and found.preferences.longer.n == found.split_sizes["test"]
+    assert (Path(run.folder) / "report.html").read_text().count("Preferences") >= 1
+
+
+def test_kto_learns_from_judgements(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    run = finetune(make_recipe("judged", objective="kto", train=LEARNS), workspace=tmp_path)
+    found = report_of(run)
+    assert found.fit.train_score is not None and found.fit.train_score.value >= 0.75
+    assert {s.name for s in found.systems} == {"tuned", "majority"}
+    assert found.preferences is None
+
+
+@pytest.mark.parametrize(("model", "method"), [("bert", "full"), ("llama", "lora")])
+def test_a_reward_model_learns_and_says_how_sure_it_is(
+    make_recipe: MakeRecipe, tmp_path: Path, model: str, method: str
+) -> None:
+    train = LEARNS | {"learning_rate": 2e-3 if method == "full" else 5e-3}
+    recipe = make_recipe("preferred", model, objective="reward", method={"name": method}, train=train)
+    run = finetune(recipe, workspace=tmp_path)
+    found = report_of(run)
+    assert found.fit.train_score is not None and found.fit.train_score.value >= 0.8
+    assert found.preferences is not None and found.preferences.error is not None
+    assert sum(b.accuracy.n for b in found.preferences.bins) == found.split_sizes["test"]
+    with pytest.raises(ModelError, match="scores answers and writes none"):
+        open_chat(Path(run.folder))
+    with pytest.raises(ModelError, match="holds a reward model"):
+        order(Path(run.folder), "merged")
+
+
+def test_answers_follow_what_was_gained_over_the_base(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    model, prepared = ready(make_recipe, tmp_path)
+    said = {p.answer for p in judging.answer(model, prepared, prepared.test)}
+    assert said <= {"neither", "chosen", "rejected"}
+    for _, parameter in model.trainable():
+        torch.nn.init.normal_(parameter, std=0.1)
+    for example, prediction in zip(prepared.test, judging.answer(model, prepared, prepared.test), strict=True):
+        unit = prepared.compared[example.place]
+        with torch.no_grad():
+            gains = [
+                float(total(model.token_logp(b), b)) - r.reference for r in unit.unit for b in [collate([bare(r)], 0)]
+            ]
+        assert prediction.log_odds == pytest.approx(0.1 * (gains[0] - gains[1]), abs=1e-3)
+        assert prediction.answer == ("chosen" if gains[0] > gains[1] else "rejected")
+
+
+# -- bad input ---------------------------------------------------------------------------------------------------------
+
+REFUSED: dict[str, tuple[str, dict[str, Any], type[Exception], str]] = {
+    "pairs needed": ("judged", {"objective": "dpo"}, DataError, "learns from a better and a worse answer.*Name kto"),
+    "preferences needed": ("asked", {"task": "prefer"}, DataError, "objective dpo learns from a better and a worse"),
+    "task": ("asked", {"objective": "dpo"}, RecipeError, "dpo learns from preferences. Set task: prefer"),
+    "head": ("preferred", {"objective": "classify"}, RecipeError, "a head chooses labels. Set task: classify"),
+    "encoder": (
+        "preferred",
+        {"model": "bert"},
+        RecipeError,
+        "is an encoder, which cannot write; expected objective: r",
+    ),
+    "setting": (
+        "preferred",
+        {"objective": {"name": "dpo", "sft_weight": 1.0}},
+        RecipeError,
+        "objective.sft_weight has no effect with objective.name: dpo. Leave it out. It reads: beta, label_smoothing",
+    ),
+    "metric": (
+        "preferred",
+        {"evaluate": {"metrics": ["perplexity"]}},
+        RecipeError,
+        "scores written text and task is p",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_does_not_go_together_is_refused_in_a_sentence(make_recipe: MakeRecipe, case: str) -> None:
+    rows, groups, error, text = REFUSED[case]
+    with pytest.raises(error, match=text):
+        prepare(make_recipe(rows, **groups))
+
+
+def test_an_unwanted_answer_is_not_learned_by_heart(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "rows.jsonl", judged(20))
+    with pytest.raises(DataError, match="false, an answer that is not wanted; expected answers to learn"):
+        prepare(make_recipe(str(path), task="generate"))
+
+
+def test_a_recipe_names_an_objective_short_or_with_settings(make_recipe: MakeRecipe) -> None:
+    short = make_recipe("preferred", objective="ipo")
+    assert short.objective.name == "ipo" and short.objective.given == {}
+    long = recipe_file.override(short, ["objective.beta=0.3"])
+    assert long.objective.given == {"beta": 0.3}
