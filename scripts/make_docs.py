@@ -119,7 +119,8 @@ def objectives_page() -> str:
         what = " ".join(inspect.cleandoc(module.__doc__ or "").split("\n\n")[0].split()).replace("``", "`")
         reads = ", ".join(f"`{key}` {value:g}" for key, value in part.settings.items()) or "none"
         needs = "the base, adapter off" if part.reference else "none"
-        lines.append(f"| `{name}` | {what} | {units[part.unit]} | {reads} | {needs} | {part.rate:g} |")
+        learns = units[part.unit] + ("; ties" if part.ties else "") + (" and margins" if part.margins else "")
+        lines.append(f"| `{name}` | {what} | {learns} | {reads} | {needs} | {part.rate:g} |")
     return "\n".join(lines) + "\n"
 
 

@@ -41,7 +41,7 @@ class Bench:
         if "stopped_after" in found:
             tell(f"  {name}: stopped in training after {found['stopped_after']:.0f} s, {memory}, {seconds}")
         else:
-            unit = "tokens" if "trained" in found else "rows"
+            unit = "rows" if "rows" in found and "trained" not in found else "tokens"
             tell(f"  {name}: {figures.rate(found, unit):,.4g} {unit}/s, {memory}, {seconds}")
         return found
 

@@ -63,6 +63,7 @@ class Sizes:
     growth_length: int = 512  # of the sweep over sizes; one of growth_lengths
     growth_tokens: int = 4096  # a step
     qlora_steps: int = 8  # two of them warm up
+    dpo_pairs: int = 2  # a step
     dpo_steps: int = 6  # two of them warm up
     prompts: int = 64
     longest_new: int = 192  # tokens that an answer may have
@@ -127,7 +128,7 @@ QLORA_CAST = Peer("trl_float32_cast_no_checkpointing", "float32", cast=True, lea
 QLORA_PEERS = (*_both("float32", "float32"), QLORA_CAST, *_both("bf16", "bfloat16"))
 DPO_PEERS = (
     *_both("float32", "float32"),
-    *_both("float32_precomputed", "float32", precompute=True),
+    _both("float32_precomputed", "float32", precompute=True)[1],
     *_both("bf16_weights", "bfloat16"),
 )
 ENCODER_PEERS = (  # name, rows in memory at once, bf16 autocast

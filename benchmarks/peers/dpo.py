@@ -16,12 +16,12 @@ from peers.sft import MAX_LENGTH, check_same_rows
 
 LEARNING_RATE = 1e-4
 FIRST, SAME = 3, 2e-3  # steps whose losses must agree, and how closely
-PATIENCE = 240.0  # seconds of training before a configuration may be stopped as far too slow
+PATIENCE = 120.0  # seconds of training before a configuration may be stopped as far too slow
 
 
 def measure(bench: Bench) -> dict[str, Any]:
     sizes = bench.sizes
-    rows, steps = sizes.rows, sizes.dpo_steps
+    rows, steps = sizes.dpo_pairs, sizes.dpo_steps
     count = rows * steps
     paths, facts = bench.material(
         sizes.name, sizes.shape, f"pairs-{count}-by-{rows}", count=count, group=rows, pairs=MAX_LENGTH

@@ -58,12 +58,13 @@ def flops_a_token(shape: Mapping[str, Any], method: str, rank: int, trained: flo
 
 
 def rate(run: Run, unit: str = "tokens") -> float:
-    """Units a second over the optimiser steps after the warm-up.
+    """Units a second over the optimiser steps after the warm-up; over all where there is no more than one.
 
     >>> rate({"tokens": [10, 10, 10, 30], "step_seconds": [9.0, 9.0, 1.0, 3.0]})
     10.0
     """
-    return float(sum(run[unit][WARM:]) / sum(run["step_seconds"][WARM:]))
+    warm = WARM if len(run["step_seconds"]) > 1 else 0
+    return float(sum(run[unit][warm:]) / sum(run["step_seconds"][warm:]))
 
 
 def warmup_cost(run: Run, unit: str = "tokens") -> float:

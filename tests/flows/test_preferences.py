@@ -64,6 +64,17 @@ def test_margins_and_ties_travel_with_the_pair(make_recipe: MakeRecipe, tmp_path
     assert units["rows.jsonl:2"].margin == 0.0 and units["rows.jsonl:2"].sure == 0.5
 
 
+def test_ties_and_margins_that_an_objective_cannot_use_are_told(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "rows.jsonl", [{**r, "tie": i % 3 == 0} for i, r in enumerate(preferred(90))])
+    known = prepare(make_recipe(str(path), task="prefer"))
+    unknown = prepare(make_recipe(str(path), task="prefer", objective="ipo"))
+    assert {u.sure for u in known.train_rows} == {0.5, 1.0} and {u.sure for u in unknown.train_rows} == {1.0}
+    assert any("ties are not trained on: ipo knows none" in w for w in unknown.warnings)
+    assert any("margins of" in w for w in known.warnings)
+    reads = prepare(make_recipe(str(path), "bert", task="prefer", objective="reward"))
+    assert not any("margins" in w or "not trained" in w for w in reads.warnings)
+
+
 def test_a_tie_is_not_tested(make_recipe: MakeRecipe, tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "rows.jsonl", [{**r, "tie": i % 2 == 0} for i, r in enumerate(preferred(90))])
     prepared = prepare(make_recipe(str(path), task="prefer"))

@@ -5,6 +5,7 @@ nothing, blocking findings, an answer longer than the context.
 """
 
 import random
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -131,6 +132,7 @@ def prepare(recipe: Recipe, store: Path | None = None) -> Prepared:
     if ties := [e for e in asked if e.tie]:
         asked = tuple(e for e in asked if not e.tie)
     warnings: tuple[str, ...] = ()
+    warnings += tuple(_unread(splits.train, objective))
     if ties:
         warnings += (f"{len(ties):,} test rows are ties, which no system can get right; they are left out.",)
     if cut:
@@ -258,6 +260,8 @@ def _rows(
         nonlocal cut
         found: list[TokenRow] = []
         for example in examples:
+            if example.tie and objective.unit != "row" and not objective.ties:
+                continue
             done = bounded.bound(example, whole[example.place])
             cut += done.truncated
             if recipe.task == "prefer":
@@ -285,6 +289,15 @@ def _rows(
         technique=_technique(recipe, method, checked, objective, len(number)),
     )
     return plan, train_rows, dev_rows, cut
+
+
+def _unread(rows: Sequence[Example], objective: Objective) -> Iterator[str]:
+    """A sentence for what pairs have and the objective cannot use."""
+    ties, margins = sum(e.tie for e in rows), sum(e.margin > 0 for e in rows)
+    if ties and objective.unit != "row" and not objective.ties:
+        yield f"{ties:,} ties are not trained on: {objective.name} knows none (dpo, simpo, cpo and reward do)."
+    if margins and not objective.margins:
+        yield f"The margins of {margins:,} pairs are not read: of the objectives reward alone reads them."
 
 
 def _compared(

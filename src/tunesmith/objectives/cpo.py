@@ -26,4 +26,4 @@ def loss(
     return (won_P - sft_weight * mean(logp_BT, batch)[0::2]).sum()
 
 
-PART = Objective("cpo", "token_logp", loss, pairs, unit="pair", rate=0.1)
+PART = Objective("cpo", "token_logp", loss, pairs, unit="pair", ties=True, rate=0.1)
