@@ -64,7 +64,7 @@ EXPERIMENTS = {
     "short": Experiment(
         "1,100 short pairs whose worse answers are ruder, wrong or worse in form; a fifth held out",
         None,
-        {"data": {"split": {"dev": 0.1, "test": 0.2}, "allow": ["preferences"]}, "train": {"epochs": 2}},
+        {"data": {"split": {"dev": 0.1, "test": 0.2}, "on_bad_row": "quarantine"}, "train": {"epochs": 1}},
         tuple(Arm(name, SHORT, {"name": name}) for name in ("sft", "dpo", "ipo", "simpo", "orpo", "kto")),
     ),
     "flipped": Experiment(
@@ -72,7 +72,7 @@ EXPERIMENTS = {
         "of the training labels turned round, or none",
         HELD,
         {
-            "data": {"split": {"dev": 0.1}, "allow": ["preferences"], "on_bad_row": "quarantine"},
+            "data": {"split": {"dev": 0.1}, "on_bad_row": "quarantine"},
             "train": {"epochs": 1, "max_length": 192},
         },
         (

@@ -13,6 +13,7 @@ from peers import figures
 from peers.configurations import RANK, Shape, Sizes
 from peers.processes import Hopeless, Result, run
 
+PROCESS = ("peak_bytes", "process_seconds")  # which every process tells of itself
 SHARE_LEFT = 1 / 3  # a configuration of the peer that is slower than this share of the fastest may be stopped
 
 
@@ -31,7 +32,7 @@ class Bench:
         wanted: dict[str, Any] = {key: str(self.work / below) for key, below in paths.items()}
         wanted |= {"work": str(self.work), "shared": str(self.shared), "books": self.sizes.books, "rank": RANK}
         facts = run("material", wanted | {"shape": shape} | what, self.work, "material")
-        return {key: wanted[key] for key in paths}, facts
+        return {key: wanted[key] for key in paths}, {k: v for k, v in facts.items() if k not in PROCESS}
 
     def go(self, module: str, name: str, spec: Mapping[str, Any], hopeless: Hopeless | None = None) -> Result:
         """One measured process. Every module but ``ours`` is a peer's."""

@@ -1,5 +1,6 @@
 """Learning from preferences on tiny models: what is compared with what, and what the runs say."""
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -187,6 +188,7 @@ def test_each_direct_objective_learns_which_answer_is_better(
     assert found.fit.train_score is not None and found.fit.train_score.low > 0.5  # of guessing
     assert {s.name for s in found.systems} == {"tuned", "zero_shot", "longer"}
     assert found.primary == "accuracy"
+    assert all(s.invalid == 0 for s in found.systems if s.name != "longer") and found.confusions == ()
     assert found.preferences is not None and found.preferences.longer.n == found.split_sizes["test"]
     assert (Path(run.folder) / "report.html").read_text().count("Preferences") >= 1
 
@@ -196,6 +198,8 @@ def test_kto_learns_from_judgements(make_recipe: MakeRecipe, tmp_path: Path) -> 
     found = report_of(run)
     assert found.fit.train_score is not None and found.fit.train_score.value >= 0.75
     assert {s.name for s in found.systems} == {"tuned", "majority"}
+    assert set(found.confusions[0].labels) == {"wanted", "unwanted"}
+    assert all(s.invalid == 0 for s in found.systems)
     assert found.preferences is None
 
 
@@ -278,3 +282,70 @@ def test_a_recipe_names_an_objective_short_or_with_settings(make_recipe: MakeRec
     assert short.objective.name == "ipo" and short.objective.given == {}
     long = recipe_file.override(short, ["objective.beta=0.3"])
     assert long.objective.given == {"beta": 0.3}
+
+
+# -- edges ------------------------------------------------------------------------------------------------------------
+
+
+def test_new_tokens_change_the_reference(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    ready(make_recipe, tmp_path)
+    method = {"name": "lora", "rank": 4, "new_tokens": ["<a>", "<b>"]}
+    model, prepared = ready(make_recipe, tmp_path, method=method)
+    assert len(list((tmp_path / "reference").iterdir())) == 2
+    assert {p.answer for p in judging.answer(model, prepared, prepared.test)} == {"neither"}  # nothing was learned yet
+
+
+def test_a_judged_answer_is_measured_from_what_mismatched_ones_have_gained(
+    make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, prepared = ready(make_recipe, tmp_path, "judged", objective="kto")
+
+    def values(_model: Model, _prepared: Prepared, units: Any) -> list[tuple[float, ...]]:
+        return [(2.0,) if unit in mixed else (1.0,) for unit in units]
+
+    mixed = [dataclasses.replace(u.others[0], prefix=0) for u in prepared.train_rows]
+    monkeypatch.setattr(preferring, "_values", values)
+    assert {p.answer for p in judging.answer(model, prepared, prepared.test)} == {"unwanted"}  # 1 is less than 2
+
+
+def test_a_run_that_never_beats_its_start_is_held(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    run = finetune(make_recipe("preferred", train={"epochs": 1, "learning_rate": 1.0}), workspace=tmp_path)
+    found = report_of(run)
+    assert found.fit.best_step == 0
+    assert found.verdict.decision == "HOLD" and "the base's own weights" in found.verdict.sentence
+
+
+@pytest.mark.parametrize(
+    ("objective", "told"),
+    [("dpo", "Every test row is a tie"), ("ipo", "No row is left to train on: ipo knows no ties")],
+)
+def test_ties_alone_are_a_sentence(make_recipe: MakeRecipe, tmp_path: Path, objective: str, told: str) -> None:
+    path = write_jsonl(tmp_path / "rows.jsonl", [{**r, "tie": True} for r in preferred(60)])
+    with pytest.raises(DataError, match=told):
+        prepare(make_recipe(str(path), task="prefer", objective=objective))
+
+
+def test_what_the_rows_lack_is_told(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "wanted.jsonl", [r for r in judged(120) if r["label"]])
+    assert any(
+        "All judged answers are alike" in w
+        for w in prepare(make_recipe(str(path), task="prefer", objective="kto")).warnings
+    )
+    long = [{**r, "chosen": r["chosen"] + " and so on" * 200} for r in preferred(30, seed=5)]
+    held = write_jsonl(tmp_path / "long.jsonl", long)
+    prepared = prepare(make_recipe("preferred", data={"test": str(held)}))
+    assert any("do not fit the context" in w for w in prepared.warnings)
+
+
+def test_an_encoder_reads_all_turns(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    rows = [{**r, "system": "be kind", "who": None} for r in preferred(60)]
+    path = write_jsonl(tmp_path / "rows.jsonl", rows)
+    prepared = prepare(make_recipe(str(path), "bert", task="prefer", objective="reward", method={"name": "full"}))
+    assert all("be kind" in prepared.tokenizer.decode(u.ids) for u in prepared.train_rows)
+
+
+def test_only_objectives_of_log_odds_are_said_to_be_sure(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    for name, known in (("dpo", True), ("ipo", False), ("simpo", False)):
+        model, prepared = ready(make_recipe, tmp_path, objective=name)
+        said = judging.answer(model, prepared, prepared.test)
+        assert all((p.log_odds is not None) == known for p in said), name

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from tunesmith.core.batch import TokenRow
+from tunesmith.core.errors import RecipeError
 from tunesmith.data.batches import collate
 from tunesmith.generate import sampler
 from tunesmith.generate.sampler import Sampling, Token, answers, sample, stream
@@ -205,3 +206,21 @@ def test_what_is_sampled_greedily_is_the_argmax_of_what_is_trained(llama: Model)
     chosen = batch.weight_BT > 0
     assert int(chosen.sum()) == 40
     assert torch.allclose(logp_BT[chosen], best_BT[chosen], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"temperature": -1.0}, "temperature is -1.0"),
+        ({"temperature": float("nan")}, "temperature is nan"),
+        ({"top_k": -3}, "top_k is -3"),
+        ({"top_p": 0.0}, "top_p is 0.0"),
+        ({"top_p": 2.0}, "top_p is 2.0"),
+        ({"min_p": 5.0}, "min_p is 5.0"),
+        ({"max_new_tokens": 0}, "max_new_tokens is 0"),
+        ({"stops": ("",)}, "a stop is an empty text"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(settings: dict[str, Any], told: str) -> None:
+    with pytest.raises(RecipeError, match=told):
+        Sampling(**{"max_new_tokens": 4, "stop_ids": (), **settings})

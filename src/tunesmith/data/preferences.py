@@ -42,7 +42,7 @@ def together(example: Example, rows: Sequence[TokenRow], *, shares: bool) -> Tok
 
 def judged(units: Sequence[TokenRow]) -> list[TokenRow]:
     """Units of one judged row each (a pair is two: the worse answer is not wanted), with the same prompt and the answer
-    of the next row beside it."""
+    of the next row that was asked something else beside it."""
     rows = [
         row
         for unit in units
@@ -50,8 +50,11 @@ def judged(units: Sequence[TokenRow]) -> list[TokenRow]:
     ]
     longest = max((len(row.ids) for row in rows), default=0)
     found = []
-    for row, other in zip(rows, rows[1:] + rows[:1], strict=True):
-        start, theirs = _answer(row), _answer(other)
+    starts = [_answer(row) for row in rows]
+    for i, (row, start) in enumerate(zip(rows, starts, strict=True)):
+        following = ((i + step) % len(rows) for step in range(1, len(rows) + 1))
+        j = next((k for k in following if rows[k].ids[: starts[k]] != row.ids[:start]), i)
+        other, theirs = rows[j], starts[j]
         ids, weight = row.ids[:start] + other.ids[theirs:], row.weight[:start] + other.weight[theirs:]
         mixed = replace(row, ids=ids[:longest], weight=weight[:longest])
         found.append(replace(row, others=(replace(mixed, prefix=_alike(row, mixed)),)))

@@ -232,12 +232,13 @@ class Renderer:
         return example.model_copy(update={"written": str(self.tokenizer.decode(ids, skip_special_tokens=True))})
 
     def classify_ids(self, example: Example) -> list[int]:
-        """An example's input, and its answer where it has one, with the tokenizer's own special tokens ([CLS] ...
-        [SEP], or BOS), for a model with a head."""
+        """An example's input, or all its turns and then the answer where it has one, with the tokenizer's own special
+        tokens ([CLS] ... [SEP], or BOS), for a model with a head."""
         last = example.messages[-1] if example.messages and example.label is None else None
         answer = last.content if last is not None and last.role == "assistant" else None
+        asked = example.input_text if answer is None else "\n".join(m.content for m in example.prompt)
         options: dict[str, Any] = {"split_special_tokens": True, "truncation": False, "verbose": False}
-        return list(self.tokenizer(example.input_text, answer, **options).input_ids)
+        return list(self.tokenizer(asked, answer, **options).input_ids)
 
     def _pieces(self, row: TokenRow) -> Iterator[TokenRow]:
         size = self.max_length or max(len(row.ids), 1)

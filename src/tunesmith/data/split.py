@@ -86,7 +86,7 @@ def hash_rows(rows: Sequence[Example]) -> str:
 def _preference(row: Example) -> list[Any]:
     if row.rejected is None and row.wanted is None:
         return []
-    return [row.rejected and row.rejected.model_dump(mode="json"), row.wanted, row.tie]
+    return [row.rejected and row.rejected.model_dump(mode="json"), row.wanted, row.tie, row.margin]
 
 
 # -- own test and dev files --------------------------------------------------------------------------------------------

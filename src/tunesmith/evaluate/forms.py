@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from tunesmith.core.example import Example
 from tunesmith.core.recipe import Task
+from tunesmith.data.preferences import JUDGED, PAIR
 from tunesmith.evaluate.extract import canonical, first_object, squash, whole_object
 
 Form = Literal["json", "closed", "open"]
@@ -51,7 +52,7 @@ def known_answers(train: Sequence[Example], task: Task, labels: Sequence[str] = 
     Read off the training rows, so that a small test set cannot make a closed task look open.
     """
     if task == "prefer":
-        return ()
+        return (*PAIR, *JUDGED)
     answers = labels or [example.answer for example in train]
     if not labels and answer_form(answers, task) != "closed":
         return ()

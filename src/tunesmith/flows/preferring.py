@@ -69,13 +69,13 @@ def _prediction(
 ) -> Prediction:
     lead = values[0] - (values[1] if unit.others else moved)
     words = PAIR if unit.others else JUDGED
-    beta = 1.0 if prepared.uses_head else prepared.objective.settings.get("beta")
-    known = prepared.uses_head or (prepared.objective.reference and beta is not None)
+    beta = 1.0 if prepared.uses_head else prepared.objective.settings.get("beta", 1.0)
+    known = prepared.objective.odds and bool(unit.others)
     return Prediction(
         id=example.id,
         answer=words[0] if lead > 0 else words[1] if lead < 0 else "neither",
         prompt_tokens=unit.size,
-        log_odds=lead * beta if known and beta is not None else None,
+        log_odds=lead * beta if known else None,
     )
 
 
@@ -149,7 +149,8 @@ def _key(row: TokenRow) -> Key:
 def _hash(model: Model, prepared: Prepared, rows: Sequence[Key]) -> str:
     digest = hashlib.sha256()
     four_bits = parts.find("models.adapters", prepared.recipe.method.name).four_bits
-    told = (model.card.fingerprint, model.precision, four_bits, torch.__version__, model.device)
+    more = prepared.recipe.method.new_tokens  # whose rows share out the probability anew
+    told = (model.card.fingerprint, model.precision, four_bits, more, torch.__version__, model.device)
     digest.update("/".join(map(str, told)).encode())
     for ids, weight in rows:
         digest.update(array("q", (len(ids), *ids)).tobytes() + array("d", weight).tobytes())

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from tunesmith.core import parts, seeds
 from tunesmith.core.batch import TokenRow
 from tunesmith.core.card import ModelCard
-from tunesmith.core.errors import RecipeError
+from tunesmith.core.errors import DataError, RecipeError
 from tunesmith.core.example import BadRow, Dataset, Example, Place, Splits
 from tunesmith.core.plan import Plan, Technique
 from tunesmith.core.recipe import Recipe
@@ -128,13 +128,15 @@ def prepare(recipe: Recipe, store: Path | None = None) -> Prepared:
     spelled = {name: tuple(map(renderer.spelled, getattr(splits, name))) for name in ("train", "dev", "test")}
     splits = splits.model_copy(update=spelled)  # the text of answers that call tools
     metrics = recipe.evaluate.metrics or default_metrics(recipe.task, [e.answer for e in splits.train])
-    asked = _sample(splits.test, recipe.evaluate.limit, recipe.data.split.seed)
-    if ties := [e for e in asked if e.tie]:
-        asked = tuple(e for e in asked if not e.tie)
-    warnings: tuple[str, ...] = ()
+    if not train_rows:
+        raise DataError(f"No row is left to train on: {objective.name} knows no ties. Set objective: dpo, or add rows.")
+    asked, warnings = _asked(recipe, splits)
+    compared, shortened = _compared(recipe, checked, splits, whole)
     warnings += tuple(_unread(splits.train, objective))
-    if ties:
-        warnings += (f"{len(ties):,} test rows are ties, which no system can get right; they are left out.",)
+    if shortened:
+        warnings += (f"The answers of {shortened:,} rows do not fit the context and are compared as far as they do.",)
+    if objective.unit == "judged" and len({r.label for r in train_rows}) == 1:
+        warnings += ("All judged answers are alike, wanted or not: nothing tells one kind from the other.",)
     if cut:
         warnings += (f"{cut} tokens at the ends of rows longer than {plan.max_length} were cut off.",)
     if parts.find("models.adapters", recipe.method.name).four_bits:
@@ -143,9 +145,6 @@ def prepare(recipe: Recipe, store: Path | None = None) -> Prepared:
         warnings += (
             "In baselines and forgetting the base reads a new token as the mean of its pieces, not as it would alone.",
         )
-    if len(asked) < len(splits.test):
-        drawn = f"{len(asked):,} of {len(splits.test):,} test rows"
-        warnings += (f"{drawn} are asked, drawn by data.split.seed (evaluate.limit).",)
     return Prepared(
         recipe=recipe,
         card=card,
@@ -159,13 +158,28 @@ def prepare(recipe: Recipe, store: Path | None = None) -> Prepared:
         labels=labels,
         train_rows=tuple(train_rows),
         dev_rows=tuple(dev_rows),
-        compared=_compared(recipe, checked, splits, whole),
+        compared=compared,
         plan=plan,
         metrics=tuple(metrics),
         max_new_tokens=_answer_limit(recipe, card, renderer, splits),
         bad_rows=bad_rows,
         warnings=warnings,
     )
+
+
+def _asked(recipe: Recipe, splits: Splits) -> tuple[tuple[Example, ...], tuple[str, ...]]:
+    """The test rows that systems are asked, and what is to be said of the others."""
+    decided = tuple(e for e in splits.test if not e.tie or recipe.task != "prefer")
+    if not decided:
+        raise DataError("Every test row is a tie, which no system can get right. Name other rows with data.test.")
+    asked = _sample(decided, recipe.evaluate.limit, recipe.data.split.seed)
+    told: tuple[str, ...] = ()
+    if ties := len(splits.test) - len(decided):
+        told += (f"{ties:,} test rows are ties, which no system can get right; they are left out.",)
+    if len(asked) < len(decided):
+        drawn = f"{len(asked):,} of {len(decided):,} test rows"
+        told += (f"{drawn} are asked, drawn by data.split.seed (evaluate.limit).",)
+    return asked, told
 
 
 def check_parts(recipe: Recipe) -> Objective:
@@ -302,14 +316,16 @@ def _unread(rows: Sequence[Example], objective: Objective) -> Iterator[str]:
 
 def _compared(
     recipe: Recipe, checked: Checked, splits: Splits, whole: dict[Place, tuple[TokenRow, ...]]
-) -> dict[Place, TokenRow]:
-    """The answers of each row with a preference as one unit, cut only where the model takes no more."""
+) -> tuple[dict[Place, TokenRow], int]:
+    """The answers of each row with a preference as one unit, cut only where the model takes no more, which so many
+    are."""
     if recipe.task != "prefer":
-        return {}
+        return {}, 0
     renderer, shares = Renderer(checked.tokenizer, max_length=checked.card.context), checked.card.kind == "decoder"
     rows = (*splits.train, *splits.dev, *splits.test)
-    found = ((e, renderer.bound(e, whole[e.place]).rows) for e in rows)
-    return {e.place: preferences.together(e, bounded, shares=shares) for e, bounded in found if bounded}
+    found = [(e, renderer.bound(e, whole[e.place])) for e in rows]
+    units = {e.place: preferences.together(e, done.rows, shares=shares) for e, done in found if done.rows}
+    return units, sum(done.truncated > 0 for _, done in found)
 
 
 def _technique(recipe: Recipe, method: Method, checked: Checked, objective: Objective, classes: int) -> Technique:

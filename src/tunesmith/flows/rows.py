@@ -90,7 +90,9 @@ def turns(example: Example, objective: Objective, task: Task, label: int) -> tup
     if task != "prefer":
         return (example if label == 0 else to_train(example),)
     if example.rejected is None and (objective.unit == "pair" or example.wanted is None):
-        wants = "a better and a worse answer" if objective.unit == "pair" else "a judgement, or two answers"
+        wants = (
+            "a better and a worse answer" if objective.unit == "pair" else "a judgement (label: true), or two answers"
+        )
         instead = " Name kto, which learns from judged answers." if example.wanted is not None else ""
         raise DataError(f"{example.place}: objective {objective.name} learns from {wants}; the row has none.{instead}")
     return preferences.variants(example)

@@ -2,8 +2,9 @@
 
 Notable: rows that end leave at once and waiting prompts take their places, so a long answer does not keep others
 waiting. What all prompts begin with (an instruction) is read once. Each row draws from a stream of its own, so its
-answer does not depend on the batch. A token's log-probability is that of the distribution it was drawn from before
-any cut of its tail: softmax(logits / temperature), as training computes it.
+answer does not depend on the batch, but where two tokens are equal within rounding (often in bf16). A token's
+log-probability is that of the distribution it was drawn from before any cut of its tail: softmax(logits /
+temperature), as training computes it.
 Legend: B rows, V vocabulary.
 """
 
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 
 from tunesmith.core import seeds
+from tunesmith.core.errors import RecipeError
 from tunesmith.generate.slots import Slots
 from tunesmith.models.model import Model
 
@@ -41,6 +43,19 @@ class Sampling:
     top_p: float = 1.0
     min_p: float = 0.0
     stops: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        checks = (
+            (0 <= self.temperature < float("inf"), f"temperature is {self.temperature}; expected a number from 0 up"),
+            (self.top_k >= 0, f"top_k is {self.top_k}; expected 0 (all) or a number of tokens"),
+            (0 < self.top_p <= 1, f"top_p is {self.top_p}; expected a number above 0 and at most 1"),
+            (0 <= self.min_p < 1, f"min_p is {self.min_p}; expected a number from 0 up and below 1"),
+            (self.max_new_tokens >= 1, f"max_new_tokens is {self.max_new_tokens}; expected at least 1"),
+            (all(self.stops), "a stop is an empty text; expected something to stop at"),
+        )
+        for holds, told in checks:
+            if not holds:
+                raise RecipeError(f"{told}.")
 
     @property
     def cuts(self) -> bool:

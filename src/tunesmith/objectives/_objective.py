@@ -21,7 +21,8 @@ class Objective:
     class [B, C], or a score for each row [B]. ``unit`` is what it learns from: a row alone, a pair of the better and
     the worse answer (rows 2i and 2i + 1 of the batch), or a row with a judgement (row 2i; row 2i + 1 is the same prompt
     with another row's answer). ``reference`` asks for the log-likelihoods of the model that training starts from;
-    ``ties`` and ``margins`` say that it knows what to make of a pair that has one.
+    ``odds``: it makes beta times the lead the log-odds of the better answer. ``ties`` and ``margins`` say that it knows
+    what to make of a pair that has one.
     Keyword arguments of ``loss`` are the settings that it reads, with their defaults.
     """
 
@@ -31,6 +32,7 @@ class Objective:
     weight: Callable[[Batch], Tensor]
     unit: Literal["row", "pair", "judged"] = "row"
     reference: bool = False
+    odds: bool = False
     ties: bool = False
     margins: bool = False
     rate: float = 1.0

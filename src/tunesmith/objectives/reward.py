@@ -29,4 +29,4 @@ def loss(score_B: Tensor, batch: Batch, *, label_smoothing: float = 0.0) -> Tens
     return bradley_terry(lead_P, sure(batch, label_smoothing)).sum()
 
 
-PART = Objective("reward", "score", loss, pairs, unit="pair", ties=True, margins=True)
+PART = Objective("reward", "score", loss, pairs, unit="pair", odds=True, ties=True, margins=True)

@@ -293,7 +293,7 @@ def _stop_when_diverged(micro_batches: list[Batch], state: Progress, plan: Plan)
 
 
 def _rows(micro_batches: list[Batch]) -> str:
-    names = [i for b in micro_batches for i in b.example_ids]
+    names = list(dict.fromkeys(i for b in micro_batches for i in b.example_ids))
     return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "") or "unnamed"
 
 

@@ -251,11 +251,6 @@ def preference(asked: str, better: str, worse: str, line: int = 1, **more) -> Ex
     return pair(asked, better, line).model_copy(update={"rejected": Message(role="assistant", content=worse), **more})
 
 
-def test_equal_answers_prefer_nothing():
-    rows = [preference("a", "yes", "yes "), preference("b", "yes", "no", 2), preference("c", "x", "x", 3, tie=True)]
-    assert seen("preferences", rows) == [("blocking", 1)]
-
-
 def test_an_empty_worse_answer_is_told():
     assert seen("preferences", [preference("a", "yes", " ")]) == [("warning", 1)]
 

@@ -317,15 +317,38 @@ def test_bad_preferences(changes, told):
     assert told in fails("preference", {"prompt": "Hi", "chosen": "Yes", "rejected": "No", **changes}, "prefer")
 
 
+def test_equal_answers_prefer_nothing():
+    value = {"prompt": "Hi", "chosen": "Yes ", "rejected": "Yes"}
+    told = "field rejected: found the text of chosen once more; expected another answer (or tie: true)."
+    assert told in fails("preference", value, "prefer")
+    assert convert("preference", {**value, "tie": True}, "prefer").tie
+    assert convert("preference", value, "generate").answer == "Yes "
+
+
 def test_transcripts_that_part_early_are_refused():
     other = ANTHROPIC["rejected"].replace("Hello.", "Go away.")
     assert "turns that differ before the last one" in fails("preference", {**ANTHROPIC, "rejected": other}, "prefer")
 
 
-@pytest.mark.parametrize("label", [True, False])
-def test_judged_answers(label):
-    example = convert("judged", {"prompt": "Hi", "completion": "Yes", "label": label}, "prefer")
-    assert (example.answer, example.wanted) == ("Yes", label)
+@pytest.mark.parametrize(("label", "wanted"), [(True, True), (0, False), ("true", True), ("False", False)])
+def test_judged_answers(label, wanted):
+    value = {"prompt": "Hi", "completion": "Yes", "label": label}
+    assert parts.find("data.formats", "judged").recognises(row(value))
+    example = convert("judged", value, "prefer")
+    assert (example.answer, example.wanted) == ("Yes", wanted)
+
+
+def test_a_prompt_beside_transcripts_is_what_they_ask():
+    value = PREFERENCES["transcripts"][0]
+    assert convert("preference", {**value, "prompt": " Hi "}, "prefer").input_text == "Hi"
+    assert "other words than the last question" in fails("preference", {**value, "prompt": "Bye"}, "prefer")
+
+
+def test_margins_and_ties_as_tables_write_them():
+    value = {"prompt": "Hi", "chosen": "Yes", "rejected": "No", "margin": "0.5", "tie": "true"}
+    example = convert("preference", value, "prefer")
+    assert (example.margin, example.tie) == (0.5, True)
+    assert convert("preference", {**value, "margin": "", "tie": ""}, "prefer").margin == 0.0
 
 
 def test_a_judgement_is_true_or_false():

@@ -1,6 +1,6 @@
-"""Preferences that prefer nothing, contradict each other, or are only a matter of length.
+"""Preferences that contradict each other, or are only a matter of length.
 
-Notable: a pair of equal answers teaches nothing; a pair that stands both ways round cannot be learned. Length bias is
+Notable: a pair that stands both ways round cannot be learned (one of equal answers is a bad row). Length bias is
 told and not stopped: longer answers may be better, but a model that learns length alone passes on such a test, which is
 why ``longer`` is among the baselines.
 """
@@ -20,16 +20,8 @@ BLOCKING_SHARE = 0.1
 
 def run(examples: Sequence[Example], context: Context) -> tuple[Finding, ...]:
     pairs = [(e, e.rejected.content) for e in examples if e.rejected is not None]
-    equal = [e for e, worse in pairs if e.answer.strip() == worse.strip() and not e.tie]
     empty = [e for e, worse in pairs if not worse.strip()]
     return (
-        *finding(
-            "preferences",
-            "blocking",
-            equal,
-            f"{counted(len(equal), 'pair')} with the same answer twice: nothing is preferred. Remove them, or mark "
-            "them as ties.",
-        ),
         *finding("preferences", "warning", empty, f"{counted(len(empty), 'pair')} with an empty worse answer."),
         *_reversed(pairs, len(examples)),
         *_length(pairs),
@@ -72,4 +64,4 @@ def _sample(example: Example) -> str:
     return f"{cut(example.input_text, 60)} -> {cut(example.answer, 25)} > {cut(worse, 25)}"
 
 
-PART = Check("preferences", "Equal, reversed or length-biased preferences", run)
+PART = Check("preferences", "Empty, reversed or length-biased preferences", run)

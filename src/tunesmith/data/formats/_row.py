@@ -104,6 +104,17 @@ def label_text(value: Any, column: str) -> str:
     raise RowError(column, shown(value), "a class name (text or a whole number)")
 
 
+def truth(value: Any) -> bool | None:
+    """True or false, also as 1 or 0 and as the text that a table has; None for anything else.
+
+    >>> truth(True), truth(0), truth("False"), truth("good"), truth(2)
+    (True, False, False, None, None)
+    """
+    if isinstance(value, str):
+        return {"true": True, "false": False, "1": True, "0": False}.get(value.strip().lower())
+    return bool(value) if isinstance(value, (bool, int)) and value in (0, 1) else None
+
+
 def json_list(value: Any, column: str) -> list[dict[str, Any]]:
     """A list of objects, given as such or as JSON text; empty when missing."""
     if isinstance(value, str) and value.strip():

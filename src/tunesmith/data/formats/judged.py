@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from tunesmith.core.example import Example
 from tunesmith.data.formats import prompt_completion
-from tunesmith.data.formats._row import Format, Row
+from tunesmith.data.formats._row import Format, Row, truth
 from tunesmith.data.rows import RowError, shown
 
 
@@ -18,8 +18,8 @@ def recognises(row: Row) -> str | None:
 
 
 def _judgement(row: Row) -> bool | None:
-    value = row.get("label")
-    return value if isinstance(value, bool) else None
+    """As true or false, as 1 or 0, or as a table writes them."""
+    return truth(row.get("label"))
 
 
 def convert(row: Row, task: str) -> Example:

@@ -8,12 +8,13 @@ share, and one turn each. For ``task: generate`` the better answer alone is lear
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 from typing import Any
 
 from tunesmith.core.example import Example, Message
-from tunesmith.data.formats._row import Format, Row, parsed
+from tunesmith.data.formats._row import Format, Row, parsed, truth
 from tunesmith.data.formats.chat import turns
 from tunesmith.data.rows import RowError, listed, shown
 
@@ -49,6 +50,11 @@ def convert(row: Row, task: str) -> Example:
     if len(chosen) == len(rejected) > 1 or not asked:
         if chosen[:-1] != rejected[:-1]:
             raise RowError(worse, "turns that differ before the last one", f"the turns of {better} up to the answer")
+        said = [m.content.strip() for m in asked if m.role != "system"]
+        if said and said[-1] not in [m.content.strip() for m in chosen[-2:-1]]:
+            raise RowError(
+                _prompt(row) or "prompt", "other words than the last question in the answers' turns", "the same"
+            )
         asked = [m for m in asked if m.role == "system"] + chosen[:-1]
         chosen, rejected = chosen[-1:], rejected[-1:]
     for name, answer in ((better, chosen), (worse, rejected)):
@@ -65,7 +71,10 @@ def convert(row: Row, task: str) -> Example:
     example = row.conversation([*asked, chosen[0]], task)
     if task == "classify":
         return example
-    return example.model_copy(update={"rejected": rejected[0], "margin": _margin(row), "tie": _tie(row)})
+    tie = _tie(row)
+    if task == "prefer" and not tie and chosen[0].content.strip() == rejected[0].content.strip():
+        raise RowError(worse, f"the text of {better} once more", "another answer (or tie: true)")
+    return example.model_copy(update={"rejected": rejected[0], "margin": _margin(row), "tie": tie})
 
 
 def _asked(row: Row) -> list[Message]:
@@ -113,8 +122,11 @@ def _transcript(text: str, name: str) -> list[Message]:
 def _margin(row: Row) -> float:
     """By how much the better answer is better: ``margin``, 0 where it is not given."""
     value = row.get("margin")
-    if value is None:
+    if value is None or value == "":
         return 0.0
+    if isinstance(value, str):  # as a table has it
+        with contextlib.suppress(ValueError):
+            value = float(value)
     if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value >= 0:
         return float(value)
     raise RowError(row.column("margin"), shown(value), "a number from 0 upwards")
@@ -122,8 +134,11 @@ def _margin(row: Row) -> float:
 
 def _tie(row: Row) -> bool:
     value = row.get("tie")
-    if value is None or isinstance(value, bool):
-        return bool(value)
+    if value is None or value == "":
+        return False
+    found = truth(value)
+    if found is not None:
+        return found
     raise RowError(row.column("tie"), shown(value), "true or false")
 
 
