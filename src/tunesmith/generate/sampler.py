@@ -23,7 +23,7 @@ from tunesmith.models.model import Model
 
 CACHE_BYTES = 1 << 30  # of keys and values held at once
 MOST_ROWS = 256
-READ_TOKENS = 8192  # of prompts read at once, pads among them
+READ_TOKENS = {"cpu": 2048, "cuda": 16_384}  # of prompts read at once: few rows of like length have few pads
 FREE_SHARE = 8  # waiting prompts are read once an eighth of the slots is free: reading few costs as much as a step
 SHORTEST_PREFIX = 16  # tokens; less is not worth a pass of its own
 
@@ -173,7 +173,7 @@ def _run(
     while waiting or active:
         free = slots.count - len(active)
         if waiting and (not active or free >= max(1, slots.count // FREE_SHARE)):
-            fresh = _admitted(waiting, read, min(free, len(waiting)))
+            fresh = _admitted(waiting, read, min(free, len(waiting)), READ_TOKENS[model.device.partition(":")[0]])
             logits_BV = _begin(slots, [read[i] for i in fresh], common)
             start, rows = len(active), fresh
             active += fresh
@@ -212,10 +212,10 @@ def _common(prompts: Sequence[list[int]]) -> int:
     return min(same, most) if min(same, most) >= SHORTEST_PREFIX else 0
 
 
-def _admitted(waiting: deque[int], read: Sequence[Sequence[int]], most: int) -> list[int]:
-    """The next prompts, as many as can be read at once."""
+def _admitted(waiting: deque[int], read: Sequence[Sequence[int]], most: int, tokens: int) -> list[int]:
+    """The next prompts, at most so many rows and tokens with their pads."""
     wide, found = len(read[waiting[0]]), [waiting.popleft()]
-    while waiting and len(found) < most and wide * (len(found) + 1) <= READ_TOKENS:
+    while waiting and len(found) < most and wide * (len(found) + 1) <= tokens:
         found.append(waiting.popleft())
     return found
 
