@@ -2,7 +2,7 @@
 
 Notable: with a PEFT adapter TRL's reference is the same model with the adapter off, run in each step, or before the
 first (``precompute``); that time counts, spread over the steps. What differs from TRL's defaults is named in
-``settings`` and no more.
+``trl_common`` and ``settings`` and no more.
 """
 
 import json
@@ -13,10 +13,9 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from peft import LoraConfig, set_peft_model_state_dict
-from safetensors.torch import load_file
 from trl import DPOConfig, DPOTrainer
 
+from peers import trl_common
 from peers.common import Clock, digest, write
 from peers.watch import Watch
 
@@ -24,24 +23,12 @@ from peers.watch import Watch
 def settings(spec: dict[str, Any]) -> DPOConfig:
     micro = spec["micro_rows"]
     return DPOConfig(
-        output_dir=spec["out"] + ".trainer",
-        model_init_kwargs={"dtype": spec["weights"]},
-        bf16=spec["autocast"],
-        gradient_checkpointing=spec["checkpointing"],
+        **trl_common.settings(spec),
         precompute_ref_log_probs=spec["precompute"],
         precompute_ref_batch_size=micro if spec["precompute"] else None,
         max_length=spec["max_length"],
         per_device_train_batch_size=micro,
         gradient_accumulation_steps=spec["rows_per_step"] // micro,
-        max_steps=spec["steps"],
-        train_sampling_strategy="sequential",
-        learning_rate=spec["learning_rate"],
-        lr_scheduler_type="constant",
-        logging_steps=1,
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        use_cpu=not torch.cuda.is_available(),
     )
 
 
@@ -59,24 +46,15 @@ class Timed(DPOTrainer):  # type: ignore[misc]
 
 def main(spec: dict[str, Any]) -> None:
     rows = [json.loads(line) for line in Path(spec["rows"]).read_text(encoding="utf-8").splitlines()]
-    wanted = LoraConfig(
-        r=spec["rank"],
-        lora_alpha=2 * spec["rank"],
-        lora_dropout=0.0,
-        target_modules="all-linear",
-        task_type="CAUSAL_LM",
-    )
     clock = Clock(spec)
     trainer: Any = Timed(
         model=spec["model"],
         args=settings(spec),
         train_dataset=Dataset.from_list(rows),
-        peft_config=wanted,
+        peft_config=trl_common.adapter(spec),
         callbacks=[Watch(clock)],
     )
-    tensors = load_file(Path(spec["adapter"]) / "adapter_model.safetensors")
-    told: Any = set_peft_model_state_dict(trainer.model, tensors)
-    assert not told.unexpected_keys, told.unexpected_keys
+    trl_common.start_equal(trainer, spec)
     trainer.train()
     held = trainer.train_dataset[:]
     prompts = held["prompt_ids"]

@@ -1,8 +1,7 @@
 """TRL's side, in a process of its own: ``SFTTrainer`` as its users call it, on a path, a dataset and an ``SFTConfig``.
 
-Notable: what differs from TRL's defaults is named in ``settings`` and no more: the order of rows (both sides take the
-same), the shared learning rate, a log each step (for the losses), nothing saved, nothing reported. Where an adapter is
-given, PEFT's A and B are set to it after the trainer made them, so that both sides start from the same weights. With
+Notable: what differs from TRL's defaults is named in ``trl_common`` and in ``settings``, and no more. Where an adapter
+is given, PEFT's A and B are set to it after the trainer made them, so that both sides start from the same weights. With
 four bits TRL makes A and B bf16 and has no setting for it; ``cast`` makes them float32 again before training.
 """
 
@@ -13,11 +12,10 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from peft import LoraConfig, set_peft_model_state_dict
-from safetensors.torch import load_file
 from transformers import BitsAndBytesConfig
 from trl import SFTConfig, SFTTrainer
 
+from peers import trl_common
 from peers.common import Clock, digest, write
 from peers.watch import Watch
 
@@ -26,24 +24,12 @@ def settings(spec: dict[str, Any], chats: bool) -> SFTConfig:
     packing = spec["packing"]
     micro = 1 if packing else spec["micro_rows"]
     return SFTConfig(
-        output_dir=spec["out"] + ".trainer",
-        model_init_kwargs={"dtype": spec["weights"]},
-        bf16=spec["autocast"],
-        gradient_checkpointing=spec["checkpointing"],
+        **trl_common.settings(spec),
         packing=packing,
         max_length=spec["pack_tokens"] if packing else spec["max_length"],
         assistant_only_loss=chats,
         per_device_train_batch_size=micro,
         gradient_accumulation_steps=1 if packing else spec["rows_per_step"] // micro,
-        max_steps=spec["steps"],
-        train_sampling_strategy="sequential",
-        learning_rate=spec["learning_rate"],
-        lr_scheduler_type="constant",
-        logging_steps=1,
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        use_cpu=not torch.cuda.is_available(),
     )
 
 
@@ -54,26 +40,17 @@ def main(spec: dict[str, Any]) -> None:
     if not chats:
         rows = [{"input_ids": r["ids"], "labels": masked(r)} for r in rows]
     lora, four_bits = spec["method"] != "full", spec["method"] == "qlora"
-    wanted = LoraConfig(
-        r=spec["rank"],
-        lora_alpha=2 * spec["rank"],
-        lora_dropout=0.0,
-        target_modules="all-linear",
-        task_type="CAUSAL_LM",
-    )
     clock = Clock(spec)
     trainer = SFTTrainer(
         model=spec["model"],
         args=settings(spec, chats),
         train_dataset=Dataset.from_list(rows),
-        peft_config=wanted if lora else None,
+        peft_config=trl_common.adapter(spec) if lora else None,
         quantization_config=nf4(spec["weights"]) if four_bits else None,
         callbacks=[Watch(clock)],
     )
     if lora:
-        tensors = load_file(Path(spec["adapter"]) / "adapter_model.safetensors")
-        told: Any = set_peft_model_state_dict(trainer.model, tensors)
-        assert not told.unexpected_keys, told.unexpected_keys
+        trl_common.start_equal(trainer, spec)
     if four_bits and spec["cast"]:
         for parameter in trainer.model.parameters():
             if parameter.requires_grad:

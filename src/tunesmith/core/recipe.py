@@ -16,6 +16,7 @@ from tunesmith.core.sentences import Sentences
 
 Auto = Literal["auto"]
 Task = Literal["generate", "classify", "prefer"]
+OBJECTIVE: dict[Task, str] = {"generate": "sft", "classify": "classify", "prefer": "dpo"}  # what auto means
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 

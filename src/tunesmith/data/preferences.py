@@ -14,6 +14,18 @@ from tunesmith.core.example import Example
 PAIR, JUDGED = ("chosen", "rejected"), ("wanted", "unwanted")  # what a system can say of a row
 
 
+NEITHER = "neither"
+
+
+def said(lead: float, words: tuple[str, str] = PAIR) -> str:
+    """The word for an answer that leads by so much.
+
+    >>> said(0.5), said(-1.0), said(0.0)
+    ('chosen', 'rejected', 'neither')
+    """
+    return words[0] if lead > 0 else words[1] if lead < 0 else NEITHER
+
+
 def expected(example: Example) -> str:
     """What a system should say of the row: that the better answer is chosen, or how it was judged.
 

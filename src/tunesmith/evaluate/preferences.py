@@ -11,10 +11,10 @@ from collections.abc import Sequence
 
 from tunesmith.core.example import Example
 from tunesmith.core.report import Bin, Estimate, Prediction, Preferences
+from tunesmith.data.preferences import PAIR
 from tunesmith.evaluate.score import wilson
 
 BINS = 5
-RIGHT = "chosen"
 
 
 def preferences(predictions: Sequence[Prediction], examples: Sequence[Example]) -> Preferences | None:
@@ -22,7 +22,7 @@ def preferences(predictions: Sequence[Prediction], examples: Sequence[Example]) 
     pairs = [(p, e) for p, e in zip(predictions, examples, strict=True) if e.rejected is not None]
     if not pairs:
         return None
-    right = [p.answer == RIGHT for p, _ in pairs]
+    right = [p.answer == PAIR[0] for p, _ in pairs]
     lead = [len(e.answer) - len(e.rejected.content) for _, e in pairs if e.rejected is not None]
     when_longer = _share([r for r, more in zip(right, lead, strict=True) if more > 0])
     when_shorter = _share([r for r, more in zip(right, lead, strict=True) if more < 0])

@@ -6,7 +6,6 @@ from pathlib import Path
 from tunesmith.core import parts
 from tunesmith.core.errors import DataError, ModelError
 from tunesmith.core.example import Message
-from tunesmith.core.report import Report
 from tunesmith.generate.local import LocalModel
 from tunesmith.models import artefact
 from tunesmith.models import load as loading
@@ -43,12 +42,7 @@ class Chat:
 
 def open_chat(folder: Path) -> Chat:
     """The trained model of a run folder. Raises ModelError, DataError."""
-    run = RunFolder(folder)
-    if not run.report.is_file():
-        raise ModelError(
-            f"{folder} has no report.json: the run did not finish, so there is nothing to talk to. See tunesmith runs."
-        )
-    report = Report.load(run.report)
+    report = RunFolder(folder).finished("talk to")
     if report.recipe.objective.name == "reward":
         raise ModelError(f"{folder} holds a reward model: it scores answers and writes none.")
     model = artefact.load(folder / report.adapter, report.recipe.model)

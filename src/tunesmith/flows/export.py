@@ -64,11 +64,7 @@ def order(folder: Path, to: str, *, weights: str | None = None, out: Path | None
     """Everything that can be refused before weights are read. Raises ModelError, PartError, RecipeError, DataError."""
     run = RunFolder(folder)
     part: Export = parts.find("models.exports", to)
-    if not run.report.is_file():
-        raise ModelError(
-            f"{folder} has no report.json: the run did not finish, so there is nothing to export. See tunesmith runs."
-        )
-    report = Report.load(run.report)
+    report = run.finished("export")
     if report.recipe.objective.name == "reward":
         raise ModelError(f"{folder} holds a reward model, and no other tool scores with its head. Keep the run itself.")
     if weights is not None and weights not in part.types:

@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from tunesmith.core.errors import DiskError
 from tunesmith.core.example import Example
 from tunesmith.core.report import Prediction
 from tunesmith.data.batches import in_order
-from tunesmith.data.preferences import JUDGED, PAIR
+from tunesmith.data.preferences import JUDGED, PAIR, said
 from tunesmith.flows.prepare import Prepared
 from tunesmith.models.model import Model, adapters_off
 from tunesmith.objectives._pairs import gained, total
@@ -68,32 +68,38 @@ def _prediction(
     example: Example, unit: TokenRow, values: Sequence[float], moved: float, prepared: Prepared
 ) -> Prediction:
     lead = values[0] - (values[1] if unit.others else moved)
-    words = PAIR if unit.others else JUDGED
     beta = 1.0 if prepared.uses_head else prepared.objective.settings.get("beta", 1.0)
     known = prepared.objective.odds and bool(unit.others)
     return Prediction(
         id=example.id,
-        answer=words[0] if lead > 0 else words[1] if lead < 0 else "neither",
+        answer=said(lead, PAIR if unit.others else JUDGED),
         prompt_tokens=unit.size,
         log_odds=lead * beta if known else None,
     )
 
 
-@torch.no_grad()
 def _values(model: Model, prepared: Prepared, units: Sequence[TokenRow]) -> list[tuple[float, ...]]:
     """Of the rows of each unit: the head's score, or how much likelier they have become."""
-    model.train(False)
 
     def values(batch: Batch) -> Tensor:
         if prepared.uses_head:
             return model.score(batch)
         return gained(model.token_logp(batch), batch.to(model.device))
 
+    return _of_units(model, units, 2 * prepared.plan.micro_tokens, values)
+
+
+@torch.no_grad()
+def _of_units(
+    model: Model, units: Sequence[TokenRow], tokens: int, values: Callable[[Batch], Tensor]
+) -> list[tuple[float, ...]]:
+    """``values`` [B] of the rows of each unit, in the order of ``units``; ``tokens`` are computed at once."""
+    model.train(False)
     found: dict[int, tuple[float, ...]] = {}
     for own in _of_one_kind(units):
         named = [replace(units[i], example_id=str(i)) for i in own]
-        for batch in in_order(named, budget=2 * prepared.plan.micro_tokens, pad_id=model.tokenizer.pad_token_id or 0):
-            rows: list[list[float]] = values(batch).float().view(-1, batch.unit).tolist()
+        for batch in in_order(named, budget=tokens, pad_id=model.tokenizer.pad_token_id or 0):
+            rows: list[list[float]] = values(batch).double().view(-1, batch.unit).tolist()
             names = batch.example_ids[:: batch.unit]
             found |= {int(name): tuple(row) for name, row in zip(names, rows, strict=True)}
     return [found[i] for i in range(len(units))]
@@ -120,21 +126,13 @@ def _stored(model: Model, units: Sequence[TokenRow], prepared: Prepared, store: 
     return dict(zip(rows, kept, strict=True))
 
 
-@torch.no_grad()
 def likelihoods(model: Model, units: Sequence[TokenRow], tokens: int) -> dict[Key, float]:
     """The base's log-likelihood of each row's weighted tokens, by ids and weights; ``tokens`` are computed at once."""
-    model.train(False)
-    found: dict[Key, float] = {}
     fresh = list({tuple(map(_key, unit.unit)): unit for unit in units}.values())
-    pad = model.tokenizer.pad_token_id or 0
     with adapters_off(model):
-        for own in _of_one_kind(fresh):
-            named = [replace(fresh[i], example_id=str(i)) for i in own]
-            for batch in in_order(named, budget=tokens, pad_id=pad):
-                values: list[float] = total(model.token_logp(batch), batch.to(model.device)).double().tolist()
-                rows = [row for name in batch.example_ids[:: batch.unit] for row in fresh[int(name)].unit]
-                found |= {_key(row): value for row, value in zip(rows, values, strict=True)}
-    return found
+        found = _of_units(model, fresh, tokens, lambda batch: total(model.token_logp(batch), batch.to(model.device)))
+    rows = (pair for unit, own in zip(fresh, found, strict=True) for pair in zip(unit.unit, own, strict=True))
+    return {_key(row): value for row, value in rows}
 
 
 def with_reference(unit: TokenRow, found: dict[Key, float]) -> TokenRow:

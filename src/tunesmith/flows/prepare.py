@@ -16,7 +16,7 @@ from tunesmith.core.card import ModelCard
 from tunesmith.core.errors import DataError, RecipeError
 from tunesmith.core.example import BadRow, Dataset, Example, Place, Splits
 from tunesmith.core.plan import Plan, Technique
-from tunesmith.core.recipe import Recipe
+from tunesmith.core.recipe import OBJECTIVE, Recipe
 from tunesmith.core.report import DataReport, Finding
 from tunesmith.data import inspect, preferences, read, split
 from tunesmith.data.batches import Steps
@@ -33,7 +33,6 @@ from tunesmith.objectives._objective import Objective
 from tunesmith.plan.resolve import resolve
 
 SHORTEST_ROW = 8  # tokens that must be left beside those that a method puts before each row
-DEFAULT_OBJECTIVE = {"generate": "sft", "classify": "classify", "prefer": "dpo"}
 DEV_ROWS = 1000  # looked at during training; more would cost time and tell nothing new
 FEWEST_DEV_ROWS = 100  # or a quarter of the training rows where that is more
 
@@ -195,7 +194,7 @@ def check_parts(recipe: Recipe) -> Objective:
     for baseline in recipe.evaluate.baselines if recipe.evaluate.baselines != "auto" else ():
         find_baseline(baseline)
     name = recipe.objective.name
-    objective: Objective = parts.find("objectives", DEFAULT_OBJECTIVE[recipe.task] if name == "auto" else name)
+    objective: Objective = parts.find("objectives", OBJECTIVE[recipe.task] if name == "auto" else name)
     if objective.needs == "class_logp" and recipe.task != "classify":
         raise RecipeError(f"objective is {name} and task is {recipe.task}; a head chooses labels. Set task: classify.")
     if objective.unit != "row" and recipe.task != "prefer":

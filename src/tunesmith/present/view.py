@@ -5,6 +5,7 @@ Notable: the order of systems, the words for a verdict and the resolved plan are
 
 from tunesmith.core.noun import Noun
 from tunesmith.core.plan import Plan
+from tunesmith.core.recipe import OBJECTIVE
 from tunesmith.core.report import Estimate, Fit, Report, SystemResult, Verdict
 from tunesmith.present.words import bytes_of, count, difference, duration, one_line, p_value, ranked
 
@@ -38,8 +39,7 @@ def best_baseline(report: Report) -> Estimate | None:
 def objective(report: Report) -> str:
     """The objective's name, with ``auto`` resolved as the recipe's reference says."""
     name = report.recipe.objective.name
-    default = {"generate": "sft", "classify": "classify", "prefer": "dpo"}[report.recipe.task]
-    return one_line(name if name != "auto" else default, 40)
+    return one_line(name if name != "auto" else OBJECTIVE[report.recipe.task], 40)
 
 
 def rows_behind(system: SystemResult) -> int:

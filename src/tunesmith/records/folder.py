@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from tunesmith.core import files
-from tunesmith.core.errors import BusyError, DataError, DiskError
+from tunesmith.core.errors import BusyError, DataError, DiskError, ModelError
 from tunesmith.core.recipe import Recipe
+from tunesmith.core.report import Report
 from tunesmith.core.run import Run, Status
 
 RUNS = "runs"
@@ -127,6 +128,15 @@ class RunFolder:
         self._signature = {"pid": os.getpid(), "host": socket.gethostname(), "start": _utc_now()}
         self._beat = time.monotonic()
         self._write_signature(handle)
+
+    def finished(self, what: str) -> Report:
+        """The report of a run that is done, for whoever wants to ``what``. Raises ModelError."""
+        if not self.report.is_file():
+            raise ModelError(
+                f"{self.path} has no report.json: the run did not finish, so there is nothing to {what}. See tunesmith "
+                "runs."
+            )
+        return Report.load(self.report)
 
     def beat(self) -> None:
         """Write into the lock that this process is alive, at most every ``BEAT`` seconds. Call it while holding."""

@@ -15,6 +15,7 @@ import numpy as np
 from tunesmith.core.example import Example, Message
 from tunesmith.core.protocols import Completer, Completion, Conversation
 from tunesmith.core.report import Prediction
+from tunesmith.data.preferences import said
 from tunesmith.evaluate.baselines._context import BaselineContext
 from tunesmith.evaluate.forms import is_plain_text
 from tunesmith.evaluate.prompts import instruction, with_system
@@ -47,7 +48,7 @@ def likelier(context: BaselineContext, completer: Completer) -> tuple[Prediction
     found = []
     for row, texts, better, worse in zip(context.test, answers, *sides, strict=True):
         mean = [x.logp / max(1, len(text.encode())) for x, text in zip((better, worse), texts, strict=True)]
-        word = "chosen" if mean[0] > mean[1] else "rejected" if mean[0] < mean[1] else "neither"
+        word = said(mean[0] - mean[1])
         found.append(Prediction(id=row.id, answer=word, prompt_tokens=2 * completer.count_tokens(row.prompt)))
     return tuple(found)
 

@@ -4,6 +4,7 @@ Notable: annotators and judges favour length (Singhal et al., 2023), so on many 
 """
 
 from tunesmith.core.report import Prediction
+from tunesmith.data.preferences import said
 from tunesmith.evaluate.baselines._context import Baseline, BaselineContext, needs_pairs
 
 
@@ -12,7 +13,7 @@ def answer(context: BaselineContext) -> tuple[Prediction, ...]:
     found = []
     for row in context.test:
         lead = len(row.answer) - len(row.rejected.content if row.rejected else "")
-        found.append(Prediction(id=row.id, answer="chosen" if lead > 0 else "rejected" if lead < 0 else "neither"))
+        found.append(Prediction(id=row.id, answer=said(lead)))
     return tuple(found)
 
 
