@@ -93,8 +93,8 @@ def turns(example: Example, objective: Objective, task: Task, label: int) -> tup
         wants = (
             "a better and a worse answer" if objective.unit == "pair" else "a judgement (label: true), or two answers"
         )
-        instead = " Name kto, which learns from judged answers." if example.wanted is not None else ""
-        raise DataError(f"{example.place}: objective {objective.name} learns from {wants}; the row has none.{instead}")
+        way_out = "Name kto, which learns from judged answers." if example.wanted is not None else "Set task: generate."
+        raise DataError(f"{example.place}: objective {objective.name} learns from {wants}; the row has none. {way_out}")
     return preferences.variants(example)
 
 
