@@ -3,18 +3,22 @@
 Notable: rows are right-padded to be one tensor; ``length_B`` says what of it is real, and the model leaves the pads
 out. Targets are already shifted: ``target_BT[b, t]`` is the token after ``ids_BT[b, t]``. Rows that are compared with
 each other (the better and the worse answer to a prompt) come as one unit: they stay in one micro-batch, side by side,
-and what they begin with alike is computed once (``prefix_B``).
+and what they begin with alike is computed once (``prefix_B``). What is known of single tokens (what a policy gave them
+when it wrote them) travels as tracks, one number a token.
 Legend: B sequences, T tokens.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+TRACKS = ("old", "base", "value", "return", "advantage")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +28,8 @@ class TokenRow:
     which begins with ``prefix`` tokens of this one that need not be computed again.
 
     ``reference`` is the log-likelihood of the row's weighted tokens under the model that training starts from;
-    ``margin`` is how much better than ``others`` it should be, ``sure`` how likely it is to be better at all.
+    ``margin`` is how much better than ``others`` it should be, ``sure`` how likely it is to be better at all. A track
+    has one number a token [T]: ``tracks[name][t]`` is of predicting ``ids[t]``; its names are those of ``TRACKS``.
     """
 
     ids: tuple[int, ...]
@@ -36,6 +41,7 @@ class TokenRow:
     reference: float = 0.0
     margin: float = 0.0
     sure: float = 1.0
+    tracks: Mapping[str, Tensor] | None = None
 
     @property
     def trained(self) -> int:
@@ -57,7 +63,9 @@ class TokenRow:
 class Batch:
     """A padded micro-batch. ``weight_BT`` is the loss weight of ``target_BT``; ``label_B`` is -1 where there is no
     class. ``unit`` consecutive rows belong together; row b begins with ``prefix_B[b]`` tokens of the first row of its
-    unit (0 for that row itself). ``reference_B``, ``margin_B`` and ``sure_B`` are those of ``TokenRow``."""
+    unit (0 for that row itself). ``reference_B``, ``margin_B`` and ``sure_B`` are those of ``TokenRow``. Of each target
+    that a policy wrote: ``old_BT`` is its log-probability then, ``base_BT`` that under the reference, ``value_BT`` the
+    return that the critic expected, ``return_BT`` the one it should expect, ``advantage_BT`` how much better it was."""
 
     ids_BT: Tensor
     target_BT: Tensor
@@ -70,6 +78,11 @@ class Batch:
     reference_B: Tensor | None = None
     margin_B: Tensor | None = None
     sure_B: Tensor | None = None
+    old_BT: Tensor | None = None
+    base_BT: Tensor | None = None
+    value_BT: Tensor | None = None
+    return_BT: Tensor | None = None
+    advantage_BT: Tensor | None = None
 
     @property
     def units(self) -> int:

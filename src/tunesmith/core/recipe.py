@@ -119,11 +119,53 @@ class ObjectiveRecipe(Noun):
     unwanted_weight: Annotated[float, Field(gt=0)] | None = Field(
         None, description="weight of an unwanted answer, in times that of a wanted one"
     )
+    clip: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None, description="how far below 1 a token's ratio to the policy that wrote it counts"
+    )
+    clip_high: Annotated[float, Field(gt=0)] | None = Field(None, description="how far above 1 it counts")
+    value_clip: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="how far a critic's value may move in one rollout and still count"
+    )
+    value_weight: Annotated[float, Field(ge=0)] | None = Field(None, description="weight of the critic's error")
+    kl_target: Annotated[float, Field(ge=0)] | None = Field(
+        None, description="KL in nats an answer to which beta is adapted; 0: beta is fixed"
+    )
+    gamma: Annotated[float, Field(gt=0, le=1)] | None = Field(None, description="what a later token's reward counts")
+    lam: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        None, description="how far advantages look ahead: 0 one token, 1 to the end"
+    )
+    entropy: Annotated[float, Field(ge=0)] | None = Field(
+        None, description="bonus for a policy that stays open, in rewards a nat"
+    )
 
     @property
     def given(self) -> dict[str, float]:
         """The settings that were given."""
         return {k: v for k, v in self.model_dump(exclude={"name"}).items() if v is not None}
+
+
+class RewardRecipe(Noun):
+    """What a policy's own answers are worth: the weighted sum of rules and of a trained model's score."""
+
+    rules: dict[str, float] = Field({}, description="metrics that reward each answer, and their weights")
+    model: str | None = Field(
+        None, description="run whose model rewards each answer: a reward model, or a classifier with reward.label"
+    )
+    weight: float = Field(1.0, description="weight of the model's reward")
+    label: str | None = Field(None, description="label whose log-odds are a classifier's reward")
+    judge: str | None = Field(None, description="run whose model judges the result and never trains it")
+    judge_label: str | None = Field(None, description="label whose log-odds are a judging classifier's score")
+    seconds: Annotated[float, Field(gt=0)] = Field(60.0, description="longest time for the rewards of one rollout")
+
+
+class RolloutRecipe(Noun):
+    prompts: Annotated[int, Field(ge=1)] = Field(16, description="prompts that are answered in one rollout")
+    answers: Annotated[int, Field(ge=1)] = Field(8, description="answers to each prompt")
+    passes: Annotated[int, Field(ge=1)] = Field(1, description="passes over the answers of a rollout")
+    steps: Annotated[int, Field(ge=1)] = Field(1, description="optimiser steps of one pass")
+    kl_limit: Annotated[float, Field(gt=0)] = Field(
+        2.0, description="KL in nats an answer to the policy that wrote them, at which further passes are left out"
+    )
 
 
 class TrainRecipe(Noun):
@@ -192,12 +234,15 @@ class Recipe(Noun):
     """One YAML file. Paths are relative to the recipe's folder (``recipe_file.load`` makes them absolute)."""
 
     model: str = Field("bundled", description="bundled, a local folder, or a hub id")
+    start: str | None = Field(None, description="run whose adapter training goes on from")
     task: Task = Field(
         "generate", description="generate: write an answer; classify: choose a label; prefer: tell better answers"
     )
     objective: ObjectiveRecipe = ObjectiveRecipe()
     data: DataRecipe
     method: MethodRecipe = MethodRecipe()
+    reward: RewardRecipe = RewardRecipe()
+    rollout: RolloutRecipe = RolloutRecipe()
     train: TrainRecipe = TrainRecipe()
     evaluate: EvaluateRecipe = EvaluateRecipe()
     budget: BudgetRecipe = BudgetRecipe()
@@ -237,6 +282,9 @@ class Recipe(Noun):
         if self.budget.memory is not None and self.train.memory != "auto":
             yield ("budget", "memory"), "has no effect beside train.memory. Leave one of them out."
         yield from self._idle_evaluation()
+        for name, needed in (("label", "model"), ("weight", "model"), ("judge_label", "judge")):
+            if name in self.reward.changed() and getattr(self.reward, needed) is None:
+                yield ("reward", name), f"has no effect without reward.{needed}. Leave it out, or name a run there."
         for name in ("dev", "test"):
             if getattr(self.data, name) is not None and name in self.data.split.changed():
                 yield (

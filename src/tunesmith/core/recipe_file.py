@@ -174,7 +174,14 @@ def absolute(recipe: Recipe, folder: Path, where: str = "recipe") -> Recipe:
         near = _path(model, folder, f"{where}: model") if "://" not in model else model
         if model.startswith(("./", "../", "~", "/")) or _is_folder(near):
             model = near
-    return recipe.model_copy(update={"model": model, "data": recipe.data.model_copy(update=files)})
+    runs = {
+        name: _path(value, folder, f"{where}: reward.{name}")
+        for name in ("model", "judge")
+        if (value := getattr(recipe.reward, name)) is not None
+    }
+    changed = {"data": recipe.data.model_copy(update=files), "reward": recipe.reward.model_copy(update=runs)}
+    start = None if recipe.start is None else _path(recipe.start, folder, f"{where}: start")
+    return recipe.model_copy(update={"model": model, "start": start} | changed)
 
 
 def _path(text: str, folder: Path, where: str) -> str:

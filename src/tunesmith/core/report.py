@@ -53,7 +53,9 @@ class DataReport(Noun):
 
 
 class Prediction(Noun):
-    """One answer of one system to one row. ``log_odds`` are those of the first of two answers being the better one."""
+    """One answer of one system to one row. ``log_odds`` are those of the first of two answers being the better one;
+    ``reward`` is what the answer is worth to a policy that learns from rewards, ``judged`` what an independent judge
+    says of it."""
 
     id: str
     answer: str
@@ -63,6 +65,8 @@ class Prediction(Noun):
     nll_tokens: int = 0
     finish: str = "stop"
     log_odds: float | None = None
+    reward: float | None = None
+    judged: float | None = None
 
 
 class SystemResult(Noun):
@@ -99,6 +103,36 @@ class CurvePoint(Noun):
     loss: float | None = None
     dev_loss: float | None = None
     learning_rate: float | None = None
+
+
+class SampledAnswer(Noun):
+    """An answer of a rollout, to be read. ``reward`` is None where none could be found."""
+
+    prompt: str
+    answer: str
+    reward: float | None
+
+
+class RolloutPoint(Noun):
+    """What a rollout after ``step`` optimiser steps was like. ``reward`` is the mean, ``spread`` its standard deviation;
+    ``kl`` to the reference in nats an answer, ``entropy`` in nats a token (by the answers' own surprise); ``equal`` is
+    the share of prompts whose answers are all worth the same, ``repeated`` that of stretches of three tokens that stood
+    in the answer before; ``cut``, ``empty`` and ``unrewarded`` count answers."""
+
+    step: int
+    answers: int
+    reward: float | None
+    spread: float | None
+    unrewarded: int
+    empty: int
+    cut: int
+    equal: float
+    length: float
+    kl: float | None
+    entropy: float
+    repeated: float
+    coefficient: float = 1.0
+    samples: tuple[SampledAnswer, ...] = ()
 
 
 class Fit(Noun):
@@ -168,6 +202,18 @@ class RowOutcome(Noun):
     baseline_score: float
 
 
+class Rewarded(Noun):
+    """What stands beside the scores of a policy that learned from rewards: its rollouts, how often its answer is worth
+    more than another system's on the locked test (a tie counts half), by the reward and by the judge, and signs that
+    the reward rather than the answer got better."""
+
+    points: tuple[RolloutPoint, ...]
+    wins: dict[str, Estimate]
+    judged_wins: dict[str, Estimate] = {}
+    signs: tuple[str, ...] = ()
+    sentence: str = ""
+
+
 class Confusion(Noun):
     """Counts of (expected, predicted) over the ``labels`` shown; rows are expected."""
 
@@ -193,6 +239,7 @@ class Report(Noun):
     fit: Fit
     forgetting: Forgetting | None = None
     preferences: Preferences | None = None
+    rewarded: Rewarded | None = None
     confusions: tuple[Confusion, ...] = ()
     worst: tuple[RowOutcome, ...] = ()
     best: tuple[RowOutcome, ...] = ()

@@ -9,11 +9,13 @@ Legend: B sequences, T tokens.
 
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
 
 import torch
 
 from tunesmith.core import seeds
-from tunesmith.core.batch import Batch, TokenRow
+from tunesmith.core.batch import TRACKS, Batch, TokenRow
 
 WINDOW = 32  # steps whose rows are sorted together
 
@@ -44,7 +46,21 @@ def collate(rows: Sequence[TokenRow], pad_id: int) -> Batch:
     reference_B, margin_B, sure_B = (
         torch.tensor([getattr(r, f) for r in rows]) for f in ("reference", "margin", "sure")
     )
-    return Batch(ids_BT, target_BT, weight_BT, length_B, label_B, names, unit, prefix_B, reference_B, margin_B, sure_B)
+    batch = Batch(ids_BT, target_BT, weight_BT, length_B, label_B, names, unit, prefix_B, reference_B, margin_B, sure_B)
+    return batch if rows[0].tracks is None else replace(batch, **_tracks(rows, width))
+
+
+def _tracks(rows: Sequence[TokenRow], width: int) -> dict[str, Any]:
+    """The tracks that all ``rows`` have, shifted as targets are."""
+    found: dict[str, Any] = {}
+    for name in TRACKS:
+        held = [r.tracks[name] for r in rows if r.tracks is not None and name in r.tracks]
+        if len(held) < len(rows):
+            continue
+        found[f"{name}_BT"] = values_BT = torch.zeros(len(rows), width)
+        for i, track in enumerate(held):
+            values_BT[i, : len(track) - 1] = track[1:]
+    return found
 
 
 def cut(rows: Sequence[TokenRow], budget: int) -> list[list[TokenRow]]:

@@ -8,6 +8,7 @@ draws, not 95%, and the estimate can lie at its edge, for rare classes drop out 
 Legend: N rows, U units, K statistics, S resamples.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -31,8 +32,15 @@ def find_metric(name: str) -> Metric:
 
 
 def has_inputs(metric: Metric, predictions: Sequence[Prediction]) -> bool:
-    """False for a likelihood metric where a prediction carries no likelihood."""
-    return metric.needs == "text" or all(p.nll is not None for p in predictions)
+    """False for a metric of what a prediction does not carry: a likelihood, a reward, a judge's word."""
+    return metric.needs == "text" or all(_needed(metric, p) is not None for p in predictions)
+
+
+def _needed(metric: Metric, prediction: Prediction) -> float | None:
+    """What the prediction carries of the metric's need; None where it carries none. A reward that could not be found
+    is none either."""
+    found = {"likelihood": prediction.nll, "reward": prediction.reward, "judged": prediction.judged}[metric.needs]
+    return None if found is None or math.isnan(found) else found
 
 
 def statistics(metric: Metric, predictions: Sequence[Prediction], references: Sequence[str]) -> Array:
@@ -46,13 +54,13 @@ def statistics(metric: Metric, predictions: Sequence[Prediction], references: Se
         )
     if metric.needs == "text":
         return metric.rows([p.answer for p in predictions], references)
-    lost = [p.nll for p in predictions]
-    if any(value is None for value in lost):
+    found = [_needed(metric, p) for p in predictions]
+    if any(value is None for value in found):
         raise DataError(
-            f"{metric.name}: row {predictions[lost.index(None)].id} has no likelihood, expected one for every row. "
-            "Leave this metric out for systems that do not score the references."
+            f"{metric.name}: row {predictions[found.index(None)].id} has no {metric.needs}, expected one for every row. "
+            "Leave this metric out for systems that have none."
         )
-    return metric.rows(lost, [p.nll_tokens for p in predictions])
+    return metric.rows(found, [p.nll_tokens for p in predictions] if metric.needs == "likelihood" else references)
 
 
 def row_scores(metric: str, predictions: Sequence[Prediction], references: Sequence[str]) -> Array:

@@ -68,7 +68,7 @@ def run_baselines(
     Raises PartError for an unknown baseline or metric before anything runs; RecipeError when none can run.
     """
     asked = [find_baseline(name) for name in (parts.names(ROOM) if names == "auto" else dict.fromkeys(names))]
-    asked = [part for part in asked if names != "auto" or context.task in part.tasks]
+    asked = [part for part in asked if names != "auto" or (context.task in part.tasks and part.wanted(context))]
     wants_likelihood = any(find_metric(name).needs == "likelihood" for name in ruler.metrics)
     context = replace(context, likelihood=wants_likelihood)
     reasons = {part.name: part.applies(context) for part in asked}
@@ -83,8 +83,9 @@ def run_baselines(
     results, predictions = [], {}
     for part in able:
         started = time.monotonic()
-        predictions[part.name] = part.answer(context)
+        found = part.answer(context)
         seconds = time.monotonic() - started
+        predictions[part.name] = found if context.rewarded is None else context.rewarded(context.test, found)
         results.append(system_result(part.name, predictions[part.name], ruler, seconds=seconds))
     return results, predictions, notes
 

@@ -12,6 +12,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -29,6 +30,7 @@ from tunesmith.data import split
 from tunesmith.flows import judging, keeping, preferring, training
 from tunesmith.flows.checkpointing import Checkpointing, room
 from tunesmith.flows.prepare import Prepared, prepare
+from tunesmith.flows.rewarding import before, company
 from tunesmith.flows.watch import Silent, Watcher
 from tunesmith.models import artefact
 from tunesmith.models import load as loading
@@ -91,6 +93,8 @@ def made_ready(
     clock.stage("Load", f"{prepared.card.name}, {prepared.card.parameters / 1e6:.1f}M parameters")
     four_bits = parts.find("models.adapters", recipe.method.name).four_bits
     model = loading.load(recipe.model, precision=prepared.plan.precision, four_bits=four_bits)
+    members = company(model, recipe, prepared.objective)
+    prepared = replace(prepared, before=before(model, recipe), company=members)
     training.attach(model, prepared)
     return preferring.referenced(model, prepared, workspace / REFERENCE), model
 
@@ -124,6 +128,8 @@ def carry_out(
     report = judging.report(folder.id, prepared, bars, result, answers, fit)
     warnings = (*report.warnings, *_earlier_verdicts(record.workspace, prepared))
     about = {"seconds": clock.seconds(), "environment": environment(), "warnings": warnings, "forgetting": lost}
+    if prepared.company is not None:
+        about["rewarded"] = judging.rewarded(prepared, answers, folder.rollout_points())
     report = report.model_copy(update=about)
     keeping.write_predictions(folder, bars, predictions)
     publish(folder, model, report)

@@ -11,7 +11,17 @@ from tunesmith.core import parts
 from tunesmith.core.errors import DataError, RecipeError
 from tunesmith.core.example import Example
 from tunesmith.core.recipe import Task
-from tunesmith.core.report import CurvePoint, Estimate, Fit, Forgetting, Prediction, Report, SystemResult
+from tunesmith.core.report import (
+    CurvePoint,
+    Estimate,
+    Fit,
+    Forgetting,
+    Prediction,
+    Report,
+    Rewarded,
+    RolloutPoint,
+    SystemResult,
+)
 from tunesmith.data import split
 from tunesmith.data.preferences import expected as expected_preference
 from tunesmith.evaluate.baselines._context import BaselineContext
@@ -20,6 +30,7 @@ from tunesmith.evaluate.forgetting import forgetting, passages
 from tunesmith.evaluate.forms import known_answers
 from tunesmith.evaluate.outcomes import confusions, outcomes
 from tunesmith.evaluate.preferences import preferences
+from tunesmith.evaluate.rewarded import rewarded as told_of_rewards
 from tunesmith.evaluate.score import find_metric, score
 from tunesmith.evaluate.systems import Ruler, run_baselines, system_result
 from tunesmith.evaluate.verdict import judge
@@ -58,6 +69,8 @@ def baselines(model: Model, prepared: Prepared) -> Baselines:
         prompt=prepared.recipe.evaluate.prompt,
         max_new_tokens=prepared.max_new_tokens,
         seed=prepared.plan.seed,
+        start=None if prepared.before is None else LocalModel(prepared.before),
+        rewarded=None if prepared.company is None else prepared.company.rewarded,
     )
     results, predictions, notes = run_baselines(prepared.recipe.evaluate.baselines, context, ruler(prepared))
     primary = prepared.metrics[0]
@@ -126,7 +139,7 @@ def answer(
             p.model_copy(update={"nll": -x.logp, "nll_tokens": x.tokens})
             for p, x in zip(found, likelihoods, strict=True)
         ]
-    return tuple(found)
+    return tuple(found) if prepared.company is None else prepared.company.rewarded(examples, found)
 
 
 def tuned(model: Model, prepared: Prepared) -> tuple[SystemResult, tuple[Prediction, ...]]:
@@ -196,6 +209,15 @@ def fit_report(model: Model, prepared: Prepared, trained: Trained) -> Fit:
         peak_bytes=trained.peak_bytes,
         peak_of=trained.peak_of,
     )
+
+
+def rewarded(
+    prepared: Prepared, answers: dict[str, tuple[Prediction, ...]], points: Sequence[RolloutPoint]
+) -> Rewarded:
+    """What is to be told of a policy that learned from rewards."""
+    asked = ("start", "zero_shot", *answers)
+    compared = next(name for name in asked if name in answers and name != "tuned")
+    return told_of_rewards("tuned", answers, points, compared)
 
 
 def _thinned(curve: Sequence[CurvePoint], most: int = 400) -> list[CurvePoint]:

@@ -14,6 +14,7 @@ from tunesmith.core.report import Prediction, SystemResult
 from tunesmith.data.render import Renderer
 from tunesmith.flows.judging import Baselines
 from tunesmith.flows.prepare import Prepared
+from tunesmith.flows.rewarding import start_hash
 from tunesmith.records.folder import RunFolder
 
 SYSTEMS = "systems.json"
@@ -33,7 +34,8 @@ def origin(prepared: Prepared, versions: dict[str, str]) -> Origin:
         recipe=recipe,
         files={role: files.sha256(Path(path)) for role, path in paths.items() if path is not None},
         plan=prepared.plan,
-        model={"weights": card.fingerprint, "tokenizer": card.tokenizer_hash, "chat template": card.template_hash},
+        model={"weights": card.fingerprint, "tokenizer": card.tokenizer_hash, "chat template": card.template_hash}
+        | ({} if recipe.start is None else {"start": start_hash(recipe.start)}),
         rows=digest.hexdigest()[:16],
         test=prepared.splits.test_hash,
         versions=versions,

@@ -27,7 +27,9 @@ from tunesmith.core.report import Prediction
 from tunesmith.data.batches import in_order
 from tunesmith.data.preferences import JUDGED, PAIR, said
 from tunesmith.flows.prepare import Prepared
-from tunesmith.models.model import Model, adapters_off
+from tunesmith.flows.rewarding import start_hash
+from tunesmith.models.model import Model
+from tunesmith.models.twin import reference
 from tunesmith.objectives._pairs import gained, total
 
 Key = tuple[tuple[int, ...], tuple[float, ...]]
@@ -119,18 +121,19 @@ def _stored(model: Model, units: Sequence[TokenRow], prepared: Prepared, store: 
     place = store / f"{_hash(model, prepared, rows)}.json"
     kept = _read(place, len(rows))
     if kept is None:
-        computed = likelihoods(model, units, 2 * prepared.plan.micro_tokens)
+        computed = likelihoods(model, units, 2 * prepared.plan.micro_tokens, prepared.before)
         kept = [computed[row] for row in rows]
         with contextlib.suppress(DiskError):  # a full disk costs the next run a pass, never this run
             files.write_text(place, json.dumps(kept))
     return dict(zip(rows, kept, strict=True))
 
 
-def likelihoods(model: Model, units: Sequence[TokenRow], tokens: int) -> dict[Key, float]:
-    """The base's log-likelihood of each row's weighted tokens, by ids and weights; ``tokens`` are computed at once."""
+def likelihoods(model: Model, units: Sequence[TokenRow], tokens: int, before: Model | None = None) -> dict[Key, float]:
+    """The reference's log-likelihood of each row's weighted tokens, by ids and weights; ``tokens`` are computed at once.
+    It is the base of ``model``, or the model ``before``."""
     fresh = list({tuple(map(_key, unit.unit)): unit for unit in units}.values())
-    with adapters_off(model):
-        found = _of_units(model, fresh, tokens, lambda batch: total(model.token_logp(batch), batch.to(model.device)))
+    with reference(model, before) as asked:
+        found = _of_units(asked, fresh, tokens, lambda batch: total(asked.token_logp(batch), batch.to(asked.device)))
     rows = (pair for unit, own in zip(fresh, found, strict=True) for pair in zip(unit.unit, own, strict=True))
     return {_key(row): value for row, value in rows}
 
@@ -148,7 +151,8 @@ def _hash(model: Model, prepared: Prepared, rows: Sequence[Key]) -> str:
     digest = hashlib.sha256()
     four_bits = parts.find("models.adapters", prepared.recipe.method.name).four_bits
     more = prepared.recipe.method.new_tokens  # whose rows share out the probability anew
-    told = (model.card.fingerprint, model.precision, four_bits, more, torch.__version__, model.device)
+    start = "" if prepared.recipe.start is None else start_hash(prepared.recipe.start)
+    told = (model.card.fingerprint, model.precision, four_bits, more, torch.__version__, model.device, start)
     digest.update("/".join(map(str, told)).encode())
     for ids, weight in rows:
         digest.update(array("q", (len(ids), *ids)).tobytes() + array("d", weight).tobytes())

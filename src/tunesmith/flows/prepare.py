@@ -23,24 +23,28 @@ from tunesmith.data.batches import Steps
 from tunesmith.data.render import Renderer
 from tunesmith.evaluate.score import default_metrics, find_metric
 from tunesmith.evaluate.systems import find_baseline
+from tunesmith.flows.rewarding import Company
 from tunesmith.flows.rows import sized
 from tunesmith.models import load as loading
 from tunesmith.models import own_weights
 from tunesmith.models.adapters._method import Method
 from tunesmith.models.machine import machine
+from tunesmith.models.model import Model
 from tunesmith.models.skeleton import skeleton
 from tunesmith.objectives._objective import Objective
 from tunesmith.plan.resolve import resolve
 
 SHORTEST_ROW = 8  # tokens that must be left beside those that a method puts before each row
 DEV_ROWS = 1000  # looked at during training; more would cost time and tell nothing new
+LOOKS = 10  # at dev, where each writes answers
 FEWEST_DEV_ROWS = 100  # or a quarter of the training rows where that is more
 
 
 @dataclass(frozen=True)
 class Prepared:
     """What the later steps need. ``dev_rows`` are at most ``DEV_ROWS`` rows of dev, drawn by the seed; ``compared`` are
-    the answers of each row with a preference, as they are evaluated."""
+    the answers of each row with a preference, as they are evaluated. With the model come the tuned one that training
+    goes on from (``before``), and who stands beside a policy that learns from rewards (``company``)."""
 
     recipe: Recipe
     card: ModelCard
@@ -58,10 +62,17 @@ class Prepared:
     max_new_tokens: int
     bad_rows: tuple[BadRow, ...]
     warnings: tuple[str, ...]
+    before: Model | None = None
+    company: Company | None = None
 
     @property
     def uses_head(self) -> bool:
-        return self.objective.needs != "token_logp"
+        return self.objective.needs in ("class_logp", "score")
+
+    @property
+    def rewarded(self) -> bool:
+        """Whether the policy learns from rewards for its own answers."""
+        return self.objective.unit == "answer"
 
 
 @dataclass(frozen=True)
@@ -83,7 +94,7 @@ def check_data(recipe: Recipe, objective: Objective, store: Path | None = None) 
     dataset = read.read(Path(recipe.data.train), recipe.data, recipe.task)
     card, config, tokenizer = loading.card_of(recipe.model)
     own_weights.add(tokenizer, recipe.method.new_tokens)
-    if card.kind == "encoder" and objective.needs == "token_logp":
+    if card.kind == "encoder" and objective.needs.startswith("token_logp"):
         able = "objective: reward" if recipe.task == "prefer" else "task: classify with objective: classify"
         raise RecipeError(
             f"model: {card.name} is an encoder, which cannot write; expected {able}. Set this, or use a decoder."
@@ -126,7 +137,11 @@ def prepare(recipe: Recipe, store: Path | None = None) -> Prepared:
     plan, train_rows, dev_rows, cut = _rows(recipe, checked, splits, objective, whole)
     spelled = {name: tuple(map(renderer.spelled, getattr(splits, name))) for name in ("train", "dev", "test")}
     splits = splits.model_copy(update=spelled)  # the text of answers that call tools
-    metrics = recipe.evaluate.metrics or default_metrics(recipe.task, [e.answer for e in splits.train])
+    metrics = recipe.evaluate.metrics or (
+        _of_rewards(recipe)
+        if objective.unit == "answer"
+        else default_metrics(recipe.task, [e.answer for e in splits.train])
+    )
     if not train_rows:
         raise DataError(f"No row is left to train on: {objective.name} knows no ties. Set objective: dpo, or add rows.")
     asked, warnings = _asked(recipe, splits)
@@ -197,11 +212,51 @@ def check_parts(recipe: Recipe) -> Objective:
     objective: Objective = parts.find("objectives", OBJECTIVE[recipe.task] if name == "auto" else name)
     if objective.needs == "class_logp" and recipe.task != "classify":
         raise RecipeError(f"objective is {name} and task is {recipe.task}; a head chooses labels. Set task: classify.")
-    if objective.unit != "row" and recipe.task != "prefer":
+    if objective.unit in ("pair", "judged") and recipe.task != "prefer":
         raise RecipeError(
             f"objective is {name} and task is {recipe.task}; {name} learns from preferences. Set task: prefer."
         )
+    _check_rewards(recipe, objective)
     return objective.with_settings(recipe.objective.given)
+
+
+def _check_rewards(recipe: Recipe, objective: Objective) -> None:
+    """Raise for what learning from rewards needs and has not, and for keys that act there alone."""
+    name, method = objective.name, parts.find("models.adapters", recipe.method.name)
+    if objective.unit != "answer":
+        for group in ("reward", "rollout"):
+            for key in sorted(getattr(recipe, group).changed()):
+                told = f"{group}.{key} has no effect with objective {name}, which learns from examples"
+                raise RecipeError(f"{told}. Leave it out, or set objective: grpo.")
+        return
+    if recipe.task != "generate":
+        raise RecipeError(
+            f"objective is {name} and task is {recipe.task}; {name} rewards what a model writes. Set task: generate."
+        )
+    if not recipe.reward.rules and recipe.reward.model is None:
+        raise RecipeError(
+            f"objective is {name} and nothing rewards an answer. Set reward.rules, such as {{exact_match: 1}}, or reward.model."
+        )
+    if not method.is_adapter or method.soft or method.score is not None:
+        raise RecipeError(
+            f"objective is {name}, whose reference is the model without its adapter; method.name: {method.name} has none to take off. Set method.name: lora."
+        )
+    if objective.needs == "token_logp" and recipe.rollout.answers < 2:
+        raise RecipeError(
+            f"rollout.answers is 1; {name} compares the answers to a prompt with each other. Set at least 2."
+        )
+    if recipe.train.batch_tokens != "auto":
+        raise RecipeError(
+            f"train.batch_tokens has no effect with objective {name}: rollout.prompts x rollout.answers make a step. Leave it out."
+        )
+    if recipe.train.compile == "always":
+        raise RecipeError(
+            f"train.compile is always; layers are not compiled with objective {name}, whose rows change their lengths. Leave it out."
+        )
+    if "kl_limit" in recipe.rollout.changed() and recipe.rollout.passes == 1:
+        raise RecipeError(
+            "rollout.kl_limit has no effect with one pass over each rollout. Leave it out, or raise rollout.passes."
+        )
 
 
 def _check_method(recipe: Recipe) -> None:
@@ -287,9 +342,13 @@ def _rows(
         return found if objective.unit == "pair" or recipe.task != "prefer" else preferences.wanted(found)
 
     train_rows = render(splits.train)
+    limit = _answer_limit(recipe, checked.card, bounded, splits) if objective.unit == "answer" else 0
     method: Method = parts.find("models.adapters", recipe.method.name)
     most = min(DEV_ROWS, max(FEWEST_DEV_ROWS, len(train_rows) // 4))
     dev_rows = render(_sample(splits.dev, most, recipe.train.seed))
+    technique = _technique(recipe, method, checked, objective, len(number))
+    if objective.unit == "answer":
+        return rollouts_planned(recipe, checked.card, train_rows, limit, technique), train_rows, dev_rows, cut
     plan = resolve(
         recipe,
         checked.card,
@@ -299,9 +358,43 @@ def _rows(
         ).per_epoch(),
         dev_tokens=sum(r.size for r in dev_rows),
         machine=machine(),
-        technique=_technique(recipe, method, checked, objective, len(number)),
+        technique=technique,
     )
     return plan, train_rows, dev_rows, cut
+
+
+def rollouts_planned(
+    recipe: Recipe, card: ModelCard, rows: Sequence[TokenRow], longest_answer: int, technique: Technique
+) -> Plan:
+    """The plan where a policy writes the answers itself: steps are counted in rollouts."""
+    how, count = recipe.rollout, len(rows)
+    asked = [len(r.ids) - r.trained for r in rows]
+    steps = -(-count // how.prompts) * how.passes * how.steps
+    plan = resolve(
+        recipe,
+        card,
+        [n + longest_answer for n in asked],
+        lambda *_: steps,
+        dev_tokens=0,
+        machine=machine(),
+        technique=technique,
+    )
+    tokens = how.prompts * how.answers * (sum(asked) // max(count, 1) + longest_answer) // how.steps
+    written = f"{how.prompts} prompts x {how.answers} answers a rollout, {how.passes} x {how.steps} steps on them"
+    why = {
+        "batch_tokens": f"at most, with answers of {longest_answer} tokens: {written}",
+        "steps": f"{recipe.train.epochs:g} passes over {count:,} prompts; {written}",
+        "eval_every": f"about {LOOKS} looks at dev a run, each of which writes answers",
+    }
+    each = max(how.passes * how.steps, plan.steps // LOOKS)
+    return plan.model_copy(
+        update={"batch_tokens": tokens, "eval_every": each, "compiled": False, "reasons": plan.reasons | why}
+    )
+
+
+def _of_rewards(recipe: Recipe) -> tuple[str, ...]:
+    judged = ("judged",) if recipe.reward.judge is not None else ()
+    return ("reward", *judged, *recipe.reward.rules)
 
 
 def _unread(rows: Sequence[Example], objective: Objective) -> Iterator[str]:
@@ -332,6 +425,8 @@ def _technique(recipe: Recipe, method: Method, checked: Checked, objective: Obje
     card, outputs = checked.card, 1 if objective.needs == "score" else classes
     trained = method.count(skeleton(card, checked.config, head=bool(outputs)), recipe.method)
     trained += outputs * card.width + (outputs if outputs > 1 else 0)  # a reward has no bias
+    if objective.needs == "token_logp_value":  # the critic: an adapter and a head
+        trained += trained + card.width
     rate, most = method.rate * objective.rate, method.most_rate * objective.rate
     return Technique(not method.is_adapter, trained, rate, most, four_bits=method.four_bits)
 

@@ -71,6 +71,9 @@ def resume(
                 kept.checkpoints.set_aside(newer_than=snapshot.step)
             curve = snapshot.progress["curve"] if snapshot is not None else []
             files.write_text(folder.metrics, "".join(f"{json.dumps(point)}\n" for point in curve))
+            step = 0 if snapshot is None else snapshot.step
+            told = [p.model_dump_json() for p in folder.rollout_points() if p.step < step]
+            files.write_text(folder.rollouts, "".join(f"{line}\n" for line in told))
             return carry_out(folder, model, prepared, record, clock, kept, snapshot)
 
 

@@ -8,7 +8,7 @@ measured on is the one that is tuned.
 
 import random
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import torch
@@ -21,7 +21,10 @@ from tunesmith.core.report import CurvePoint
 from tunesmith.data.batches import Steps, collate, cut, in_order
 from tunesmith.flows.checkpointing import Checkpointing
 from tunesmith.flows.prepare import Prepared
+from tunesmith.flows.rewarding import begin_from
+from tunesmith.flows.rollouts import dev_rewards, rollouts
 from tunesmith.flows.watch import Noting, Watcher
+from tunesmith.models.actor_critic import ActorCritic
 from tunesmith.models.adapters._method import Method
 from tunesmith.models.adapters.full import check_dense
 from tunesmith.models.adapters.lora import targets
@@ -63,8 +66,11 @@ def attach(model: Model, prepared: Prepared) -> None:
     method: Method = parts.find("models.adapters", recipe.method.name)
     if method.score is not None:
         model.scores = scores(model, prepared, method.score)
-    method.attach(model, recipe.method, seeds.stream(seed, "adapter"))
-    trained = sum(p.numel() for _, p in model.trainable())
+    if recipe.start is None:
+        method.attach(model, recipe.method, seeds.stream(seed, "adapter"))
+    else:
+        begin_from(model, recipe)
+    trained = sum(p.numel() for _, p in trainee(model, prepared).trainable())
     if trained != prepared.plan.trainable:
         raise ModelError(
             f"method.name: {method.name} trains {trained:,} weights; the plan counted {prepared.plan.trainable:,}. The "
@@ -106,7 +112,7 @@ def train(
     """
     recipe, plan, watch, peak = prepared.recipe, prepared.plan, Noting(watch), PeakMemory()
     method = parts.find("models.adapters", recipe.method.name)
-    objective = prepared.objective
+    objective, trained = prepared.objective, trainee(model, prepared)
     if not any(r.trained for r in prepared.train_rows) and objective.needs == "token_logp":
         raise DataError("No token of any training row would be trained. Look at tunesmith check --show-mask.")
     pad = model.tokenizer.pad_token_id or 0
@@ -124,9 +130,12 @@ def train(
         model.recompute(2 if plan.memory == "selective" else 1)
     compiling = _compiled(model, objective, first, watch) if plan.compiled else 0.0
     hooks = _hooks(model, objective, prepared, watch, folder, kept, resume)
+    if prepared.company is not None:
+        source = rollouts(model, prepared, folder.append_rollout)
+        hooks = replace(hooks, source=source, worst=None)
     torch.manual_seed(seeds.stream(plan.seed, "dropout"))
     with kept.guarded():
-        progress = fit(model, objective, steps, plan, hooks)
+        progress = fit(trained, objective, steps if hooks.source is None else source, plan, hooks)
     peak_bytes = peak.bytes()
     kept.saver.grant(progress.step)
     if method.is_adapter:
@@ -135,10 +144,16 @@ def train(
                 raise ModelError(
                     "With the adapter off the base no longer gives its old states: frozen weights have moved."
                 )
-    trained = sum(p.numel() for _, p in model.trainable())
+    count = sum(p.numel() for _, p in trained.trainable())
     size = kept.last.bytes if kept.last else 0
     saves, notes = tuple(kept.saver.saves), tuple(watch.notes[:MOST_NOTES])
-    return Trained(progress, trained, compiling, saves, size, notes, peak_bytes, peak.what)
+    return Trained(progress, count, compiling, saves, size, notes, peak_bytes, peak.what)
+
+
+def trainee(model: Model, prepared: Prepared) -> Model | ActorCritic:
+    """What the loop trains: the model, with its critic where it has one."""
+    critic = None if prepared.company is None else prepared.company.critic
+    return model if critic is None else ActorCritic(model, critic)
 
 
 def _hooks(
@@ -158,7 +173,7 @@ def _hooks(
         watch.step(point, total, speed)
 
     def look() -> DevResult:
-        return dev_result(model, objective, prepared, pad)
+        return dev_result(model, objective, prepared, pad) if prepared.company is None else dev_rewards(model, prepared)
 
     model.train(False)
     longest = sorted(prepared.train_rows, key=lambda r: r.size, reverse=True)

@@ -65,13 +65,24 @@ def load(
 ) -> Model:
     """The trained model in ``folder``, on the base it names or on ``base``, which is held in four bits where its method
     has it so, or as ``four_bits`` says. Raises ModelError, DataError."""
-    if not (folder / NOTE).is_file():
-        raise ModelError(f"{folder} has no {NOTE}: it holds no model trained by Tunesmith, or the run did not finish.")
-    files.verify(folder)
-    note = json.loads((folder / NOTE).read_text(encoding="utf-8"))
-    method = parts.find("models.adapters", note["method"])
-    few = method.four_bits if four_bits is None else four_bits
+    note = _note(folder)
+    few = parts.find("models.adapters", note["method"]).four_bits if four_bits is None else four_bits
     model = loading.load(base or note["base"], precision=precision or note["precision"], four_bits=few)
+    return put_on(model, folder)
+
+
+def goes_on(folder: Path, model: Model) -> bool:
+    """Whether ``folder`` holds an adapter of the base that ``model`` is, in the same precision."""
+    note = _note(folder)
+    method = parts.find("models.adapters", note["method"])
+    same = (note["base_fingerprint"], note["precision"]) == (model.card.fingerprint, model.precision)
+    return bool(method.is_adapter and same)
+
+
+def put_on(model: Model, folder: Path) -> Model:
+    """Load what was trained in ``folder`` onto its untouched base ``model``. Raises ModelError, DataError."""
+    note = _note(folder)
+    method = parts.find("models.adapters", note["method"])
     for what, found in (
         ("base_fingerprint", model.card.fingerprint),
         ("tokenizer_hash", model.card.tokenizer_hash),
@@ -91,6 +102,14 @@ def load(
         check_changes(model, folder)
     model.train(False)
     return model
+
+
+def _note(folder: Path) -> dict[str, Any]:
+    if not (folder / NOTE).is_file():
+        raise ModelError(f"{folder} has no {NOTE}: it holds no model trained by Tunesmith, or the run did not finish.")
+    files.verify(folder)
+    found: dict[str, Any] = json.loads((folder / NOTE).read_text(encoding="utf-8"))
+    return found
 
 
 def adopt(folder: Path, base: str, *, precision: Precision = "float32") -> tuple[Model, str]:

@@ -191,9 +191,7 @@ class Model:
 
         ``batch`` is best on the CPU still: which tokens are real and trained is then known without waiting for a GPU.
         """
-        batch = led(batch, self.soft_ids)
-        packed = packing.pack(batch.ids_BT, batch.length_B, batch.prefix_B, batch.unit)
-        place_n = ((batch.weight_BT != 0) & packing.within(batch.ids_BT, batch.length_B)).flatten().nonzero()[:, 0]
+        batch, packed, place_n = self._trained(batch)
         chosen_n = packed.row_BT.flatten()[place_n].to(self.device)
         target_n = batch.target_BT.flatten()[place_n].to(self.device)
         states_nD = self._chosen(packed.to(self.device), batch.ids_BT, chosen_n)
@@ -201,8 +199,26 @@ class Model:
             logp_n = linear_logp(states_nD, self.network.get_output_embeddings().weight, target_n)
         else:
             logp_n = states_nD.float().log_softmax(-1).gather(1, target_n[:, None])[:, 0]
-        logp = torch.zeros(batch.weight_BT.numel(), device=self.device).index_put((place_n.to(self.device),), logp_n)
-        return logp.view_as(batch.weight_BT)[:, len(self.soft_ids) :]
+        return self._spread(batch, place_n, logp_n)
+
+    def token_score(self, batch: Batch) -> Tensor:
+        """The one output of the head before each target whose weight is not zero [B, T]; zero elsewhere."""
+        batch, packed, place_n = self._trained(batch)
+        chosen_n = packed.row_BT.flatten()[place_n].to(self.device)
+        states_nD = self._run(packed.to(self.device), batch.ids_BT, self.backbone)[chosen_n]
+        return self._spread(batch, place_n, self._headed(states_nD)[:, 0])
+
+    def _trained(self, batch: Batch) -> tuple[Batch, packing.Packed, Tensor]:
+        """The batch as the network reads it, packed, and the places b x T + t of targets with weight."""
+        batch = led(batch, self.soft_ids)
+        packed = packing.pack(batch.ids_BT, batch.length_B, batch.prefix_B, batch.unit)
+        real_BT = packing.within(batch.ids_BT, batch.length_B)
+        return batch, packed, ((batch.weight_BT != 0) & real_BT).flatten().nonzero()[:, 0]
+
+    def _spread(self, batch: Batch, place_n: Tensor, values_n: Tensor) -> Tensor:
+        """``values_n`` at their places [B, T] of the batch as it was given."""
+        found = torch.zeros(batch.weight_BT.numel(), device=self.device).index_put((place_n.to(self.device),), values_n)
+        return found.view_as(batch.weight_BT)[:, len(self.soft_ids) :]
 
     def _chosen(self, packed: packing.Packed, ids_BT: Tensor, chosen_n: Tensor) -> Tensor:
         """Of some of the real tokens: hidden states, or logits where the head is not linear."""
@@ -223,10 +239,13 @@ class Model:
 
     def _scored(self, batch: Batch) -> Tensor:
         """The head's outputs [B, C]."""
+        return self._headed(self.features(batch))
+
+    def _headed(self, states: Tensor) -> Tensor:
         if self.head is None:
             raise ModelError("This model has no head; objectives classify and reward need one.")
-        scores_BC: Tensor = self.head.score(self.features(batch).to(self.head.score.weight.dtype))
-        return scores_BC
+        found: Tensor = self.head.score(states.to(self.head.score.weight.dtype))
+        return found
 
     def class_logp(self, batch: Batch) -> Tensor:
         """Log-probability [B, C] of each class."""

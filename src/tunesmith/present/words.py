@@ -12,8 +12,8 @@ import unicodedata
 
 from tunesmith.core.report import Estimate
 
-PLAIN = frozenset({"perplexity", "bits_per_byte", "loss", "nll"})
-LOWER_IS_BETTER = PLAIN
+LOWER_IS_BETTER = frozenset({"perplexity", "bits_per_byte", "loss", "nll"})
+PLAIN = LOWER_IS_BETTER | {"reward", "judged"}
 LONGEST = 2000
 
 _NAMES = {"f1": "F1", "rouge": "ROUGE", "chrf": "chrF", "json": "JSON", "l": "L", "bleu": "BLEU", "mcc": "MCC"}

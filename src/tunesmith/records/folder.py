@@ -22,7 +22,7 @@ from typing import Any, Self
 from tunesmith.core import files
 from tunesmith.core.errors import BusyError, DataError, DiskError, ModelError
 from tunesmith.core.recipe import Recipe
-from tunesmith.core.report import Report
+from tunesmith.core.report import Report, RolloutPoint
 from tunesmith.core.run import Run, Status
 
 RUNS = "runs"
@@ -52,6 +52,7 @@ class RunFolder:
         self.resolved = path / "resolved.json"
         self.run = path / "run.json"
         self.metrics = path / "metrics.jsonl"
+        self.rollouts = path / "rollouts.jsonl"
         self.data = path / "data"
         self.questions = self.data / "proof.jsonl"
         self.predictions = path / "predictions"
@@ -193,6 +194,14 @@ class RunFolder:
         finally:
             os.close(handle)
         return False
+
+    def append_rollout(self, point: RolloutPoint) -> None:
+        """One line of ``rollouts.jsonl``, best effort (see ``trouble``)."""
+        self._append(self.rollouts, point.model_dump(mode="json"))
+
+    def rollout_points(self) -> tuple[RolloutPoint, ...]:
+        """What the rollouts so far were like. Raises DataError where that cannot be read."""
+        return tuple(map(RolloutPoint.model_validate, read_jsonl(self.rollouts)))
 
     def append_metric(self, row: Mapping[str, Any]) -> None:
         """One line of ``metrics.jsonl``, best effort (see ``trouble``)."""

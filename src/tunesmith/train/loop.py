@@ -44,15 +44,13 @@ CHECK_MOVED_AT = 3  # LoRA's A has no gradient before B has moved; later still w
 
 
 class Trainable(Protocol):
-    """What the loop asks of a model. ``rates``: learning rates of single weights in times the plan's; ``may_rest``
+    """What the loop asks of a model, beside what the objective needs. ``rates``: learning rates of single weights in times the plan's; ``may_rest``
     names weights that some steps do not touch."""
 
     rates: dict[str, float]
     schedule: Schedule
 
     def trainable(self) -> NamedParameters: ...
-    def token_logp(self, batch: Batch) -> Tensor: ...
-    def class_logp(self, batch: Batch) -> Tensor: ...
     def train(self, mode: bool = True) -> None: ...
     def refresh(self) -> None: ...
     @property
@@ -63,6 +61,13 @@ class Trainable(Protocol):
     def device(self) -> str: ...
 
 
+class Source(Protocol):
+    """A source of batches with a state: tensors that a checkpoint keeps."""
+
+    def held(self) -> dict[str, Tensor]: ...
+    def restore(self, held: dict[str, Tensor]) -> None: ...
+
+
 Steps = Callable[[int], Iterator[list[Batch]]]  # epoch -> optimiser steps, each a list of micro-batches
 MakeOptimisers = Callable[..., list[Optimizer]]
 
@@ -70,7 +75,7 @@ MakeOptimisers = Callable[..., list[Optimizer]]
 @dataclass(frozen=True)
 class Hooks:
     """Where others look in: dev evaluation, progress display, saving. ``start`` is dev's result before the first step:
-    weights that never beat it are not kept. ``resume`` is where an earlier training stopped; ``worst`` the micro-batch
+    weights that never beat it are not kept; ``source`` is the source of batches where it has a state of its own. ``resume`` is where an earlier training stopped; ``worst`` the micro-batch
     that needs the most memory, tried before the first step."""
 
     evaluate: Callable[[], DevResult] | None = None
@@ -80,6 +85,7 @@ class Hooks:
     after_step: Callable[[int, bool, Callable[[bool], Snapshot]], None] = lambda *_: None  # step, is it the last
     resume: Snapshot | None = None
     worst: Batch | None = None
+    source: Source | None = None
     make_optimisers: MakeOptimisers = optimisers_module.adamw
     schedule_floor: float = 0.0
 
@@ -118,6 +124,8 @@ class _Training:
         if hooks.resume is not None:
             beside = model.schedule.state
             self.state = states.restore(hooks.resume, self.parameters, self.update.optimisers, self.keeper, beside)
+            if hooks.source is not None:
+                hooks.source.restore(hooks.resume.source)
             model.refresh()
         elif hooks.start is not None:
             self.keeper.keep()
@@ -169,8 +177,9 @@ class _Training:
         hooks.after_step(state.step, last, self.snapshot)
 
     def snapshot(self, copy: bool) -> Snapshot:
-        beside = self.model.schedule.state
-        return states.capture(self.parameters, self.update.optimisers, self.keeper, self.state, beside, copy=copy)
+        beside, source = self.model.schedule.state, self.hooks.source
+        taken = states.capture(self.parameters, self.update.optimisers, self.keeper, self.state, beside, copy=copy)
+        return taken if source is None else taken.with_source(source.held())
 
     def end(self) -> Progress:
         """The best weights put back; what happened."""

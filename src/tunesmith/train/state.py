@@ -20,6 +20,7 @@ from tunesmith.core.errors import ModelError
 from tunesmith.core.report import CurvePoint
 from tunesmith.train.optimiser import NamedParameters
 
+SOURCE = "source/"  # names of what the source of batches keeps
 SPIKE_LEAST, SPIKE_WINDOW = 20, 50  # losses that tell what is usual
 
 
@@ -94,6 +95,14 @@ class Snapshot:
     @property
     def step(self) -> int:
         return int(self.progress["step"])
+
+    @property
+    def source(self) -> dict[str, Tensor]:
+        """What the source of batches kept."""
+        return {k.removeprefix(SOURCE): t for k, t in self.tensors.items() if k.startswith(SOURCE)}
+
+    def with_source(self, held: dict[str, Tensor]) -> "Snapshot":
+        return dataclasses.replace(self, tensors=self.tensors | {f"{SOURCE}{k}": t for k, t in held.items()})
 
 
 def capture(

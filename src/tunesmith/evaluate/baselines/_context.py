@@ -4,7 +4,7 @@ Notable: every baseline sees the same frozen context and answers with the same `
 one scorer serves all.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tunesmith.core.example import Example
@@ -17,7 +17,8 @@ from tunesmith.core.report import Prediction
 class BaselineContext:
     """``completer`` is the untuned decoder, ``embedder`` the untuned encoder; a run has at most one of them.
     ``prompt`` is the user's own system prompt (None: written from ``train``). ``likelihood`` asks for the likelihood
-    of each reference (``run_baselines`` sets it)."""
+    of each reference (``run_baselines`` sets it). ``start`` is the tuned model that training goes on from;
+    ``rewarded`` adds to answers what they are worth."""
 
     task: Task
     train: tuple[Example, ...]
@@ -30,18 +31,21 @@ class BaselineContext:
     max_new_tokens: int
     seed: int
     likelihood: bool = False
+    start: Completer | None = None
+    rewarded: Callable[[Sequence[Example], Sequence[Prediction]], tuple[Prediction, ...]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
     """``applies`` returns None, or the reason why this baseline cannot run here; ``answer`` gives one prediction a
-    test row, in order. ``tasks`` are those for which it is run unasked."""
+    test row, in order. ``tasks`` are those for which it is run unasked, where it is ``wanted`` at all."""
 
     name: str
     description: str
     applies: Callable[[BaselineContext], str | None]
     answer: Callable[[BaselineContext], tuple[Prediction, ...]]
     tasks: tuple[Task, ...] = ("generate", "classify")
+    wanted: Callable[[BaselineContext], bool] = lambda _: True
 
 
 def needs_train(context: BaselineContext) -> str | None:

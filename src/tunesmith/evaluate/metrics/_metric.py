@@ -32,12 +32,12 @@ def per_row(scores: Iterable[Any]) -> Array:
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """``rows(answers, references) -> [N, K]`` (for ``needs="likelihood"``: ``rows(nll, tokens)``), ``reduce([..., K])
-    -> [...]``.
+    """``rows(answers, references) -> [N, K]`` (for ``needs="likelihood"``: ``rows(nll, tokens)``; for what a reward
+    or a judge says: ``rows(values, references)``), ``reduce([..., K]) -> [...]``.
 
     ``kind`` says how rows combine and with it which test compares two systems: "zero_one" (a row is right or wrong;
     exact McNemar), "row_mean" (a score per row; sign-flip permutation), "corpus" (no mean over rows;
-    approximate randomisation). Values lie in 0..1, except perplexity.
+    approximate randomisation). Values lie in 0..1, except perplexity and what models say.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Metric:
     rows: Callable[..., Array]
     reduce: Callable[[Array], Array] = mean
     higher_is_better: bool = True
-    needs: Literal["text", "likelihood"] = "text"
+    needs: Literal["text", "likelihood", "reward", "judged"] = "text"
 
     @property
     def bounded(self) -> bool:

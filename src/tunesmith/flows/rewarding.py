@@ -1,0 +1,172 @@
+"""Who stands beside a policy that learns from rewards: the rewards, the reference, the critic and the judge.
+
+Notable: policy, reference, critic and reward model are adapters on one base in memory wherever they were trained on it
+(``models.twin``); a model of another base, such as a small encoder, is loaded beside. Without ``start`` the reference is
+the policy with its adapter off.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from tunesmith.core import files, parts, seeds
+from tunesmith.core.batch import TokenRow
+from tunesmith.core.errors import RecipeError
+from tunesmith.core.example import Example, Message, Place
+from tunesmith.core.protocols import Conversation
+from tunesmith.core.recipe import Recipe
+from tunesmith.core.report import Prediction, Report
+from tunesmith.data.batches import in_order
+from tunesmith.data.render import Renderer
+from tunesmith.evaluate.rewards import Asked, Mixture, Scorer, rule
+from tunesmith.models import artefact
+from tunesmith.models.model import Model
+from tunesmith.models.twin import twin
+from tunesmith.objectives._objective import Objective
+from tunesmith.records.folder import RunFolder
+
+SCORED_TOKENS = 4096  # read at once by a reward model
+NOWHERE = Place(file="answer", line=1)
+
+
+@dataclass(frozen=True)
+class Company:
+    """``judge`` scores answers and trains nothing."""
+
+    reward: Mixture
+    critic: Model | None
+    judge: Scorer | None
+
+    def rewarded(self, examples: Sequence[Example], predictions: Sequence[Prediction]) -> tuple[Prediction, ...]:
+        """``predictions`` with their rewards, and what the judge says of them."""
+        asked, texts = [asked_of(e) for e in examples], [p.answer for p in predictions]
+        rewards = self.reward(asked, texts).total
+        judged = [None] * len(texts) if self.judge is None else list(self.judge(asked, texts))
+        return tuple(
+            p.model_copy(update={"reward": reward, "judged": told})
+            for p, reward, told in zip(predictions, rewards, judged, strict=True)
+        )
+
+
+def asked_of(example: Example) -> Asked:
+    return Asked(example.prompt, example.answer)
+
+
+def company(model: Model, recipe: Recipe, objective: Objective) -> Company | None:
+    """Everyone that ``recipe`` asks for, around the untouched base ``model``; None where nothing is learned from
+    rewards. Raises RecipeError, ModelError."""
+    if objective.unit != "answer":
+        return None
+    asked = recipe.reward
+    scorers: dict[str, tuple[float, Scorer]] = {name: (weight, rule(name)) for name, weight in asked.rules.items()}
+    if asked.model is not None:
+        scorers["model"] = (asked.weight, _scorer(model, asked.model, asked.label, "reward.model", "reward.label"))
+    judge = None
+    if asked.judge is not None:
+        judge = _scorer(model, asked.judge, asked.judge_label, "reward.judge", "reward.judge_label")
+    critic = _critic(model, recipe) if objective.needs == "token_logp_value" else None
+    return Company(Mixture(scorers, seconds=asked.seconds), critic, judge)
+
+
+def before(model: Model, recipe: Recipe) -> Model | None:
+    """What training goes on from, as it stays: a twin with the adapter of ``recipe.start``; None where that is the
+    base."""
+    if recipe.start is None:
+        return None
+    found = twin(model)
+    begin_from(found, recipe)
+    for _, parameter in found.trainable():
+        parameter.requires_grad_(False)
+    return found
+
+
+def begin_from(model: Model, recipe: Recipe) -> None:
+    """Put the adapter of the run that ``recipe`` starts from onto ``model``, to be trained further. Raises ModelError,
+    RecipeError where its method is another."""
+    assert recipe.start is not None  # the caller asked
+    folder, report = _finished(recipe.start, "start")
+    then = report.recipe.method
+    for key in type(then).model_fields:
+        was, now = getattr(then, key), getattr(recipe.method, key)
+        if was != now:
+            raise RecipeError(
+                f"start: {recipe.start} was trained with method.{key}: {was!r}, and this recipe has {now!r}. Training "
+                "goes on with the same adapter; give the same method, or leave start out."
+            )
+    artefact.put_on(model, folder)
+
+
+def start_hash(run: str) -> str:
+    """Of the adapter that the finished ``run`` left. Raises RecipeError, ModelError."""
+    folder, _ = _finished(run, "start")
+    return files.sha256(folder / files.MANIFEST)[:16]
+
+
+def _finished(run: str, key: str) -> tuple[Path, Report]:
+    folder = RunFolder(Path(run))
+    if not folder.path.is_dir():
+        raise RecipeError(f"{key}: {run} is no folder; expected that of a finished run, such as runs/<id>.")
+    report = folder.finished(f"use as {key}")
+    return folder.path / report.adapter, report
+
+
+def _critic(model: Model, recipe: Recipe) -> Model:
+    """An adapter of the recipe's method and a head that expects nothing yet, or a reward model of the same base and
+    method, which already knows what answers are worth (Ouyang et al., 2022)."""
+    critic, seed = twin(model), seeds.stream(recipe.train.seed, "critic")
+    if recipe.reward.model is not None:
+        folder, report = _finished(recipe.reward.model, "reward.model")
+        if report.recipe.method == recipe.method and report.recipe.task == "prefer" and artefact.goes_on(folder, model):
+            return artefact.put_on(critic, folder)
+    critic.add_head(("value",), seed=seed)
+    parts.find("models.adapters", recipe.method.name).attach(critic, recipe.method, seed)
+    assert critic.head is not None  # it was added
+    torch.nn.init.zeros_(critic.head.score.weight)
+    return critic
+
+
+def _scorer(model: Model, run: str, label: str | None, key: str, label_key: str) -> Scorer:
+    """Answers to numbers, by the head of the model of a finished ``run``."""
+    folder, _ = _finished(run, key)
+    scoring = artefact.put_on(twin(model), folder) if artefact.goes_on(folder, model) else artefact.load(folder)
+    for _, parameter in scoring.trainable():
+        parameter.requires_grad_(False)
+    if scoring.head is None:
+        raise RecipeError(f"{key}: {run} has no head to score with; expected a run with objective reward or classify.")
+    labels, reads_pairs = scoring.labels, len(scoring.labels) == 1
+    if reads_pairs == (label is not None) or (label is not None and label not in labels):
+        wanted = "a reward model, which has no label" if reads_pairs else f"one of: {', '.join(labels[:10])}"
+        raise RecipeError(f"{label_key} is {label!r} and {key} is {run}; expected {wanted}.")
+    column = None if label is None else labels.index(label)
+    return lambda asked, answers: scores(scoring, asked, answers, column)
+
+
+@torch.no_grad()
+def scores(model: Model, asked: Sequence[Asked], answers: Sequence[str], column: int | None) -> list[float]:
+    """A reward model's score of each answer to its prompt, or the log-odds of the class ``column`` of the answer
+    alone."""
+    renderer, encoder = Renderer(model.tokenizer, max_length=model.card.context), model.card.kind == "encoder"
+    turns = [Message(role="user" if column is not None else "assistant", content=text) for text in answers]
+    shown = [(t,) if column is not None else (*a.prompt, t) for a, t in zip(asked, turns, strict=True)]
+    rows = [_read(renderer, row, str(i), whole=encoder or column is not None) for i, row in enumerate(shown)]
+    model.train(False)
+    found: dict[int, float] = {}
+    for batch in in_order(rows, budget=SCORED_TOKENS, pad_id=model.tokenizer.pad_token_id or 0):
+        if column is None:
+            values_B = model.score(batch)
+        else:
+            logp_B = model.class_logp(batch)[:, column]
+            values_B = logp_B - torch.log1p(-logp_B.exp().clamp(max=1 - 1e-7))
+        found |= {int(n): float(v) for n, v in zip(batch.example_ids, values_B, strict=True)}
+    return [found[i] for i in range(len(rows))]
+
+
+def _read(renderer: Renderer, turns: Conversation, name: str, *, whole: bool) -> TokenRow:
+    """What a model with a head reads, as it was trained: a conversation, or the ``whole`` input of an encoder or a
+    classifier. At least one token, for nothing has no state to score."""
+    row = Example(place=NOWHERE, messages=tuple(turns))
+    ids = renderer.classify_ids(row) if whole else renderer.whole(row)[0].ids
+    ids = tuple(ids)[: renderer.max_length] or (renderer.tokenizer.pad_token_id or 0,)
+    return TokenRow(ids, (0.0,) * len(ids), -1, name)

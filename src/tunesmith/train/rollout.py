@@ -1,0 +1,362 @@
+"""Rollouts as a source of batches: the policy answers some prompts, the answers are rewarded, and what the rewards say
+of each token becomes the next few optimiser steps. The loop does not know the difference.
+
+Notable: answers are sampled from the whole distribution at temperature 1, the one whose log-probabilities training
+computes, so that ratios are exact; both sides are compared in each rollout. All answers to a prompt share its
+computation. A rollout in which no answer is better than another teaches nothing and is not trained on. ``held`` is all
+that a checkpoint needs to go on in the middle of a rollout, with the same bits.
+Legend: B answers, T tokens, G answers to each prompt.
+"""
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from tunesmith.core import seeds
+from tunesmith.core.batch import TRACKS, Batch, TokenRow
+from tunesmith.core.errors import DataError, ModelError
+from tunesmith.core.report import RolloutPoint, SampledAnswer
+from tunesmith.data.batches import collate, cut, in_order
+from tunesmith.generate.sampler import Answer, Sampling, answers
+from tunesmith.models.model import Model
+from tunesmith.objectives._objective import Objective
+from tunesmith.objectives._policy import Drawn, k3
+
+Of = Callable[[Batch], Tensor]  # a batch's values [B, T], without a gradient
+AGREE = {"float32": 1e-3, "bfloat16": 0.5}  # largest difference of a token's log-probability, sampler and trainer
+IDLE = 20  # rollouts in a row that teach nothing
+SHOWN = 2  # answers of each rollout that are kept to be read
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """``ids`` is what the policy reads; ``text`` is for people."""
+
+    example_id: str
+    ids: tuple[int, ...]
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class How:
+    """``prompts`` x ``answers`` are written in each rollout, and trained on in ``passes`` passes of ``steps`` steps
+    each; passes end early where the policy is ``kl_limit`` nats an answer away from the one that wrote them."""
+
+    prompts: int
+    answers: int
+    passes: int
+    steps: int
+    kl_limit: float
+    sampling: Sampling
+    micro_tokens: int
+    pad_id: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        if self.sampling.cuts or self.sampling.temperature != 1.0:
+            raise ModelError(
+                "Rollouts are sampled at temperature 1 without top_k, top_p or min_p: otherwise answers come from "
+                "another distribution than the one that is trained, and every ratio is wrong."
+            )
+
+    def steps_of(self, prompts: int) -> int:
+        """Optimiser steps of one pass over ``prompts`` prompts."""
+        return -(-prompts // self.prompts) * self.passes * self.steps
+
+
+@dataclass(frozen=True, slots=True)
+class Members:
+    """Who takes part beside the policy. ``reward`` gives each (place of a prompt, text of an answer) a number, not a
+    number where it cannot; ``base`` are the reference's log-probabilities, ``values`` the critic's."""
+
+    reward: Callable[[Sequence[int], Sequence[str]], Sequence[float]]
+    base: Of | None = None
+    values: Of | None = None
+
+
+@dataclass
+class _Rollout:
+    """One rollout that is being trained on: ``done`` of its steps, ``yielded`` of the epoch's."""
+
+    epoch: int
+    number: int
+    yielded: int
+    units: list[TokenRow] = field(default_factory=list)
+    done: int = 0
+
+
+class Rollouts:
+    """``rollouts(epoch)`` yields the optimiser steps of one pass over the prompts. ``tell`` hears of each rollout."""
+
+    def __init__(
+        self,
+        policy: Model,
+        prompts: Sequence[Prompt],
+        objective: Objective,
+        how: How,
+        members: Members,
+        tell: Callable[[RolloutPoint], None] = lambda _: None,
+    ) -> None:
+        assert objective.credit is not None  # the caller chose one that learns from its own answers
+        self.policy, self.prompts, self.objective, self.how = policy, prompts, objective, how
+        self.members, self.tell, self.credit = members, tell, objective.credit
+        self.coefficient = 1.0
+        self.step = self.idle = 0
+        self._at: _Rollout | None = None
+
+    def __call__(self, epoch: int) -> Iterator[list[Batch]]:
+        order = list(range(len(self.prompts)))
+        random.Random(seeds.stream(self.how.seed, f"prompts/{epoch}")).shuffle(order)
+        yielded = start = 0
+        if self._at is not None and self._at.epoch == epoch:  # training goes on where it stopped
+            start, yielded = self._at.number + 1, self._at.yielded
+            yield from ([] for _ in range(yielded))
+            yield from self._steps(self._at)
+            yielded = self._at.yielded
+        for number in range(start, -(-len(order) // self.how.prompts)):
+            chosen = order[number * self.how.prompts :][: self.how.prompts]
+            self._at = _Rollout(epoch, number, yielded)
+            self._at.units = self._written(epoch, chosen)
+            yield from self._steps(self._at)
+            yielded = self._at.yielded
+
+    def _steps(self, at: _Rollout) -> Iterator[list[Batch]]:
+        """What is left of a rollout's steps."""
+        how = self.how
+        while at.units and at.done < how.passes * how.steps:
+            turn, place = divmod(at.done, how.steps)
+            order = list(range(len(at.units)))
+            random.Random(seeds.stream(how.seed, f"rollout/{at.epoch}/{at.number}/{turn}")).shuffle(order)
+            ends = [len(order) * i // how.steps for i in range(how.steps + 1)]
+            part = [at.units[i] for i in order[ends[place] : ends[place + 1]]]
+            if turn and place == 0 and self._moved(part) > how.kl_limit:
+                return
+            at.done += 1
+            if part:
+                at.yielded += 1
+                self.step += 1
+                yield [collate(own, how.pad_id) for own in cut(part, how.micro_tokens)]
+
+    @torch.no_grad()
+    def _moved(self, units: Sequence[TokenRow]) -> float:
+        """KL of the policy to the one that wrote ``units``, in nats an answer."""
+        batch = collate(cut(units, self.how.micro_tokens)[0], self.how.pad_id).to(self.policy.device)
+        assert batch.old_BT is not None  # more than one step is trained on these
+        self.policy.train(False)
+        kl_BT = k3(batch.old_BT, self.policy.token_logp(batch)) * (batch.weight_BT > 0)
+        self.policy.train(True)
+        return float(kl_BT.sum() / len(kl_BT))
+
+    # -- a rollout -----------------------------------------------------------------------------------------------------
+
+    def _written(self, epoch: int, chosen: Sequence[int]) -> list[TokenRow]:
+        """A rollout on the prompts at the places ``chosen``: units whose tokens know their advantage; none where
+        nothing can be learned."""
+        how = self.how
+        places = [i for i in chosen for _ in range(how.answers)]
+        numbers = [(epoch * len(self.prompts) + i) * how.answers + g for i in chosen for g in range(how.answers)]
+        self.policy.train(False)
+        found = answers(self.policy, [self.prompts[i].ids for i in places], how.sampling, numbers)
+        texts = [self.policy.tokenizer.decode(a.ids, skip_special_tokens=True) for a in found]
+        reward_B = torch.tensor([float(x) for x in self.members.reward(places, texts)], dtype=torch.float32)
+        rows = [_row(self.prompts[i], a) for i, a in zip(places, found, strict=True)]
+        drawn, rows = self._judged(rows, found, reward_B)
+        self.policy.train(True)
+        credit = self.credit(drawn)
+        self.tell(self._point(rows, drawn, texts, found))
+        self.coefficient = credit.coefficient
+        self._watch_idling(bool(credit.advantage_BT.any()), reward_B)
+        if not credit.advantage_BT.any():
+            return []
+        tracks = {"advantage": credit.advantage_BT} | ({} if credit.return_BT is None else {"return": credit.return_BT})
+        return self._together([_with(row, tracks, b) for b, row in enumerate(rows)])
+
+    @torch.no_grad()
+    def _judged(self, rows: list[TokenRow], found: Sequence[Answer], reward_B: Tensor) -> tuple[Drawn, list[TokenRow]]:
+        """What credit needs, and the rows with what the objective will need of it."""
+        several = self.how.passes * self.how.steps > 1
+        written = _padded([[0.0] * len(r.ids[: -_size(a)]) + _logp(a) for r, a in zip(rows, found, strict=True)])
+        wanted = {"base": self.members.base, "value": self.members.values}
+        wanted |= {"old": self.policy.token_logp if several else None}
+        values = {name: self._of(of, rows) for name, of in wanted.items() if of is not None}
+        for name, values_BT in values.items():
+            rows = [_with(row, {name: values_BT}, b) for b, row in enumerate(rows)]
+        mask_BT = _padded([[float(w > 0) for w in row.weight] for row in rows])
+        self._agree(rows[: self.how.answers], written)
+        drawn = Drawn(
+            reward_B,
+            mask_BT,
+            values.get("old", written),
+            values.get("base"),
+            values.get("value"),
+            self.how.answers,
+            self.coefficient,
+        )
+        return drawn, rows
+
+    def _of(self, of: Of, rows: Sequence[TokenRow]) -> Tensor:
+        """``of`` of each token of ``rows`` [B, T], in their order; a token's number stands in its own place."""
+        named = self._together([replace(row, example_id=str(b)) for b, row in enumerate(rows)])
+        found = torch.zeros(len(rows), max(len(row.ids) for row in rows))
+        for batch in in_order(named, budget=2 * self.how.micro_tokens, pad_id=self.how.pad_id):
+            values_BT = of(batch).float().cpu()
+            for name, values_T in zip(batch.example_ids, values_BT, strict=True):
+                found[int(name), 1 : len(values_T)] = values_T[: len(values_T) - 1]
+        return found
+
+    def _agree(self, rows: Sequence[TokenRow], written_BT: Tensor) -> None:
+        """Raise ModelError where training computes other log-probabilities than the sampler drew from."""
+        now_BT = self._of(self.policy.token_logp, rows)
+        wide = now_BT.shape[1]
+        apart = (now_BT - written_BT[: len(rows), :wide]).abs()
+        worst = float((apart * _padded([[float(w > 0) for w in row.weight] for row in rows])).max())
+        if not worst <= AGREE[self.policy.precision]:
+            raise ModelError(
+                f"Sampling and training differ by {worst:.3g} nats in the log-probability of a token; expected at most "
+                f"{AGREE[self.policy.precision]:g}. Ratios would be wrong. Please report the model: "
+                f"{self.policy.card.architecture}."
+            )
+
+    def _together(self, rows: Sequence[TokenRow]) -> list[TokenRow]:
+        """Units of as many answers to one prompt as may stand in memory at once: they share what they begin with."""
+        group = self.how.answers
+        longest = max(len(row.ids) for row in rows)
+        size = next((n for n in range(group, 1, -1) if group % n == 0 and n * longest <= self.how.micro_tokens), 1)
+        units = []
+        for start in range(0, len(rows), size):
+            first, *others = rows[start : start + size]
+            shared = next((t for t, weight in enumerate(first.weight) if weight > 0), 0)
+            units.append(replace(first, others=tuple(replace(o, prefix=shared) for o in others)))
+        return units
+
+    def _watch_idling(self, learns: bool, reward_B: Tensor) -> None:
+        self.idle = 0 if learns else self.idle + 1
+        if self.idle >= IDLE:
+            known = reward_B[reward_B.isfinite()]
+            told = f"the last rewards are all {float(known[0]):g}" if len(known) else "no answer had a reward"
+            raise DataError(
+                f"{IDLE} rollouts in a row taught nothing: {told}. Choose a reward that tells these answers apart, "
+                "tune on examples first (start), or raise rollout.answers."
+            )
+
+    def _point(
+        self, rows: Sequence[TokenRow], drawn: Drawn, texts: Sequence[str], found: Sequence[Answer]
+    ) -> RolloutPoint:
+        known_B = drawn.reward_B.isfinite()
+        reward_b = drawn.reward_B[known_B]
+        tokens = float(drawn.mask_BT.sum())
+        kl = None if drawn.base_BT is None else float((k3(drawn.logp_BT, drawn.base_BT) * drawn.mask_BT).sum())
+        group_NG = drawn.reward_B.view(-1, drawn.group)
+        equal = (group_NG.nan_to_num(0.0) == group_NG.nan_to_num(0.0)[:, :1]).all(1).float().mean()
+        best = drawn.reward_B.nan_to_num(float("-inf")).argsort(descending=True)
+        return RolloutPoint(
+            step=self.step,
+            answers=len(rows),
+            reward=float(reward_b.mean()) if len(reward_b) else None,
+            spread=float(reward_b.std(correction=0)) if len(reward_b) else None,
+            unrewarded=int((~known_B).sum()),
+            empty=sum(not text.strip() for text in texts),
+            cut=sum(a.finish == "length" for a in found),
+            equal=float(equal),
+            length=tokens / len(rows),
+            kl=None if kl is None else kl / len(rows),
+            entropy=-float((drawn.logp_BT * drawn.mask_BT).sum()) / max(tokens, 1),
+            repeated=sum(map(repeated, (a.ids for a in found))) / len(found),
+            coefficient=drawn.coefficient,
+            samples=tuple(
+                SampledAnswer(
+                    prompt=self.prompts[self._place(rows[b].example_id)].text[-500:],
+                    answer=texts[b][:1000],
+                    reward=float(drawn.reward_B[b]) if bool(known_B[b]) else None,
+                )
+                for b in (int(best[0]), int(best[-1]))[:SHOWN]
+            ),
+        )
+
+    def _place(self, example_id: str) -> int:
+        return next(i for i, prompt in enumerate(self.prompts) if prompt.example_id == example_id)
+
+    # -- between two processes -----------------------------------------------------------------------------------------
+
+    def held(self) -> dict[str, Tensor]:
+        """What a checkpoint keeps: the rollout at hand with how far it has been trained on."""
+        at = self._at
+        numbers = [self.coefficient, self.step, self.idle]
+        if at is None:
+            return {"numbers": torch.tensor(numbers, dtype=torch.float64)}
+        rows = [row for unit in at.units for row in unit.unit]
+        numbers += [at.epoch, at.number, at.yielded, at.done, len(at.units[0].unit) if at.units else 1]
+        found = {"numbers": torch.tensor(numbers, dtype=torch.float64)}
+        if not rows:
+            return found
+        found["length"] = torch.tensor([len(row.ids) for row in rows])
+        found["prefix"] = torch.tensor([row.prefix for row in rows])
+        found["ids"] = torch.tensor([i for row in rows for i in row.ids])
+        found["weight"] = torch.tensor([w for row in rows for w in row.weight])
+        for name in TRACKS:
+            if rows[0].tracks is not None and name in rows[0].tracks:
+                found[name] = torch.cat([row.tracks[name] for row in rows if row.tracks is not None])
+        return found
+
+    def restore(self, held: dict[str, Tensor]) -> None:
+        """Go on where ``held`` was taken."""
+        self.coefficient, step, idle, *rest = held["numbers"].tolist()
+        self.step, self.idle = int(step), int(idle)
+        if not rest:
+            return
+        epoch, number, yielded, done, unit = map(int, rest)
+        self._at = _Rollout(epoch, number, yielded, done=done)
+        if "ids" not in held:
+            return
+        sizes: list[int] = held["length"].tolist()
+        split = {name: torch.split(t, sizes) for name, t in held.items() if name in ("ids", "weight", *TRACKS)}
+        rows = [
+            TokenRow(
+                tuple(split["ids"][b].tolist()),
+                tuple(split["weight"][b].tolist()),
+                prefix=int(held["prefix"][b]),
+                tracks={name: split[name][b] for name in TRACKS if name in split},
+            )
+            for b in range(len(sizes))
+        ]
+        self._at.units = [replace(rows[i], others=tuple(rows[i + 1 : i + unit])) for i in range(0, len(rows), unit)]
+
+
+def repeated(ids: Sequence[int], size: int = 3) -> float:
+    """Share of the stretches of ``size`` tokens that stood in the answer before.
+
+    >>> repeated([1, 2, 3, 1, 2, 3]), repeated([1, 2])
+    (0.25, 0.0)
+    """
+    stretches = [tuple(ids[i : i + size]) for i in range(len(ids) - size + 1)]
+    return 1 - len(set(stretches)) / len(stretches) if stretches else 0.0
+
+
+def _row(prompt: Prompt, answer: Answer) -> TokenRow:
+    """Prompt and answer as one row in which the answer, with the token that ended it, alone has weight."""
+    written = (*answer.ids, *(() if answer.ended is None else (answer.ended[0],)))
+    return TokenRow(
+        (*prompt.ids, *written), (0.0,) * len(prompt.ids) + (1.0,) * len(written), example_id=prompt.example_id
+    )
+
+
+def _size(answer: Answer) -> int:
+    return len(answer.ids) + (answer.ended is not None)
+
+
+def _logp(answer: Answer) -> list[float]:
+    return [*answer.logp, *(() if answer.ended is None else (answer.ended[1],))]
+
+
+def _padded(rows: Sequence[Sequence[float]]) -> Tensor:
+    wide = max(map(len, rows))
+    return torch.tensor([[*row, *[0.0] * (wide - len(row))] for row in rows])
+
+
+def _with(row: TokenRow, values: dict[str, Tensor], b: int) -> TokenRow:
+    """``row`` with row ``b`` of each of ``values`` [B, T] as its tracks."""
+    more = {name: values_BT[b, : len(row.ids)] for name, values_BT in values.items()}
+    return replace(row, tracks=dict(row.tracks or {}) | more)
