@@ -76,6 +76,11 @@ WRONG = {
     "null bytes": ("x = '\0'", "pass", "program: SyntaxError"),
     "half a character": ("x = '\ud800'", "pass", "program: UnicodeEncodeError"),
     "too long": ("#" * 100_001, "pass", "longer than 100,000 characters"),
+    "an error that answers no question": (
+        "class E(Exception):\n    def __str__(self):\n        while True: pass\nraise E",
+        "pass",
+        "program: E",
+    ),
     "an error with a long text": ("raise ValueError('x' * 10**6)", "pass", "program: ValueError: xxx"),
 }
 
@@ -293,6 +298,35 @@ if sys.argv[2] == "mixture":
 else:
     run_programs([(loop, "pass") for loop in loops], Limits(seconds=30))
 """
+
+
+def test_an_error_of_our_own_leaves_nothing(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(self: sandbox._Running, *, in_time: bool) -> Outcome:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sandbox._Running, "outcome", fails)
+    with pytest.raises(KeyboardInterrupt):
+        run_programs([("x = 1", "pass"), ("while True: pass", "pass")], Limits(seconds=30))
+    assert not still_running(str(temporary))
+    assert not list(temporary.iterdir())
+
+
+def test_a_program_whose_run_was_killed_ends_by_itself(temporary: Path) -> None:
+    script = """
+import sys, tempfile
+tempfile.tempdir = sys.argv[1]
+from tunesmith.evaluate.sandbox import Limits, run_programs
+run_programs([("import time; time.sleep(60)", "pass")], Limits(seconds=1.0))
+"""
+    with subprocess.Popen([sys.executable, "-c", script, str(temporary)]) as process:
+        deadline = time.monotonic() + 30
+        while not still_running(str(temporary)) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.kill()
+    assert still_running(str(temporary))
+    while still_running(str(temporary)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not still_running(str(temporary))
 
 
 @pytest.mark.parametrize("way", ["alone", "mixture"])
