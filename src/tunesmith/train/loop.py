@@ -44,12 +44,13 @@ CHECK_MOVED_AT = 3  # LoRA's A has no gradient before B has moved; later still w
 
 
 class Trainable(Protocol):
-    """What the loop asks of a model, beside what the objective needs. ``rates``: learning rates of single weights in times the plan's; ``may_rest``
-    names weights that some steps do not touch."""
+    """What the loop asks of a model, beside what the objective needs. ``rates``: learning rates of single weights in
+    times the plan's; ``may_rest`` names weights that some steps do not touch."""
 
-    rates: dict[str, float]
-    schedule: Schedule
-
+    @property
+    def rates(self) -> dict[str, float]: ...
+    @property
+    def schedule(self) -> Schedule: ...
     def trainable(self) -> NamedParameters: ...
     def train(self, mode: bool = True) -> None: ...
     def refresh(self) -> None: ...
