@@ -10,7 +10,8 @@ import pytest
 
 import sample_report
 from tunesmith.core import parts, recipe_file
-from tunesmith.flows.prepare import check_parts, prepare
+from tunesmith.flows.check_recipe import check_parts
+from tunesmith.flows.prepare import prepare
 
 ROOT = Path(__file__).resolve().parent.parent
 RECIPES = sorted((ROOT / "examples").glob("*.yaml"))

@@ -20,6 +20,7 @@ EXAMPLES = {
         "tunesmith run support.yaml -s train.epochs=5 -s method.rank=32",
         "tunesmith run support.yaml --dry-run",
         "tunesmith run support.yaml --json --runs /data/work",
+        "tunesmith run three_stages.yaml  # stages: [sft, reward, ppo]; the same again goes on where it stopped",
     )
 }
 
@@ -31,12 +32,15 @@ def run(
     as_json: AsJson = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and write nothing.")] = False,
 ) -> None:
-    """Check the data, measure the baselines, train, and give the verdict.
+    """Check the data, measure the baselines, train, and give the verdict; of each stage, where the recipe has stages.
 
     Exit code 0 when the verdict is SHIP, 7 when it is HOLD or NOT ENOUGH EVIDENCE.
     """
     from tunesmith.core import recipe_file
 
+    if recipe_file.stages(recipe, settings or []):
+        _stages(recipe, settings or [], runs, as_json, dry_run)
+        return
     loaded = recipe_file.load(recipe, settings or [])  # before torch is imported: a wrong key answers at once
     if dry_run:
         _plan(loaded, as_json)
@@ -46,6 +50,27 @@ def run(
     with Watch() as watch:
         done = finetune(loaded, workspace=runs, watch=watch)
     finish(done, as_json)
+
+
+def _stages(recipe: Path, settings: list[str], runs: Path, as_json: bool, dry_run: bool) -> None:
+    """The stages of ``recipe``, or the plan of each."""
+    from tunesmith.flows.stages import recipes, run_stages
+
+    if dry_run:
+        for stage in recipes(recipe, settings):
+            _plan(stage, as_json)
+        return
+    with Watch() as watch:
+        found = run_stages(recipe, overrides=settings, workspace=runs, watch=watch)
+    page = runs / "stages" / found.id / "stages.html"
+    if as_json:
+        show_json(found.model_dump(mode="json") | {"html": str(page)})
+    else:
+        from tunesmith.present.stages import stages_summary
+
+        show(stages_summary(found, str(page)))
+    if found.stages[-1].decision != "SHIP":
+        raise typer.Exit(VERDICT_NO)
 
 
 def finish(done: "Run", as_json: bool) -> None:

@@ -7,6 +7,7 @@ folder, also those given with ``-s``, and leave here absolute. The traps of YAML
 import json
 import tomllib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +19,57 @@ from tunesmith.core.recipe import Recipe
 
 LARGEST = 1_000_000
 SUFFIXES = (".yaml", ".yml", ".json", ".toml")
+STAGES = "stages"
 Places = dict[tuple[str, ...], str]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage as it was written: the keys of all stages, and those of its own."""
+
+    name: str
+    shared: dict[str, Any]
+    own: dict[str, Any]
+    where: str
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """The recipe in ``path`` with ``overrides`` such as ``train.epochs=5`` laid over it. Raises RecipeError."""
-    where = str(path)
-    raw, places = _parse(_read(path), path.suffix.lower(), where)
+    raw, places = _laid(path, overrides)
+    if isinstance(raw, dict) and STAGES in raw:
+        raise RecipeError(f"{path} has {STAGES}: it is one recipe for several runs. Start it with tunesmith run.")
+    return absolute(Recipe.parse(raw, str(path), places), Path(path).absolute().parent, str(path))
+
+
+def stages(path: Path, overrides: Sequence[str] = ()) -> tuple[Stage, ...]:
+    """The stages of the recipe in ``path``, each with the keys of its own laid over those of all; none where it has no
+    ``stages``. Raises RecipeError."""
+    raw, _ = _laid(path, overrides)
+    if not isinstance(raw, dict) or STAGES not in raw:
+        return ()
+    listed = raw.pop(STAGES)
+    if not isinstance(listed, list) or not listed:
+        raise RecipeError(f"{path}: {STAGES} is {listed!r}; expected a list such as [sft, reward, ppo].")
+    return tuple(_stage(raw, own, f"{path}: {STAGES}, number {n}") for n, own in enumerate(listed, 1))
+
+
+def _stage(shared: dict[str, Any], own: Any, where: str) -> Stage:
+    own = {"objective": own} if isinstance(own, str) else own
+    if not isinstance(own, dict) or not own.get("objective"):
+        raise RecipeError(f"{where} is {own!r}; expected the name of an objective, or keys with objective among them.")
+    objective = own["objective"]
+    name = objective.get("name") if isinstance(objective, dict) else objective
+    if not isinstance(name, str):
+        raise RecipeError(f"{where}: objective is {objective!r}; expected the name of an objective, such as sft.")
+    return Stage(name, shared, own, where)
+
+
+def _laid(path: Path, overrides: Sequence[str]) -> tuple[Any, Places]:
+    raw, places = _parse(_read(path), path.suffix.lower(), str(path))
     if raw is None:
-        raise RecipeError(f"{where} is empty; expected keys such as model and data. tunesmith init writes a recipe.")
+        raise RecipeError(f"{path} is empty; expected keys such as model and data. tunesmith init writes a recipe.")
     _lay(overrides, raw, places)
-    return absolute(Recipe.parse(raw, where, places), Path(path).absolute().parent, where)
+    return raw, places
 
 
 def parse_text(text: str, suffix: str, where: str) -> Any:

@@ -114,10 +114,10 @@ class SampledAnswer(Noun):
 
 
 class RolloutPoint(Noun):
-    """What a rollout after ``step`` optimiser steps was like. ``reward`` is the mean, ``spread`` its standard deviation;
-    ``kl`` to the reference in nats an answer, ``entropy`` in nats a token (by the answers' own surprise); ``equal`` is
-    the share of prompts whose answers are all worth the same, ``repeated`` that of stretches of three tokens that stood
-    in the answer before; ``cut``, ``empty`` and ``unrewarded`` count answers."""
+    """A rollout after ``step`` optimiser steps. ``reward`` is the mean of its answers, ``spread`` their standard
+    deviation; ``kl`` to the reference in nats an answer, ``entropy`` in nats a token (the answers' own surprise).
+    ``equal`` is the share of prompts whose answers are all worth the same, ``repeated`` that of stretches of three
+    tokens that stood in the answer before; ``cut``, ``empty`` and ``unrewarded`` count answers."""
 
     step: int
     answers: int

@@ -57,8 +57,8 @@ def statistics(metric: Metric, predictions: Sequence[Prediction], references: Se
     found = [_needed(metric, p) for p in predictions]
     if any(value is None for value in found):
         raise DataError(
-            f"{metric.name}: row {predictions[found.index(None)].id} has no {metric.needs}, expected one for every row. "
-            "Leave this metric out for systems that have none."
+            f"{metric.name}: row {predictions[found.index(None)].id} has no {metric.needs}; expected one for every "
+            "row. Leave this metric out for systems that have none."
         )
     return metric.rows(found, [p.nll_tokens for p in predictions] if metric.needs == "likelihood" else references)
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from tunesmith.core.recipe import Recipe
 from tunesmith.core.report import DataReport
 from tunesmith.data.render import Renderer
-from tunesmith.flows.prepare import check_data, check_parts
+from tunesmith.flows.check_recipe import check_parts
+from tunesmith.flows.prepare import check_data
 from tunesmith.flows.rows import label_of, turns
 
 

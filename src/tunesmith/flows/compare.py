@@ -23,8 +23,9 @@ from tunesmith.core.report import Report
 from tunesmith.core.run import Run
 from tunesmith.evaluate.over_seeds import RULE
 from tunesmith.flows import keeping
+from tunesmith.flows.check_recipe import check_parts
 from tunesmith.flows.finetune import ROWS, environment, versions
-from tunesmith.flows.prepare import Prepared, check_parts, prepare
+from tunesmith.flows.prepare import Prepared, prepare
 from tunesmith.flows.side_by_side import side_by_side
 from tunesmith.flows.watch import Silent, Watcher
 from tunesmith.models.adapters._method import Method

@@ -129,8 +129,8 @@ def _stored(model: Model, units: Sequence[TokenRow], prepared: Prepared, store: 
 
 
 def likelihoods(model: Model, units: Sequence[TokenRow], tokens: int, before: Model | None = None) -> dict[Key, float]:
-    """The reference's log-likelihood of each row's weighted tokens, by ids and weights; ``tokens`` are computed at once.
-    It is the base of ``model``, or the model ``before``."""
+    """The log-likelihood of each row's weighted tokens, by ids and weights, under the reference: the base of ``model``,
+    or the model ``before``. ``tokens`` are computed at once."""
     fresh = list({tuple(map(_key, unit.unit)): unit for unit in units}.values())
     with reference(model, before) as asked:
         found = _of_units(asked, fresh, tokens, lambda batch: total(asked.token_logp(batch), batch.to(asked.device)))

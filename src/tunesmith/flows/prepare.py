@@ -16,13 +16,13 @@ from tunesmith.core.card import ModelCard
 from tunesmith.core.errors import DataError, RecipeError
 from tunesmith.core.example import BadRow, Dataset, Example, Place, Splits
 from tunesmith.core.plan import Plan, Technique
-from tunesmith.core.recipe import OBJECTIVE, Recipe
+from tunesmith.core.recipe import Recipe
 from tunesmith.core.report import DataReport, Finding
 from tunesmith.data import inspect, preferences, read, split
 from tunesmith.data.batches import Steps
 from tunesmith.data.render import Renderer
-from tunesmith.evaluate.score import default_metrics, find_metric
-from tunesmith.evaluate.systems import find_baseline
+from tunesmith.evaluate.score import default_metrics
+from tunesmith.flows.check_recipe import check_parts
 from tunesmith.flows.rewarding import Company
 from tunesmith.flows.rows import sized
 from tunesmith.models import load as loading
@@ -194,82 +194,6 @@ def _asked(recipe: Recipe, splits: Splits) -> tuple[tuple[Example, ...], tuple[s
         drawn = f"{len(asked):,} of {len(decided):,} test rows"
         told += (f"{drawn} are asked, drawn by data.split.seed (evaluate.limit).",)
     return asked, told
-
-
-def check_parts(recipe: Recipe) -> Objective:
-    """The objective with its settings; raises when a named part does not exist or does not go with the task."""
-    _check_method(recipe)
-    for metric in recipe.evaluate.metrics:
-        if find_metric(metric).needs == "likelihood" and recipe.task != "generate":
-            raise RecipeError(
-                f"evaluate.metrics: {metric} scores written text and task is {recipe.task}. Leave it out."
-            )
-    if not recipe.evaluate.baselines:
-        raise RecipeError("evaluate.baselines is empty; a verdict needs something to beat. Name one, or leave it out.")
-    for baseline in recipe.evaluate.baselines if recipe.evaluate.baselines != "auto" else ():
-        find_baseline(baseline)
-    name = recipe.objective.name
-    objective: Objective = parts.find("objectives", OBJECTIVE[recipe.task] if name == "auto" else name)
-    if objective.needs == "class_logp" and recipe.task != "classify":
-        raise RecipeError(f"objective is {name} and task is {recipe.task}; a head chooses labels. Set task: classify.")
-    if objective.unit in ("pair", "judged") and recipe.task != "prefer":
-        raise RecipeError(
-            f"objective is {name} and task is {recipe.task}; {name} learns from preferences. Set task: prefer."
-        )
-    _check_rewards(recipe, objective)
-    return objective.with_settings(recipe.objective.given)
-
-
-def _check_rewards(recipe: Recipe, objective: Objective) -> None:
-    """Raise for what learning from rewards needs and has not, and for keys that act there alone."""
-    name, method = objective.name, parts.find("models.adapters", recipe.method.name)
-    if objective.unit != "answer":
-        for group in ("reward", "rollout"):
-            for key in sorted(getattr(recipe, group).changed()):
-                told = f"{group}.{key} has no effect with objective {name}, which learns from examples"
-                raise RecipeError(f"{told}. Leave it out, or set objective: grpo.")
-        return
-    if recipe.task != "generate":
-        raise RecipeError(
-            f"objective is {name} and task is {recipe.task}; {name} rewards what a model writes. Set task: generate."
-        )
-    if not recipe.reward.rules and recipe.reward.model is None:
-        raise RecipeError(
-            f"objective is {name} and nothing rewards an answer. Set reward.rules, such as {{exact_match: 1}}, or reward.model."
-        )
-    if not method.is_adapter or method.soft or method.score is not None:
-        raise RecipeError(
-            f"objective is {name}, whose reference is the model without its adapter; method.name: {method.name} has none to take off. Set method.name: lora."
-        )
-    if objective.needs == "token_logp" and recipe.rollout.answers < 2:
-        raise RecipeError(
-            f"rollout.answers is 1; {name} compares the answers to a prompt with each other. Set at least 2."
-        )
-    if recipe.train.batch_tokens != "auto":
-        raise RecipeError(
-            f"train.batch_tokens has no effect with objective {name}: rollout.prompts x rollout.answers make a step. Leave it out."
-        )
-    if recipe.train.compile == "always":
-        raise RecipeError(
-            f"train.compile is always; layers are not compiled with objective {name}, whose rows change their lengths. Leave it out."
-        )
-    if "kl_limit" in recipe.rollout.changed() and recipe.rollout.passes == 1:
-        raise RecipeError(
-            "rollout.kl_limit has no effect with one pass over each rollout. Leave it out, or raise rollout.passes."
-        )
-
-
-def _check_method(recipe: Recipe) -> None:
-    """Raise for a method that does not exist, and for keys that would act on nothing: a key acts or is refused."""
-    method: Method = parts.find("models.adapters", recipe.method.name)
-    unread = sorted(recipe.method.changed() - {"name", *method.reads})
-    if unread:
-        reads = f"It reads: {', '.join(method.reads)}." if method.reads else "Set method.name: lora, which reads it."
-        raise RecipeError(f"method.{unread[0]} has no effect with method.name: {method.name}. Leave it out. {reads}")
-    if recipe.train.compile == "always" and method.four_bits:
-        raise RecipeError("train.compile is always; layers of four bits cannot be compiled. Leave it out.")
-    if recipe.train.memory == "least" and method.is_adapter:
-        raise RecipeError("train.memory least has nothing more to give with an adapter. Set train.memory: checkpoint.")
 
 
 def _own_file(

@@ -1,8 +1,8 @@
 """Who stands beside a policy that learns from rewards: the rewards, the reference, the critic and the judge.
 
-Notable: policy, reference, critic and reward model are adapters on one base in memory wherever they were trained on it
-(``models.twin``); a model of another base, such as a small encoder, is loaded beside. Without ``start`` the reference is
-the policy with its adapter off.
+Notable: policy, reference, critic and reward model are adapters on one base in memory wherever they were trained on
+it (``models.twin``); a model of another base, such as a small encoder, is loaded beside. Without ``start`` the
+reference is the policy with its adapter off.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""From a plan to rollouts: which prompts, how they are sampled, who is asked; and the look at dev that goes with them."""
+"""From a plan to rollouts: which prompts, how they are sampled, who is asked; and the look at dev beside them."""
 
 from collections.abc import Callable, Sequence
 from statistics import fmean

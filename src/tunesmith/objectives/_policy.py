@@ -2,8 +2,8 @@
 for each token, and the clipped ratio that keeps a step near the policy that wrote the answers.
 
 Notable: everything is a function of tensors, so each line is checked by hand. The ratio is taken against the
-log-probability that training itself computes; where an answer is used for one step alone that is the policy at hand, and
-the ratio is exactly 1 with the gradient of the log-probability.
+log-probability that training itself computes; where an answer is used for one step alone that is the policy at hand,
+and the ratio is exactly 1 with the gradient of the log-probability.
 Legend: B answers, T tokens, N prompts, G answers to each prompt.
 """
 
@@ -48,7 +48,7 @@ def k3(logp: Tensor, base: Tensor) -> Tensor:
     tensor([0.0000, 0.3679])
     """
     difference = base - logp
-    return difference.exp() - 1 - difference
+    return difference.expm1() - difference
 
 
 def over_group(reward_B: Tensor, group: int, *, spread: bool) -> Tensor:

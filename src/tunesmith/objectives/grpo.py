@@ -2,9 +2,9 @@
 advantage its lead over the group in standard deviations; no critic. And its kin, one line each.
 
 Notable: ``rloo`` takes the mean of the other answers for a baseline (Ahmadian et al., 2024, arXiv 2402.14740);
-``dr_grpo`` divides neither by the group's spread nor by an answer's length (Liu et al., 2025, arXiv 2503.20783); ``dapo``
-counts every token alike, clips higher than lower and drops the reference (Yu et al., 2025, arXiv 2503.14476). KL to the
-reference is a part of the loss, as in the paper.
+``dr_grpo`` divides neither by the group's spread nor by an answer's length (Liu et al., 2025, arXiv 2503.20783);
+``dapo`` counts every token alike, clips higher than lower and drops the reference (Yu et al., 2025, arXiv 2503.14476).
+KL to the reference is a part of the loss, as in the paper.
 Legend: B answers, T tokens.
 """
 
@@ -18,6 +18,7 @@ from tunesmith.objectives import _policy
 from tunesmith.objectives._objective import Objective
 from tunesmith.objectives._policy import Credit, Drawn
 
+RATE = 0.03  # of the method's learning rate: a rollout's advantages are noisy
 LENGTH = 100.0  # tokens by which dr_grpo divides every answer: a constant, which no answer's length changes
 
 
@@ -84,7 +85,7 @@ def family(
         unit="answer",
         credit=partial(credit, spread=spread, others=others),
         fixed=("a_token", "spread", "others"),
-        rate=0.1,
+        rate=RATE,
     )
 
 

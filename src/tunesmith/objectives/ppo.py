@@ -14,6 +14,7 @@ from tunesmith.core.batch import Batch
 from tunesmith.objectives import _policy
 from tunesmith.objectives._objective import Objective
 from tunesmith.objectives._policy import Credit, Drawn
+from tunesmith.objectives.grpo import RATE
 
 
 def loss(
@@ -84,6 +85,4 @@ def adapted(coefficient: float, kl: float, target: float) -> float:
     return coefficient if target <= 0 else coefficient * (1 + 0.1 * max(-0.2, min(0.2, kl / target - 1)))
 
 
-PART = Objective(
-    "ppo", "token_logp_value", loss, _policy.tokens, unit="answer", reference=True, credit=credit, rate=0.1
-)
+PART = Objective("ppo", "token_logp_value", loss, _policy.tokens, unit="answer", credit=credit, rate=RATE)

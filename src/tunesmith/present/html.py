@@ -17,8 +17,8 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from tunesmith.core.report import Estimate, Forgetting, Preferences, Report
-from tunesmith.present import charts, view
+from tunesmith.core.report import Estimate, Forgetting, Preferences, Report, Rewarded
+from tunesmith.present import charts, rewards, view
 from tunesmith.present.words import (
     LOWER_IS_BETTER,
     clean,
@@ -89,6 +89,7 @@ def _page(report: Report) -> dict[str, Any]:
             "costs": _costs(report),
             "fit": _fit(report),
             "preferences": _preferences(report.preferences),
+            **_rewards(report.rewarded),
             "plan": view.plan_rows(report.plan),
             "hashes": _hashes(report),
             "steps": [(name, duration(seconds)) for name, seconds in report.seconds.items()],
@@ -114,6 +115,8 @@ def _charts(report: Report) -> dict[str, str]:
     dev = tuple((p.step, p.dev_loss) for p in fit.curve if p.dev_loss is not None)
     rate = tuple((p.step, p.learning_rate) for p in fit.curve if p.learning_rate is not None)
     unit = {"generate": "nats per trained token", "classify": "nats per row", "prefer": "per pair"}[report.recipe.task]
+    if report.rewarded is not None:
+        unit = "train: of the objective; dev: minus the mean reward"
     steps = "optimiser step"
     longest = (plan.max_length, f"max_length {plan.max_length:,}")
     return {
@@ -214,6 +217,13 @@ def _preferences(found: Preferences | None) -> list[tuple[str, str]]:
     rows = [(f"Accuracy {name}", _with_interval(e)) for name, e in lengths if e is not None]
     rows += [(f"Accuracy where {b.confidence:.0%} sure", _with_interval(b.accuracy)) for b in found.bins]
     return rows + ([] if found.error is None else [("Mean distance of confidence from accuracy", f"{found.error:.1%}")])
+
+
+def _rewards(found: Rewarded | None) -> dict[str, Any]:
+    if found is None:
+        return {}
+    drawn = [markup(svg) for svg in rewards.curves(found).values() if svg]
+    return {"curves": drawn, "wins": rewards.wins(found), "samples": rewards.samples(found)}
 
 
 def _with_interval(found: Estimate) -> str:

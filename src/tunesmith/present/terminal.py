@@ -36,6 +36,9 @@ def summary(report: Report, paths: Mapping[str, str] | None = None) -> Renderabl
     lines.append(f"Fit: {clean(report.fit.overfit, 600)}\n")
     if report.preferences is not None:
         lines.append(f"Preferences: {clean(report.preferences.sentence, 400)}\n")
+    if report.rewarded is not None:
+        told = " ".join((report.rewarded.sentence, *report.rewarded.signs))
+        lines.append(f"Rewards: {clean(told, 800)}\n")
     if report.forgetting is not None:
         lines.append(f"Forgetting: {clean(report.forgetting.sentence, 400)}\n")
     lines.append(f"Peak memory: {view.peak_memory(report.fit)}")

@@ -76,8 +76,9 @@ MakeOptimisers = Callable[..., list[Optimizer]]
 @dataclass(frozen=True)
 class Hooks:
     """Where others look in: dev evaluation, progress display, saving. ``start`` is dev's result before the first step:
-    weights that never beat it are not kept; ``source`` is the source of batches where it has a state of its own. ``resume`` is where an earlier training stopped; ``worst`` the micro-batch
-    that needs the most memory, tried before the first step."""
+    weights that never beat it are not kept. ``resume`` is where an earlier training stopped, ``source`` the source of
+    batches where it has a state of its own; ``worst`` the micro-batch that needs the most memory, tried before the
+    first step."""
 
     evaluate: Callable[[], DevResult] | None = None
     start: DevResult | None = None

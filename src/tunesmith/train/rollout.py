@@ -262,7 +262,7 @@ class Rollouts:
             cut=sum(a.finish == "length" for a in found),
             equal=float(equal),
             length=tokens / len(rows),
-            kl=None if kl is None else kl / len(rows),
+            kl=None if kl is None else max(0.0, kl / len(rows)),  # rounding aside it is never below
             entropy=-float((drawn.logp_BT * drawn.mask_BT).sum()) / max(tokens, 1),
             repeated=sum(map(repeated, (a.ids for a in found))) / len(found),
             coefficient=drawn.coefficient,

@@ -1,0 +1,87 @@
+"""What a recipe asks for that cannot be: parts that do not exist or do not go together, and keys that would act on
+nothing. Only the recipe is looked at.
+"""
+
+from collections.abc import Iterator
+
+from tunesmith.core import parts
+from tunesmith.core.errors import RecipeError
+from tunesmith.core.recipe import OBJECTIVE, Recipe
+from tunesmith.evaluate.score import find_metric
+from tunesmith.evaluate.systems import find_baseline
+from tunesmith.models.adapters._method import Method
+from tunesmith.objectives._objective import Objective
+
+
+def check_parts(recipe: Recipe) -> Objective:
+    """The objective with its settings; raises when a named part does not exist or does not go with the task."""
+    _check_method(recipe)
+    for metric in recipe.evaluate.metrics:
+        if find_metric(metric).needs == "likelihood" and recipe.task != "generate":
+            raise RecipeError(
+                f"evaluate.metrics: {metric} scores written text and task is {recipe.task}. Leave it out."
+            )
+    if not recipe.evaluate.baselines:
+        raise RecipeError("evaluate.baselines is empty; a verdict needs something to beat. Name one, or leave it out.")
+    for baseline in recipe.evaluate.baselines if recipe.evaluate.baselines != "auto" else ():
+        find_baseline(baseline)
+    name = recipe.objective.name
+    objective: Objective = parts.find("objectives", OBJECTIVE[recipe.task] if name == "auto" else name)
+    if objective.needs == "class_logp" and recipe.task != "classify":
+        raise RecipeError(f"objective is {name} and task is {recipe.task}; a head chooses labels. Set task: classify.")
+    if objective.unit in ("pair", "judged") and recipe.task != "prefer":
+        raise RecipeError(
+            f"objective is {name} and task is {recipe.task}; {name} learns from preferences. Set task: prefer."
+        )
+    _check_rewards(recipe, objective)
+    return objective.with_settings(recipe.objective.given)
+
+
+def _check_rewards(recipe: Recipe, objective: Objective) -> None:
+    """Raise for what learning from rewards needs and has not, and for keys that act there alone."""
+    wrong = next(_wrong_of_rewards(recipe, objective) if objective.unit == "answer" else _idle(recipe, objective), None)
+    if wrong is not None:
+        raise RecipeError(wrong)
+
+
+def _idle(recipe: Recipe, objective: Objective) -> Iterator[str]:
+    for group in ("reward", "rollout"):
+        for key in sorted(getattr(recipe, group).changed()):
+            yield (
+                f"{group}.{key} has no effect with objective {objective.name}, which learns from examples. Leave it "
+                "out, or set objective: grpo."
+            )
+
+
+def _wrong_of_rewards(recipe: Recipe, objective: Objective) -> Iterator[str]:
+    name, method, rollout = objective.name, parts.find("models.adapters", recipe.method.name), recipe.rollout
+    if recipe.task != "generate":
+        yield f"objective is {name} and task is {recipe.task}; {name} rewards what is written. Set task: generate."
+    if not recipe.reward.rules and recipe.reward.model is None:
+        yield f"objective is {name} and nothing rewards an answer. Set reward.rules, such as {{exact_match: 1}}."
+    if not method.is_adapter or method.soft or method.score is not None:
+        yield (
+            f"objective is {name}, whose reference is the model without its adapter, and method.name is {method.name}, "
+            "which cannot be taken off. Set method.name: lora."
+        )
+    if objective.needs == "token_logp" and rollout.answers < 2:
+        yield f"rollout.answers is 1; {name} compares the answers to a prompt with each other. Set at least 2."
+    if recipe.train.batch_tokens != "auto":
+        yield f"train.batch_tokens has no effect with {name}: rollout.prompts x rollout.answers do. Leave it out."
+    if recipe.train.compile == "always":
+        yield f"train.compile is always; {name} compiles no layers, for no two rollouts are alike. Leave it out."
+    if "kl_limit" in rollout.changed() and rollout.passes == 1:
+        yield "rollout.kl_limit has no effect with one pass over each rollout. Leave it out, or raise rollout.passes."
+
+
+def _check_method(recipe: Recipe) -> None:
+    """Raise for a method that does not exist, and for keys that would act on nothing: a key acts or is refused."""
+    method: Method = parts.find("models.adapters", recipe.method.name)
+    unread = sorted(recipe.method.changed() - {"name", *method.reads})
+    if unread:
+        reads = f"It reads: {', '.join(method.reads)}." if method.reads else "Set method.name: lora, which reads it."
+        raise RecipeError(f"method.{unread[0]} has no effect with method.name: {method.name}. Leave it out. {reads}")
+    if recipe.train.compile == "always" and method.four_bits:
+        raise RecipeError("train.compile is always; layers of four bits cannot be compiled. Leave it out.")
+    if recipe.train.memory == "least" and method.is_adapter:
+        raise RecipeError("train.memory least has nothing more to give with an adapter. Set train.memory: checkpoint.")

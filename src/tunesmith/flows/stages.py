@@ -1,0 +1,203 @@
+"""A recipe in stages, such as supervised fine-tuning, a reward model and PPO against it (Ouyang et al., 2022): each is a
+whole run that goes on from the former, with a verdict, checkpoints and a page of its own.
+
+Notable: nothing is kept beside the runs. A stage's recipe names the runs that it stands on, so its hash says whether a
+run of this workspace is that stage: one that is done is taken over, one that was stopped goes on, and starting the same
+recipe again is all there is to resuming. What follows from a stage is filled in: ``start`` is the last policy,
+``reward.model`` the last reward model.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tunesmith.core import files, parts, recipe_file
+from tunesmith.core.errors import DataError
+from tunesmith.core.noun import content_hash
+from tunesmith.core.origin import Origin
+from tunesmith.core.recipe import Recipe
+from tunesmith.core.recipe_file import Stage
+from tunesmith.core.report import Prediction, Report
+from tunesmith.core.run import Run
+from tunesmith.core.stages import Staged, StageResult, Win
+from tunesmith.data.split import LOCK
+from tunesmith.evaluate.rewarded import win_rate
+from tunesmith.flows import keeping
+from tunesmith.flows.check_recipe import check_parts
+from tunesmith.flows.finetune import environment, finetune
+from tunesmith.flows.resume import resume
+from tunesmith.flows.watch import Silent, Watcher
+from tunesmith.objectives._objective import Objective
+from tunesmith.present.stages import render_stages
+from tunesmith.records.folder import RunFolder, as_it_stands
+from tunesmith.records.index import Index
+
+FOLDER = "stages"
+GO_ON = ("interrupted", "crashed")
+OF_ONE_TASK = ("evaluate", "reward", "rollout")  # groups of which a stage takes only what it can read
+BOTH = ("limit", "min_gain")  # keys of evaluate that every task reads
+
+
+def run_stages(
+    path: Path | str, *, overrides: Sequence[str] = (), workspace: Path | str = ".", watch: Watcher | None = None
+) -> Staged:
+    """Run the stages of the recipe in ``path``, or go on with them; the page is ``workspace/stages/<id>/stages.html``.
+
+    Raises the errors of ``core.errors``; what is done by then stays, and is taken over when this is called again.
+    """
+    watch, workspace, path = watch or Silent(), Path(workspace), Path(path)
+    stages = recipe_file.stages(path, overrides)
+    for stage in stages:
+        check_parts(_recipe(stage, path, {"start": "an earlier stage", "reward": "an earlier stage"}))
+    folder = workspace / FOLDER / content_hash([(s.shared, s.own) for s in stages])[:10]
+    follows: dict[str, str] = {}
+    done: list[tuple[Stage, Run, dict[str, str]]] = []
+    for number, stage in enumerate(stages, 1):
+        watch.stage(f"Stage {number} of {len(stages)}", stage.name)
+        recipe = _recipe(stage, path, follows)
+        stands = {role: run for role, run in follows.items() if run in (recipe.start, recipe.reward.model)}
+        run = _carried(recipe, workspace, watch)
+        done.append((stage, run, {role: Path(place).name for role, place in stands.items()}))
+        follows["reward" if _objective(stage).needs == "score" else "start"] = str(Path(run.folder).absolute())
+        found = _staged(folder.name, done, len(stages))
+        files.make_folder(folder)
+        found.save(folder / "stages.json")
+        files.write_text(folder / "stages.html", render_stages(found))
+    return found
+
+
+def recipes(path: Path, overrides: Sequence[str] = ()) -> tuple[Recipe, ...]:
+    """The recipe of each stage, as far as it is known before the stages before it have run."""
+    unknown = {"start": "(an earlier stage)", "reward": "(an earlier stage)"}
+    stages = recipe_file.stages(path, overrides)
+    return tuple(_recipe(stage, path, unknown if n else {}) for n, stage in enumerate(stages))
+
+
+def _objective(stage: Stage) -> Objective:
+    found: Objective = parts.find("objectives", stage.name)
+    return found
+
+
+def _recipe(stage: Stage, path: Path, follows: dict[str, str]) -> Recipe:
+    """The recipe of ``stage`` after the runs that it ``follows``. Raises RecipeError."""
+    objective = _objective(stage)
+    task = "prefer" if objective.unit in ("pair", "judged") else "generate"
+    task = str(stage.own.get("task", stage.shared.get("task", task)))
+    raw = {"task": task} | {k: v for k, v in stage.shared.items() if k not in OF_ONE_TASK}
+    shared = stage.shared.get("evaluate") or {}
+    raw["evaluate"] = {k: v for k, v in shared.items() if task == "generate" or k in BOTH}
+    if objective.unit == "answer":
+        raw |= {k: v for k, v in stage.shared.items() if k in ("reward", "rollout")}
+    raw = _over(raw, {**stage.own, "task": task})
+    if "start" in follows:
+        raw.setdefault("start", follows["start"])
+    if objective.unit == "answer" and "reward" in follows:
+        asked = raw.get("reward") or {}
+        if not asked.get("rules"):
+            raw["reward"] = {"model": follows["reward"]} | asked
+    return recipe_file.absolute(Recipe.parse(raw, stage.where), path.absolute().parent, stage.where)
+
+
+def _over(below: Any, above: Any) -> Any:
+    """``above`` laid over ``below``, key by key."""
+    if not isinstance(below, dict) or not isinstance(above, dict):
+        return above
+    return below | {k: _over(below[k], v) if k in below else v for k, v in above.items()}
+
+
+def _carried(recipe: Recipe, workspace: Path, watch: Watcher) -> Run:
+    """The run of ``recipe``: taken over, gone on with, or made."""
+    asked = recipe.content_hash()
+    for run in (as_it_stands(r) for r in Index.open(workspace).all() if r.recipe_hash == asked):
+        if run.status not in ("done", *GO_ON) or not _same_files(run, recipe):
+            continue
+        if run.status == "done":
+            watch.note(f"Taken over from run {run.id}, the same recipe on the same files.")
+            return run
+        watch.note(f"Going on with run {run.id}.")
+        return resume(Path(run.folder), watch=watch)
+    return finetune(recipe, workspace=workspace, watch=watch)
+
+
+def _same_files(run: Run, recipe: Recipe) -> bool:
+    try:
+        then: Origin = keeping.read_origin(RunFolder(Path(run.folder)))
+        return all(files.sha256(Path(getattr(recipe.data, role))) == was for role, was in then.files.items())
+    except (DataError, OSError):
+        return False
+
+
+def _staged(name: str, done: Sequence[tuple[Stage, Run, dict[str, str]]], total: int) -> Staged:
+    reports = [Report.load(RunFolder(Path(run.folder)).report) for _, run, _ in done]
+    last, (_, run, _) = reports[-1], done[-1]
+    rows = zip(done, reports, strict=True)
+    return Staged(
+        id=name,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        total=total,
+        stages=tuple(_result(stage, report, stands) for (stage, _, stands), report in rows),
+        wins=tuple(_wins(run, last)) if last.rewarded is not None else (),
+        rewarded=last.rewarded,
+        notes=tuple(_leaks(reports, [run for _, run, _ in done])),
+        environment=environment(),
+    )
+
+
+def _result(stage: Stage, report: Report, follows: dict[str, str]) -> StageResult:
+    primary = report.primary
+    scores = {system.name: system.metrics[primary] for system in report.systems if primary in system.metrics}
+    return StageResult(
+        name=stage.name,
+        task=report.recipe.task,
+        run_id=report.run_id,
+        follows=follows,
+        metric=primary,
+        score=scores["tuned"],
+        baseline=report.verdict.baseline,
+        baseline_score=scores[report.verdict.baseline],
+        decision=report.verdict.decision,
+        sentence=report.verdict.sentence,
+        seconds=sum(report.seconds.values()),
+    )
+
+
+def _wins(run: Run, report: Report) -> Iterator[Win]:
+    """Tuned against start and base, and start against base: by the reward, and by the judge where there is one."""
+    folder = RunFolder(Path(run.folder))
+    known = [s.name for s in report.systems]
+    answers = {
+        name: keeping.read_predictions(folder, name) for name in ("tuned", "start", "zero_shot") if name in known
+    }
+    names = {"tuned": report.recipe.objective.name, "start": "the stage before", "zero_shot": "the base"}
+    for system, against in (("tuned", "zero_shot"), ("start", "zero_shot"), ("tuned", "start")):
+        for by in ("reward", "judged"):
+            if system in answers and against in answers:
+                share = win_rate(_of(answers[system], by), _of(answers[against], by))
+                if share is not None:
+                    yield Win(system=names[system], against=names[against], by=by, share=share)
+
+
+def _of(predictions: Sequence[Prediction], by: str) -> list[float | None]:
+    return [getattr(p, by) for p in predictions]
+
+
+def _leaks(reports: Sequence[Report], runs: Sequence[Run]) -> Iterator[str]:
+    """A sentence where rows of the same file on which the last stage is tested were trained on by a stage before."""
+    *before, last = zip(reports, runs, strict=True)
+    test = _rows(last[1], "test")
+    for report, run in before:
+        seen = test & _rows(run, "train") if report.recipe.data.train == last[0].recipe.data.train else set()
+        if seen:
+            yield (
+                f"{len(seen):,} of the {len(test):,} test rows of the last stage were trained on in run {run.id}: what "
+                "it shows of new rows is too good. Give the stages data of their own, or the same split."
+            )
+
+
+def _rows(run: Run, part: str) -> set[str]:
+    try:
+        return set(json.loads((RunFolder(Path(run.folder)).data / LOCK).read_text(encoding="utf-8"))[part])
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
