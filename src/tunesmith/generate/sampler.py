@@ -1,14 +1,13 @@
 """The one sampler: continuous batching with a key-value cache, for evaluation, rollouts, chat and later serving.
 
 Notable: rows that end leave at once and waiting prompts take their places, so a long answer does not keep others
-waiting. What all prompts begin with (an instruction) is read once. Each row draws from a stream of its own, so its
-answer does not depend on the batch, but where two tokens are equal within rounding (often in bf16). A token's
-log-probability is that of the distribution it was drawn from before any cut of its tail: softmax(logits /
-temperature), as training computes it.
+waiting. What all prompts begin with (an instruction) is read once. Each row draws from a stream of its own and may have
+an adapter of its own (``models.many``), so its answer does not depend on the batch, but where two tokens are equal
+within rounding (often in bf16). A token's log-probability is that of the distribution it was drawn from before any cut
+of its tail: softmax(logits / temperature), as training computes it.
 Legend: B rows, V vocabulary.
 """
 
-from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -18,14 +17,13 @@ from torch import Tensor
 
 from tunesmith.core import seeds
 from tunesmith.core.errors import RecipeError
+from tunesmith.generate.prompts import Prompts
 from tunesmith.generate.slots import Slots
 from tunesmith.models.model import Model
 
 CACHE_BYTES = 1 << 30  # of keys and values held at once
 MOST_ROWS = 256
-READ_TOKENS = {"cpu": 2048, "cuda": 16_384}  # of prompts read at once: few rows of like length have few pads
 FREE_SHARE = 8  # waiting prompts are read once an eighth of the slots is free: reading few costs as much as a step
-SHORTEST_PREFIX = 16  # tokens; less is not worth a pass of its own
 
 Finish = Literal["stop", "length"]
 
@@ -100,24 +98,31 @@ def answers(
     numbers: Sequence[int] = (),
     *,
     most: Sequence[int] = (),
+    adapters: Sequence[str | None] = (),
 ) -> list[Answer]:
     """``sample`` with log-probabilities and how each answer ended. ``most`` is the longest answer of each row, where
-    rows differ in it; none may be longer than ``sampling`` allows."""
+    rows differ in it; none may be longer than ``sampling`` allows. ``adapters`` names that of each row among those of
+    ``models.many``; None is the base. Raises ModelError for a name that is not there."""
     limits = most or [sampling.max_new_tokens] * len(prompts)
     named = zip(numbers or range(len(prompts)), limits, strict=True)
     writers = [_Writer(model, sampling, number, limit) for number, limit in named]
-    for _ in _run(model, prompts, sampling, writers):
+    for _ in _run(model, Prompts(model, prompts, adapters), sampling, writers):
         pass
     return [writer.answer() for writer in writers]
 
 
 def stream(
-    model: Model, prompts: Sequence[Sequence[int]], sampling: Sampling, numbers: Sequence[int] = ()
+    model: Model,
+    prompts: Sequence[Sequence[int]],
+    sampling: Sampling,
+    numbers: Sequence[int] = (),
+    *,
+    adapters: Sequence[str | None] = (),
 ) -> Iterator[Token]:
     """Each token as soon as it is written, and the end of each row. Of a text that may become a stop nothing is held
     back."""
     writers = [_Writer(model, sampling, n, sampling.max_new_tokens) for n in numbers or range(len(prompts))]
-    yield from _run(model, prompts, sampling, writers)
+    yield from _run(model, Prompts(model, prompts, adapters), sampling, writers)
 
 
 class _Writer:
@@ -159,24 +164,18 @@ class _Writer:
 
 
 @torch.no_grad()
-def _run(
-    model: Model, prompts: Sequence[Sequence[int]], sampling: Sampling, writers: Sequence[_Writer]
-) -> Iterator[Token]:
-    if not prompts:
+def _run(model: Model, prompts: Prompts, sampling: Sampling, writers: Sequence[_Writer]) -> Iterator[Token]:
+    if not writers:
         return
-    read = [[*model.soft_ids, *prompt] for prompt in prompts]
-    common = _common(read)
-    waiting = deque(sorted(range(len(read)), key=lambda i: -len(read[i])))  # the longest first: like lengths together
-    room = max(map(len, read)) + sampling.max_new_tokens
-    slots = Slots(model, _slots(model, room, len(read)), room)
+    room = max(map(len, prompts.ids)) + sampling.max_new_tokens
+    slots = Slots(model, _slots(model, room, len(writers)), room)
     active: list[int] = []
-    while waiting or active:
+    while prompts or active:
         free = slots.count - len(active)
-        if waiting and (not active or free >= max(1, slots.count // FREE_SHARE)):
-            fresh = _admitted(waiting, read, min(free, len(waiting)), READ_TOKENS[model.device.partition(":")[0]])
-            logits_BV = _begin(slots, [read[i] for i in fresh], common)
-            start, rows = len(active), fresh
-            active += fresh
+        if prompts and (not active or free >= max(1, slots.count // FREE_SHARE)):
+            rows, logits_BV = prompts.read(slots, free)
+            start = len(active)
+            active += rows
         else:
             start, rows = 0, list(active)
             logits_BV = slots.extend(0, [[writers[i].ids[-1]] for i in active])
@@ -200,34 +199,6 @@ def _slots(model: Model, room: int, rows: int) -> int:
     width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     a_token = 2 * text.num_hidden_layers * heads * width * (2 if model.precision == "bfloat16" else 4)
     return max(1, min(rows, MOST_ROWS, int(CACHE_BYTES // (a_token * room))))
-
-
-def _common(prompts: Sequence[list[int]]) -> int:
-    """How many tokens all prompts begin with, each keeping one of its own; 0 where that is not worth a pass."""
-    if len(prompts) < 2:
-        return 0
-    first, last = min(prompts), max(prompts)  # in this order, what these two share all share
-    most = min(map(len, prompts)) - 1
-    same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), most)
-    return min(same, most) if min(same, most) >= SHORTEST_PREFIX else 0
-
-
-def _admitted(waiting: deque[int], read: Sequence[Sequence[int]], most: int, tokens: int) -> list[int]:
-    """The next prompts, at most so many rows and tokens with their pads."""
-    wide, found = len(read[waiting[0]]), [waiting.popleft()]
-    while waiting and len(found) < most and wide * (len(found) + 1) <= tokens:
-        found.append(waiting.popleft())
-    return found
-
-
-def _begin(slots: Slots, prompts: Sequence[Sequence[int]], common: int) -> Tensor:
-    """Read ``prompts`` into new slots; what all begin with is read once and copied."""
-    opened = slots.open(len(prompts))
-    if common:  # slot 0, whoever has it, begins so
-        if opened.start == 0:
-            slots.extend(0, [prompts[0][:common]])
-        slots.share(0, opened, common)
-    return slots.extend(opened.start, [p[common:] for p in prompts])
 
 
 def choose(logits_BV: Tensor, sampling: Sampling, generators: Sequence[torch.Generator]) -> list[tuple[int, float]]:

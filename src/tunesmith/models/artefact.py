@@ -6,6 +6,7 @@ verified; an adapter that does not change the base's answers is refused (it was 
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,20 @@ def load(
     method = parts.find("models.adapters", note["method"])
     few = method.four_bits if four_bits is None else four_bits
     model = loading.load(base or note["base"], precision=precision or note["precision"], four_bits=few)
+    check_base(model, folder, note)
+    if "labels" in note:
+        model.add_head(note["labels"], seed=0)
+        assert model.head is not None
+        model.head.load_state_dict(load_file(folder / HEAD_WEIGHTS))
+    method.load(model, folder)
+    if method.is_adapter:
+        check_changes(model, folder)
+    model.train(False)
+    return model
+
+
+def check_base(model: Model, folder: Path, note: Mapping[str, Any]) -> None:
+    """Raise ModelError where ``note``, of what was trained in ``folder``, names another base than ``model``."""
     for what, found in (
         ("base_fingerprint", model.card.fingerprint),
         ("tokenizer_hash", model.card.tokenizer_hash),
@@ -82,15 +97,6 @@ def load(
                 f"{folder} was trained with {what} {note[what]}; {model.card.path} has {found}. "
                 "These weights belong to another model; its answers would be noise. Name the right base."
             )
-    if "labels" in note:
-        model.add_head(note["labels"], seed=0)
-        assert model.head is not None
-        model.head.load_state_dict(load_file(folder / HEAD_WEIGHTS))
-    method.load(model, folder)
-    if method.is_adapter:
-        check_changes(model, folder)
-    model.train(False)
-    return model
 
 
 def adopt(folder: Path, base: str, *, precision: Precision = "float32") -> tuple[Model, str]:
