@@ -19,6 +19,7 @@ from tunesmith.core import seeds
 from tunesmith.core.errors import RecipeError
 from tunesmith.generate.prompts import Prompts
 from tunesmith.generate.slots import Slots
+from tunesmith.generate.stops import Stops
 from tunesmith.models.model import Model
 
 CACHE_BYTES = 1 << 30  # of keys and values held at once
@@ -129,7 +130,8 @@ class _Writer:
     """One row: what it has written, its stream of chance, and when it ends."""
 
     def __init__(self, model: Model, sampling: Sampling, number: int, most: int) -> None:
-        self.sampling, self.tokenizer, self.most = sampling, model.tokenizer, most
+        self.sampling, self.most = sampling, most
+        self.stops = Stops(model.tokenizer, sampling.stops)
         self.generator = torch.Generator().manual_seed(seeds.stream(sampling.seed, f"row/{number}"))
         self.ids: list[int] = []
         self.logp: list[float] = []
@@ -142,22 +144,12 @@ class _Writer:
             return
         self.ids.append(token)
         self.logp.append(logp)
-        if self.sampling.stops and self._stopped():
+        keep = self.stops.kept(self.ids)
+        if keep is not None:
+            del self.ids[keep:], self.logp[keep:]
             self.finish = "stop"
         elif len(self.ids) >= self.most:
             self.finish = "length"
-
-    def _stopped(self) -> bool:
-        """Whether the text holds a stop; if so, the tokens from the one in which it begins on are dropped."""
-        text = self.tokenizer.decode(self.ids)
-        found = [text.find(stop) for stop in self.sampling.stops if stop in text]
-        if not found:
-            return False
-        keep = len(self.ids)
-        while keep and len(self.tokenizer.decode(self.ids[:keep])) > min(found):
-            keep -= 1
-        del self.ids[keep:], self.logp[keep:]
-        return True
 
     def answer(self) -> Answer:
         return Answer(self.ids, self.logp, self.finish or "length", self.ended)
