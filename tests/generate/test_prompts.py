@@ -92,9 +92,9 @@ def test_rows_of_several_adapters_get_the_answers_of_each_alone(
 ) -> None:
     """Three adapters of unlike ranks and layers, and the base; rows of unlike lengths come and go."""
     asked = prompts(LENGTHS, seed=5)
-    free = apart(alone, asked, NAMES, Sampling(12, NEVER, temperature))
+    free = apart(alone, asked, NAMES, Sampling(12, NEVER, temperature=temperature))
     stops = (free[0].ids[2], free[1].ids[9], free[2].ids[0], free[5].ids[4])
-    sampling = Sampling(12, stops, temperature)
+    sampling = Sampling(12, stops, temperature=temperature)
     expected = apart(alone, asked, NAMES, sampling)
     assert len({len(a.ids) for a in expected}) > 2
     monkeypatch.setattr(sampler, "MOST_ROWS", slots)

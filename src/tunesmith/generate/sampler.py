@@ -9,7 +9,7 @@ Legend: B rows, V vocabulary.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 import torch
@@ -29,37 +29,56 @@ FREE_SHARE = 8  # waiting prompts are read once an eighth of the slots is free: 
 Finish = Literal["stop", "length"]
 
 
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    """``temperature`` 0 is greedy. ``seed`` names the stream of each row together with the row's number. ``top_k`` 0,
-    ``top_p`` 1 and ``min_p`` 0 cut nothing. ``stop_ids`` and ``stops`` (texts) end a row and are no part of it."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draw:
+    """How tokens are drawn. ``temperature`` 0 is greedy. ``seed`` names the stream of each row together with the row's
+    number. ``top_k`` 0, ``top_p`` 1 and ``min_p`` 0 cut nothing."""
 
-    max_new_tokens: int
-    stop_ids: tuple[int, ...]
     temperature: float = 0.0
     seed: int = 0
     top_k: int = 0
     top_p: float = 1.0
     min_p: float = 0.0
-    stops: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        checks = (
+        _refuse(
             (0 <= self.temperature < float("inf"), f"temperature is {self.temperature}; expected a number from 0 up"),
             (self.top_k >= 0, f"top_k is {self.top_k}; expected 0 (all) or a number of tokens"),
             (0 < self.top_p <= 1, f"top_p is {self.top_p}; expected a number above 0 and at most 1"),
             (0 <= self.min_p < 1, f"min_p is {self.min_p}; expected a number from 0 up and below 1"),
-            (self.max_new_tokens >= 1, f"max_new_tokens is {self.max_new_tokens}; expected at least 1"),
-            (all(self.stops), "a stop is an empty text; expected something to stop at"),
         )
-        for holds, told in checks:
-            if not holds:
-                raise RecipeError(f"{told}.")
 
     @property
     def cuts(self) -> bool:
         """Whether improbable tokens are left out, so that ``logp`` is not that of the tokens as they were drawn."""
         return bool(self.top_k) or self.top_p < 1.0 or self.min_p > 0.0
+
+    def until(self, max_new_tokens: int, stop_ids: tuple[int, ...]) -> "Sampling":
+        """Drawn so, up to there."""
+        own = {one.name: getattr(self, one.name) for one in fields(Draw)}
+        return Sampling(max_new_tokens, stop_ids, **own)
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling(Draw):
+    """How tokens are drawn, and up to where. ``stop_ids`` and ``stops`` (texts) end a row and are no part of it."""
+
+    max_new_tokens: int
+    stop_ids: tuple[int, ...]
+    stops: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        Draw.__post_init__(self)
+        _refuse(
+            (self.max_new_tokens >= 1, f"max_new_tokens is {self.max_new_tokens}; expected at least 1"),
+            (all(self.stops), "a stop is an empty text; expected something to stop at"),
+        )
+
+
+def _refuse(*checks: tuple[bool, str]) -> None:
+    for holds, told in checks:
+        if not holds:
+            raise RecipeError(f"{told}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,36 +212,36 @@ def _slots(model: Model, room: int, rows: int) -> int:
     return max(1, min(rows, MOST_ROWS, int(CACHE_BYTES // (a_token * room))))
 
 
-def choose(logits_BV: Tensor, sampling: Sampling, generators: Sequence[torch.Generator]) -> list[tuple[int, float]]:
+def choose(logits_BV: Tensor, draw: Draw, generators: Sequence[torch.Generator]) -> list[tuple[int, float]]:
     """A token for each row and its log-probability under softmax(logits / temperature); greedy: at temperature 1."""
-    if sampling.temperature == 0.0:
+    if draw.temperature == 0.0:
         logp_BV = logits_BV.log_softmax(-1)
         best = logp_BV.max(-1)
         return list(zip(best.indices.tolist(), best.values.tolist(), strict=True))
-    logp_BV = (logits_BV / sampling.temperature).log_softmax(-1).cpu()
-    share_BV = cut(logp_BV, sampling).exp() if sampling.cuts else logp_BV.exp()
+    logp_BV = (logits_BV / draw.temperature).log_softmax(-1).cpu()
+    share_BV = cut(logp_BV, draw).exp() if draw.cuts else logp_BV.exp()
     chosen = [int(torch.multinomial(row_V, 1, generator=g)) for row_V, g in zip(share_BV, generators, strict=True)]
     return [(token, float(logp_BV[b, token])) for b, token in enumerate(chosen)]
 
 
-def cut(logp_BV: Tensor, sampling: Sampling) -> Tensor:
+def cut(logp_BV: Tensor, draw: Draw) -> Tensor:
     """Log-probabilities with the improbable tokens at minus infinity: all but the ``top_k`` likeliest, those less
     likely than ``min_p`` times the likeliest (Nguyen et al., 2024), and those beyond the likeliest that together have
     ``top_p`` (Holtzman et al., 2020). The likeliest always stays.
 
     >>> logp = torch.tensor([[0.5, 0.3, 0.15, 0.05]]).log()
-    >>> [(cut(logp, Sampling(1, (), 1.0, **{k: v})) > -1e9).sum().item() for k, v in
+    >>> [(cut(logp, Draw(temperature=1.0, **{k: v})) > -1e9).sum().item() for k, v in
     ...  (("top_k", 2), ("top_p", 0.7), ("top_p", 0.5), ("min_p", 0.25))]
     [2, 2, 1, 3]
     """
     order = logp_BV.sort(-1, descending=True)
     keep = torch.ones_like(logp_BV, dtype=torch.bool)
-    if sampling.top_k:
-        keep[:, sampling.top_k :] = False
-    if sampling.min_p > 0:
-        keep &= order.values >= order.values[:, :1] + torch.tensor(sampling.min_p).log()
-    if sampling.top_p < 1:
+    if draw.top_k:
+        keep[:, draw.top_k :] = False
+    if draw.min_p > 0:
+        keep &= order.values >= order.values[:, :1] + torch.tensor(draw.min_p).log()
+    if draw.top_p < 1:
         before = order.values.exp().cumsum(-1) - order.values.exp()
-        keep &= before < sampling.top_p - 1e-6
+        keep &= before < draw.top_p - 1e-6
     keep[:, 0] = True
     return logp_BV.masked_fill(~torch.zeros_like(keep).scatter(1, order.indices, keep), float("-inf"))
