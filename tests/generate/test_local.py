@@ -8,6 +8,7 @@ from tests import small
 
 from tunesmith.core.example import Example, Message
 from tunesmith.generate.local import NOWHERE, LocalModel
+from tunesmith.generate.sampler import Draw
 from tunesmith.models import load as loading
 from tunesmith.models.model import Model, adapters_off
 
@@ -113,9 +114,18 @@ def test_a_stop_token_ends_a_completion(tmp_path_factory: pytest.TempPathFactory
 
 
 def test_a_sampled_answer_does_not_hang_on_whether_its_neighbours_fit(llama: Model) -> None:
-    local = LocalModel(llama, temperature=1.0, seed=3)
+    local = LocalModel(llama, Draw(temperature=1.0, seed=3))
     long = (Message(role="user", content="word " * 200),)
     assert local.complete([long, ASKED], max_new_tokens=6)[1] == local.complete([CHAT, ASKED], max_new_tokens=6)[1]
+
+
+@pytest.mark.parametrize("cut", [{"top_k": 1}, {"top_p": 1e-6}, {"min_p": 0.999}])
+def test_answers_are_drawn_as_told(llama: Model, cut: dict[str, float]) -> None:
+    """With all tokens cut off but the likeliest, the answer is the greedy one; else the seed draws it."""
+    greedy = LocalModel(llama).complete([ASKED], max_new_tokens=6)
+    hot = [LocalModel(llama, Draw(temperature=5.0, seed=s)).complete([ASKED], max_new_tokens=6) for s in (0, 0, 1)]
+    assert hot[0] == hot[1] != hot[2] and greedy not in hot
+    assert LocalModel(llama, Draw(temperature=5.0, **cut)).complete([ASKED], max_new_tokens=6) == greedy
 
 
 def test_vectors_have_length_one_and_do_not_depend_on_padding(bert: Model) -> None:

@@ -62,9 +62,9 @@ def test_rows_that_wait_for_a_slot_get_the_same_answers(
     llama: Model, monkeypatch: pytest.MonkeyPatch, slots: int, temperature: float
 ) -> None:
     asked = prompts([3, 40, 3, 17, 28, 9, 12, 33], seed=5)
-    free = answers(llama, asked, Sampling(12, NEVER, temperature))
+    free = answers(llama, asked, Sampling(12, NEVER, temperature=temperature))
     stops = (free[0].ids[2], free[1].ids[9], free[2].ids[0], free[5].ids[4])  # rows of unequal length
-    sampling = Sampling(12, stops, temperature)
+    sampling = Sampling(12, stops, temperature=temperature)
     together = answers(llama, asked, sampling)
     assert len({len(a.ids) for a in together}) > 2
     monkeypatch.setattr(sampler, "MOST_ROWS", slots)
@@ -106,7 +106,7 @@ def test_what_all_prompts_begin_with_is_computed_once_and_changes_no_answer(
 def test_a_row_does_not_depend_on_its_neighbours(llama: Model, temperature: float) -> None:
     """Row n draws from stream n, so the same prompt at the same place gets the same answer in any company."""
     asked = prompts([6, 25, 14, 3], seed=8)
-    sampling = Sampling(12, NEVER, temperature, seed=11)
+    sampling = Sampling(12, NEVER, temperature=temperature, seed=11)
     together = sample(llama, asked, sampling)
     assert sample(llama, asked[:1], sampling) == together[:1]
     others = prompts([30, 2, 14, 60], seed=9)
@@ -119,9 +119,11 @@ def test_log_probabilities_are_the_trainers(request: pytest.FixtureRequest, kind
     """Of each token and of the stop, under softmax(logits / temperature), within 1e-4."""
     model = request.getfixturevalue(kind)
     asked = prompts([6, 25, 14, 3], seed=4)
-    free = answers(model, asked, Sampling(10, NEVER, temperature))
+    free = answers(model, asked, Sampling(10, NEVER, temperature=temperature))
     stop = free[0].ids[5]
-    for prompt, answer in zip(asked, answers(model, asked, Sampling(10, (stop,), temperature)), strict=True):
+    for prompt, answer in zip(
+        asked, answers(model, asked, Sampling(10, (stop,), temperature=temperature)), strict=True
+    ):
         ids = answer.ids + ([answer.ended[0]] if answer.ended else [])
         found = answer.logp + ([answer.ended[1]] if answer.ended else [])
         with torch.no_grad():
@@ -132,8 +134,8 @@ def test_log_probabilities_are_the_trainers(request: pytest.FixtureRequest, kind
 
 def test_a_stream_tells_each_token_at_once_and_each_end(llama: Model) -> None:
     asked = prompts([6, 25, 3], seed=4)
-    whole = answers(llama, asked, Sampling(8, NEVER, 0.7))
-    told = list(stream(llama, asked, Sampling(8, NEVER, 0.7)))
+    whole = answers(llama, asked, Sampling(8, NEVER, temperature=0.7))
+    told = list(stream(llama, asked, Sampling(8, NEVER, temperature=0.7)))
     for row, answer in enumerate(whole):
         own = [t for t in told if t.row == row]
         assert [t.id for t in own[:-1]] == answer.ids
@@ -162,7 +164,7 @@ def test_a_stop_text_ends_a_row_before_it(llama: Model) -> None:
 
 @pytest.mark.parametrize("cut", [{"top_k": 3}, {"top_p": 0.5}, {"min_p": 0.3}])
 def test_what_is_cut_off_is_never_drawn(llama: Model, cut: dict[str, Any]) -> None:
-    prompt, sampling = prompts([6], seed=2)[0], Sampling(1, NEVER, 1.0, **cut)
+    prompt, sampling = prompts([6], seed=2)[0], Sampling(1, NEVER, temperature=1.0, **cut)
     with torch.no_grad():
         logp_1V = llama.network(input_ids=torch.tensor([prompt])).logits[:, -1].float().log_softmax(-1)
     allowed = set(sampler.cut(logp_1V, sampling)[0].isfinite().nonzero()[:, 0].tolist())
@@ -173,9 +175,9 @@ def test_what_is_cut_off_is_never_drawn(llama: Model, cut: dict[str, Any]) -> No
 
 def test_sampling_follows_its_seed_and_its_row(llama: Model) -> None:
     asked = [prompts([6])[0]] * 4
-    once = sample(llama, asked, Sampling(8, NEVER, 1.0, seed=1))
-    assert sample(llama, asked, Sampling(8, NEVER, 1.0, seed=1)) == once
-    assert sample(llama, asked, Sampling(8, NEVER, 1.0, seed=2)) != once
+    once = sample(llama, asked, Sampling(8, NEVER, temperature=1.0, seed=1))
+    assert sample(llama, asked, Sampling(8, NEVER, temperature=1.0, seed=1)) == once
+    assert sample(llama, asked, Sampling(8, NEVER, temperature=1.0, seed=2)) != once
     assert len({tuple(a) for a in once}) > 1  # equal prompts, each with a stream of its own
 
 
@@ -184,7 +186,7 @@ def test_draws_follow_the_models_shares(request: pytest.FixtureRequest, kind: st
     """The first tokens of 600 draws, against softmax(logits / temperature): chi-square over the likeliest ones."""
     model = request.getfixturevalue(kind)
     prompt, count, temperature = prompts([6], seed=2)[0], 600, 0.3
-    drawn = torch.tensor([a[0] for a in sample(model, [prompt] * count, Sampling(1, NEVER, temperature))])
+    drawn = torch.tensor([a[0] for a in sample(model, [prompt] * count, Sampling(1, NEVER, temperature=temperature))])
     with torch.no_grad():
         share_V = (model.network(input_ids=torch.tensor([prompt])).logits[0, -1].double() / temperature).softmax(-1)
     top = share_V.topk(5).indices

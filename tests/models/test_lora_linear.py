@@ -1,11 +1,10 @@
-"""The fused LoRA layer against plain operations: values, gradients, what it keeps, stacks of adapters."""
+"""The fused LoRA layer against plain operations: values, gradients, what it keeps."""
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from tunesmith.models import lora_linear as module
-from tunesmith.models.lora_linear import stacked_lora_linear
 
 N, INPUTS, OUTPUTS, RANK = 9, 6, 5, 3
 
@@ -72,33 +71,3 @@ def test_narrow_states_keep_float32_gradients_for_the_update() -> None:
     out.sum().backward()
     assert a.grad is not None and a.grad.dtype == torch.float32
     assert b.grad is not None and b.grad.dtype == torch.float32
-
-
-@pytest.mark.parametrize(
-    "adapters", [[0, 0, 1, 1, 1, 2, 2, 2, 2], [2, 0, 1, 0, 2, 1, 1, 0, 2], [1] * 9, [2, 0] * 4 + [2]]
-)
-def test_a_mixed_batch_equals_each_adapter_run_alone(adapters: list[int]) -> None:
-    """Each row, here of one token, names its own; some adapters may have none."""
-    x, w, c, _, _ = inputs()
-    generator = torch.Generator().manual_seed(2)
-    a_KRI = torch.randn(3, RANK, INPUTS, generator=generator, dtype=torch.float64, requires_grad=True)
-    b_KOR = torch.randn(3, OUTPUTS, RANK, generator=generator, dtype=torch.float64, requires_grad=True)
-    mixed = stacked_lora_linear(x, w, c, a_KRI, b_KOR, 0.7, torch.tensor(adapters))
-    alone = torch.cat([lora_linear(x[n : n + 1], w, c, a_KRI[k], b_KOR[k], 0.7) for n, k in enumerate(adapters)])
-    torch.testing.assert_close(mixed, alone)
-    weight = torch.arange(float(N), dtype=torch.float64)[:, None]
-    for ours, theirs in zip(
-        torch.autograd.grad((mixed * weight).sum(), (x, a_KRI, b_KOR)),
-        torch.autograd.grad((alone * weight).sum(), (x, a_KRI, b_KOR)),
-        strict=True,
-    ):
-        torch.testing.assert_close(ours, theirs)
-
-
-def test_no_token_at_all_is_the_base_s_nothing() -> None:
-    _, w, _, a, b = inputs()
-    none = torch.empty(0, INPUTS, dtype=torch.float64)
-    assert stacked_lora_linear(none, w, None, a[None], b[None], 1.0, torch.empty(0, dtype=torch.long)).shape == (
-        0,
-        OUTPUTS,
-    )

@@ -1,6 +1,7 @@
 """``tunesmith chat``: the base model and the tuned one, side by side.
 
-Notable: each question stands alone; answers of one model never become the context of the other.
+Notable: each question stands alone; answers of one model never become the context of the other. What is asked of the
+sampler is checked before a model is loaded, and an option that would do nothing is refused.
 """
 
 import sys
@@ -14,15 +15,28 @@ from tunesmith.cli.output import LONGEST, AsJson, Runs, show, show_json, tell, t
 
 if TYPE_CHECKING:
     from tunesmith.core.example import Message
+    from tunesmith.generate.sampler import Sampling
 
 EXAMPLES = {
     "chat": (
         "tunesmith chat 20261124-0126",
         'tunesmith chat 20261124-0126 --prompt "My invoice is wrong"',
         'tunesmith chat 20261124-0126 --prompt "My invoice is wrong" --json',
+        "tunesmith chat 20261124-0126 --temperature 0.8 --top-p 0.95 --seed 7",
         "tunesmith chat their-adapter --base their-model",
     )
 }
+
+TopP = Annotated[
+    float | None,
+    typer.Option("--top-p", metavar="P", help="Draw from the likeliest tokens that together have this share."),
+]
+TopK = Annotated[int | None, typer.Option("--top-k", metavar="N", help="Draw from so many of the likeliest tokens.")]
+MinP = Annotated[
+    float | None,
+    typer.Option("--min-p", metavar="P", help="Leave out tokens less likely than this share of the likeliest one."),
+]
+Seed = Annotated[int | None, typer.Option("--seed", metavar="N", help="Draw other answers; 0 unless it is given.")]
 
 
 def chat(
@@ -40,12 +54,14 @@ def chat(
     system: Annotated[
         str | None, typer.Option("--system", metavar="TEXT", help="System prompt that goes before the question.")
     ] = None,
-    max_new_tokens: Annotated[
-        int, typer.Option("--max-new-tokens", metavar="N", min=1, max=4096, help="Longest answer.")
-    ] = 128,
+    max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", metavar="N", help="Longest answer.")] = 128,
     temperature: Annotated[
-        float, typer.Option("--temperature", metavar="T", min=0.0, max=5.0, help="0 always takes the likeliest token.")
+        float, typer.Option("--temperature", metavar="T", help="0 always takes the likeliest token.")
     ] = 0.0,
+    top_p: TopP = None,
+    top_k: TopK = None,
+    min_p: MinP = None,
+    seed: Seed = None,
     runs: Runs = Path(),
     as_json: AsJson = False,
 ) -> None:
@@ -53,6 +69,7 @@ def chat(
     from tunesmith.core.example import Message
 
     folder = Path(run if base is not None else the_run(run, runs).folder)
+    sampling = _sampling(max_new_tokens, temperature, {"top_p": top_p, "top_k": top_k, "min_p": min_p, "seed": seed})
     from tunesmith.flows.chat import open_adapter, open_chat
 
     if base is not None:
@@ -63,15 +80,31 @@ def chat(
     for question in _questions() if prompt is None else (prompt,):
         before = (Message(role="system", content=system),) if system else ()
         messages = (*before, Message(role="user", content=question))
-        untuned, tuned = _answer(pair, messages, temperature, max_new_tokens)
+        untuned, tuned = _answer(pair, messages, sampling)
         if as_json:
             show_json({"prompt": question, "base": untuned, "tuned": tuned})
         else:
             _side_by_side(untuned, tuned)
 
 
-def _answer(pair: Any, messages: tuple["Message", ...], temperature: float, max_new_tokens: int) -> tuple[str, str]:
-    base, tuned = pair.answer(messages, temperature=temperature, max_new_tokens=max_new_tokens)
+def _sampling(max_new_tokens: int, temperature: float, asked: dict[str, Any]) -> "Sampling":
+    """What the options ask for. Raises RecipeError for values that mean nothing, and for options that do nothing."""
+    from tunesmith.core.errors import RecipeError
+    from tunesmith.generate.sampler import Sampling
+
+    given = {name: value for name, value in asked.items() if value is not None}
+    sampling = Sampling(max_new_tokens, (), temperature=temperature, **given)
+    if given and not temperature:
+        name, value = next(iter(given.items()))
+        raise RecipeError(
+            f"--{name.replace('_', '-')} is {value}, but at temperature 0 the likeliest token is taken and nothing is "
+            "drawn. Set --temperature above 0, or leave it out."
+        )
+    return sampling
+
+
+def _answer(pair: Any, messages: tuple["Message", ...], sampling: "Sampling") -> tuple[str, str]:
+    base, tuned = pair.answer(messages, draw=sampling, max_new_tokens=sampling.max_new_tokens)
     return str(base), str(tuned)
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from tunesmith.core import parts
 from tunesmith.core.errors import DataError, ModelError
 from tunesmith.core.example import Message
-from tunesmith.generate.local import LocalModel
+from tunesmith.generate.local import GREEDY, LocalModel
+from tunesmith.generate.sampler import Draw
 from tunesmith.models import artefact
 from tunesmith.models import load as loading
 from tunesmith.models.model import Model, adapters_off
@@ -21,7 +22,7 @@ class Chat:
         self.max_new_tokens = 256
 
     def answer(
-        self, messages: Sequence[Message], *, temperature: float = 0.0, max_new_tokens: int | None = None
+        self, messages: Sequence[Message], *, draw: Draw = GREEDY, max_new_tokens: int | None = None
     ) -> tuple[str, str]:
         if self.model.head is not None:
             label, logp = LocalModel(self.model).classify([messages[-1].content])[0]
@@ -36,8 +37,8 @@ class Chat:
             return local.complete([messages], max_new_tokens=limit)[0].text
 
         with adapters_off(self.base):
-            base = write(LocalModel(self.base, temperature=temperature))
-        return base, write(LocalModel(self.model, temperature=temperature))
+            base = write(LocalModel(self.base, draw))
+        return base, write(LocalModel(self.model, draw))
 
 
 def open_chat(folder: Path) -> Chat:

@@ -1,5 +1,5 @@
-"""A recipe in stages, such as supervised fine-tuning, a reward model and PPO against it (Ouyang et al., 2022): each is a
-whole run that goes on from the former, with a verdict, checkpoints and a page of its own.
+"""A recipe in stages, such as supervised fine-tuning, a reward model and PPO against it (Ouyang et al., 2022): each is
+a whole run that goes on from the former, with a verdict, checkpoints and a page of its own.
 
 Notable: nothing is kept beside the runs. A stage's recipe names the runs that it stands on, so its hash says whether a
 run of this workspace is that stage: one that is done is taken over, one that was stopped goes on, and starting the same

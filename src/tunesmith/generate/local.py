@@ -15,23 +15,23 @@ from tunesmith.core.example import Example, Message, Place
 from tunesmith.core.protocols import Completion, Conversation, Likelihood, Tools
 from tunesmith.data.batches import collate, in_order
 from tunesmith.data.render import Renderer
-from tunesmith.generate.sampler import Sampling, sample
+from tunesmith.generate.sampler import Draw, sample
 from tunesmith.models.model import Model, pooled
 
 EVAL_TOKENS = 8192
+GREEDY = Draw()
 NOWHERE = Place(file="prompt", line=1)
 
 
 class LocalModel:
-    """Answers with ``model``. ``temperature`` and ``seed`` are those of the sampler."""
+    """Answers with ``model``, its tokens drawn as ``draw`` says: greedily unless told otherwise."""
 
-    def __init__(self, model: Model, *, temperature: float = 0.0, seed: int = 0) -> None:
+    def __init__(self, model: Model, draw: Draw = GREEDY) -> None:
         self.model = model
         self.renderer = Renderer(model.tokenizer)
         self.context = model.card.context - len(model.soft_ids)
         self.labels = model.labels
-        self.temperature = temperature
-        self.seed = seed
+        self.draw = draw
 
     def complete(
         self, prompts: Sequence[Conversation], *, max_new_tokens: int, tools: Sequence[Tools] = ()
@@ -39,7 +39,7 @@ class LocalModel:
         """One completion a prompt; a prompt that leaves no room for an answer gets an empty one, marked ``context``."""
         ids = [self.renderer.prompt_ids(p, own) for p, own in _paired(prompts, tools)]
         fits = [i for i, p in enumerate(ids) if len(p) + max_new_tokens <= self.context]
-        sampling = Sampling(max_new_tokens, self.renderer.stop_ids(), self.temperature, self.seed)
+        sampling = self.draw.until(max_new_tokens, self.renderer.stop_ids())
         answers = sample(self.model, [ids[i] for i in fits], sampling, fits)
         out = [Completion(text="", prompt_tokens=len(p), new_tokens=0, finish="context") for p in ids]
         for i, answer in zip(fits, answers, strict=True):

@@ -1,16 +1,15 @@
 """The one sampler: continuous batching with a key-value cache, for evaluation, rollouts, chat and later serving.
 
 Notable: rows that end leave at once and waiting prompts take their places, so a long answer does not keep others
-waiting. What all prompts begin with (an instruction) is read once. Each row draws from a stream of its own, so its
-answer does not depend on the batch, but where two tokens are equal within rounding (often in bf16). A token's
-log-probability is that of the distribution it was drawn from before any cut of its tail: softmax(logits /
-temperature), as training computes it.
+waiting. What all prompts begin with (an instruction) is read once. Each row draws from a stream of its own and may have
+an adapter of its own (``models.many``), so its answer does not depend on the batch, but where two tokens are equal
+within rounding (often in bf16). A token's log-probability is that of the distribution it was drawn from before any cut
+of its tail: softmax(logits / temperature), as training computes it.
 Legend: B rows, V vocabulary.
 """
 
-from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 import torch
@@ -18,49 +17,68 @@ from torch import Tensor
 
 from tunesmith.core import seeds
 from tunesmith.core.errors import RecipeError
+from tunesmith.generate.prompts import Prompts
 from tunesmith.generate.slots import Slots
+from tunesmith.generate.stops import Stops
 from tunesmith.models.model import Model
 
 CACHE_BYTES = 1 << 30  # of keys and values held at once
 MOST_ROWS = 256
-READ_TOKENS = {"cpu": 2048, "cuda": 16_384}  # of prompts read at once: few rows of like length have few pads
 FREE_SHARE = 8  # waiting prompts are read once an eighth of the slots is free: reading few costs as much as a step
-SHORTEST_PREFIX = 16  # tokens; less is not worth a pass of its own
 
 Finish = Literal["stop", "length"]
 
 
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    """``temperature`` 0 is greedy. ``seed`` names the stream of each row together with the row's number. ``top_k`` 0,
-    ``top_p`` 1 and ``min_p`` 0 cut nothing. ``stop_ids`` and ``stops`` (texts) end a row and are no part of it."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draw:
+    """How tokens are drawn. ``temperature`` 0 is greedy. ``seed`` names the stream of each row together with the row's
+    number. ``top_k`` 0, ``top_p`` 1 and ``min_p`` 0 cut nothing."""
 
-    max_new_tokens: int
-    stop_ids: tuple[int, ...]
     temperature: float = 0.0
     seed: int = 0
     top_k: int = 0
     top_p: float = 1.0
     min_p: float = 0.0
-    stops: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        checks = (
+        _refuse(
             (0 <= self.temperature < float("inf"), f"temperature is {self.temperature}; expected a number from 0 up"),
             (self.top_k >= 0, f"top_k is {self.top_k}; expected 0 (all) or a number of tokens"),
             (0 < self.top_p <= 1, f"top_p is {self.top_p}; expected a number above 0 and at most 1"),
             (0 <= self.min_p < 1, f"min_p is {self.min_p}; expected a number from 0 up and below 1"),
-            (self.max_new_tokens >= 1, f"max_new_tokens is {self.max_new_tokens}; expected at least 1"),
-            (all(self.stops), "a stop is an empty text; expected something to stop at"),
         )
-        for holds, told in checks:
-            if not holds:
-                raise RecipeError(f"{told}.")
 
     @property
     def cuts(self) -> bool:
         """Whether improbable tokens are left out, so that ``logp`` is not that of the tokens as they were drawn."""
         return bool(self.top_k) or self.top_p < 1.0 or self.min_p > 0.0
+
+    def until(self, max_new_tokens: int, stop_ids: tuple[int, ...]) -> "Sampling":
+        """Drawn so, up to there."""
+        own = {one.name: getattr(self, one.name) for one in fields(Draw)}
+        return Sampling(max_new_tokens, stop_ids, **own)
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling(Draw):
+    """How tokens are drawn, and up to where. ``stop_ids`` and ``stops`` (texts) end a row and are no part of it."""
+
+    max_new_tokens: int
+    stop_ids: tuple[int, ...]
+    stops: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        Draw.__post_init__(self)
+        _refuse(
+            (self.max_new_tokens >= 1, f"max_new_tokens is {self.max_new_tokens}; expected at least 1"),
+            (all(self.stops), "a stop is an empty text; expected something to stop at"),
+        )
+
+
+def _refuse(*checks: tuple[bool, str]) -> None:
+    for holds, told in checks:
+        if not holds:
+            raise RecipeError(f"{told}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,31 +118,39 @@ def answers(
     numbers: Sequence[int] = (),
     *,
     most: Sequence[int] = (),
+    adapters: Sequence[str | None] = (),
 ) -> list[Answer]:
     """``sample`` with log-probabilities and how each answer ended. ``most`` is the longest answer of each row, where
-    rows differ in it; none may be longer than ``sampling`` allows."""
+    rows differ in it; none may be longer than ``sampling`` allows. ``adapters`` names that of each row among those of
+    ``models.many``; None is the base. Raises ModelError for a name that is not there."""
     limits = most or [sampling.max_new_tokens] * len(prompts)
     named = zip(numbers or range(len(prompts)), limits, strict=True)
     writers = [_Writer(model, sampling, number, limit) for number, limit in named]
-    for _ in _run(model, prompts, sampling, writers):
+    for _ in _run(model, Prompts(model, prompts, adapters), sampling, writers):
         pass
     return [writer.answer() for writer in writers]
 
 
 def stream(
-    model: Model, prompts: Sequence[Sequence[int]], sampling: Sampling, numbers: Sequence[int] = ()
+    model: Model,
+    prompts: Sequence[Sequence[int]],
+    sampling: Sampling,
+    numbers: Sequence[int] = (),
+    *,
+    adapters: Sequence[str | None] = (),
 ) -> Iterator[Token]:
     """Each token as soon as it is written, and the end of each row. Of a text that may become a stop nothing is held
     back."""
     writers = [_Writer(model, sampling, n, sampling.max_new_tokens) for n in numbers or range(len(prompts))]
-    yield from _run(model, prompts, sampling, writers)
+    yield from _run(model, Prompts(model, prompts, adapters), sampling, writers)
 
 
 class _Writer:
     """One row: what it has written, its stream of chance, and when it ends."""
 
     def __init__(self, model: Model, sampling: Sampling, number: int, most: int) -> None:
-        self.sampling, self.tokenizer, self.most = sampling, model.tokenizer, most
+        self.sampling, self.most = sampling, most
+        self.stops = Stops(model.tokenizer, sampling.stops)
         self.generator = torch.Generator().manual_seed(seeds.stream(sampling.seed, f"row/{number}"))
         self.ids: list[int] = []
         self.logp: list[float] = []
@@ -137,46 +163,30 @@ class _Writer:
             return
         self.ids.append(token)
         self.logp.append(logp)
-        if self.sampling.stops and self._stopped():
+        keep = self.stops.kept(self.ids)
+        if keep is not None:
+            del self.ids[keep:], self.logp[keep:]
             self.finish = "stop"
         elif len(self.ids) >= self.most:
             self.finish = "length"
-
-    def _stopped(self) -> bool:
-        """Whether the text holds a stop; if so, the tokens from the one in which it begins on are dropped."""
-        text = self.tokenizer.decode(self.ids)
-        found = [text.find(stop) for stop in self.sampling.stops if stop in text]
-        if not found:
-            return False
-        keep = len(self.ids)
-        while keep and len(self.tokenizer.decode(self.ids[:keep])) > min(found):
-            keep -= 1
-        del self.ids[keep:], self.logp[keep:]
-        return True
 
     def answer(self) -> Answer:
         return Answer(self.ids, self.logp, self.finish or "length", self.ended)
 
 
 @torch.no_grad()
-def _run(
-    model: Model, prompts: Sequence[Sequence[int]], sampling: Sampling, writers: Sequence[_Writer]
-) -> Iterator[Token]:
-    if not prompts:
+def _run(model: Model, prompts: Prompts, sampling: Sampling, writers: Sequence[_Writer]) -> Iterator[Token]:
+    if not writers:
         return
-    read = [[*model.soft_ids, *prompt] for prompt in prompts]
-    common = _common(read)
-    waiting = deque(sorted(range(len(read)), key=lambda i: -len(read[i])))  # the longest first: like lengths together
-    room = max(map(len, read)) + sampling.max_new_tokens
-    slots = Slots(model, _slots(model, room, len(read)), room)
+    room = max(map(len, prompts.ids)) + sampling.max_new_tokens
+    slots = Slots(model, _slots(model, room, len(writers)), room)
     active: list[int] = []
-    while waiting or active:
+    while prompts or active:
         free = slots.count - len(active)
-        if waiting and (not active or free >= max(1, slots.count // FREE_SHARE)):
-            fresh = _admitted(waiting, read, min(free, len(waiting)), READ_TOKENS[model.device.partition(":")[0]])
-            logits_BV = _begin(slots, [read[i] for i in fresh], common)
-            start, rows = len(active), fresh
-            active += fresh
+        if prompts and (not active or free >= max(1, slots.count // FREE_SHARE)):
+            rows, logits_BV = prompts.read(slots, free)
+            start = len(active)
+            active += rows
         else:
             start, rows = 0, list(active)
             logits_BV = slots.extend(0, [[writers[i].ids[-1]] for i in active])
@@ -202,64 +212,36 @@ def _slots(model: Model, room: int, rows: int) -> int:
     return max(1, min(rows, MOST_ROWS, int(CACHE_BYTES // (a_token * room))))
 
 
-def _common(prompts: Sequence[list[int]]) -> int:
-    """How many tokens all prompts begin with, each keeping one of its own; 0 where that is not worth a pass."""
-    if len(prompts) < 2:
-        return 0
-    first, last = min(prompts), max(prompts)  # in this order, what these two share all share
-    most = min(map(len, prompts)) - 1
-    same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), most)
-    return min(same, most) if min(same, most) >= SHORTEST_PREFIX else 0
-
-
-def _admitted(waiting: deque[int], read: Sequence[Sequence[int]], most: int, tokens: int) -> list[int]:
-    """The next prompts, at most so many rows and tokens with their pads."""
-    wide, found = len(read[waiting[0]]), [waiting.popleft()]
-    while waiting and len(found) < most and wide * (len(found) + 1) <= tokens:
-        found.append(waiting.popleft())
-    return found
-
-
-def _begin(slots: Slots, prompts: Sequence[Sequence[int]], common: int) -> Tensor:
-    """Read ``prompts`` into new slots; what all begin with is read once and copied."""
-    opened = slots.open(len(prompts))
-    if common:  # slot 0, whoever has it, begins so
-        if opened.start == 0:
-            slots.extend(0, [prompts[0][:common]])
-        slots.share(0, opened, common)
-    return slots.extend(opened.start, [p[common:] for p in prompts])
-
-
-def choose(logits_BV: Tensor, sampling: Sampling, generators: Sequence[torch.Generator]) -> list[tuple[int, float]]:
+def choose(logits_BV: Tensor, draw: Draw, generators: Sequence[torch.Generator]) -> list[tuple[int, float]]:
     """A token for each row and its log-probability under softmax(logits / temperature); greedy: at temperature 1."""
-    if sampling.temperature == 0.0:
+    if draw.temperature == 0.0:
         logp_BV = logits_BV.log_softmax(-1)
         best = logp_BV.max(-1)
         return list(zip(best.indices.tolist(), best.values.tolist(), strict=True))
-    logp_BV = (logits_BV / sampling.temperature).log_softmax(-1).cpu()
-    share_BV = cut(logp_BV, sampling).exp() if sampling.cuts else logp_BV.exp()
+    logp_BV = (logits_BV / draw.temperature).log_softmax(-1).cpu()
+    share_BV = cut(logp_BV, draw).exp() if draw.cuts else logp_BV.exp()
     chosen = [int(torch.multinomial(row_V, 1, generator=g)) for row_V, g in zip(share_BV, generators, strict=True)]
     return [(token, float(logp_BV[b, token])) for b, token in enumerate(chosen)]
 
 
-def cut(logp_BV: Tensor, sampling: Sampling) -> Tensor:
+def cut(logp_BV: Tensor, draw: Draw) -> Tensor:
     """Log-probabilities with the improbable tokens at minus infinity: all but the ``top_k`` likeliest, those less
     likely than ``min_p`` times the likeliest (Nguyen et al., 2024), and those beyond the likeliest that together have
     ``top_p`` (Holtzman et al., 2020). The likeliest always stays.
 
     >>> logp = torch.tensor([[0.5, 0.3, 0.15, 0.05]]).log()
-    >>> [(cut(logp, Sampling(1, (), 1.0, **{k: v})) > -1e9).sum().item() for k, v in
+    >>> [(cut(logp, Draw(temperature=1.0, **{k: v})) > -1e9).sum().item() for k, v in
     ...  (("top_k", 2), ("top_p", 0.7), ("top_p", 0.5), ("min_p", 0.25))]
     [2, 2, 1, 3]
     """
     order = logp_BV.sort(-1, descending=True)
     keep = torch.ones_like(logp_BV, dtype=torch.bool)
-    if sampling.top_k:
-        keep[:, sampling.top_k :] = False
-    if sampling.min_p > 0:
-        keep &= order.values >= order.values[:, :1] + torch.tensor(sampling.min_p).log()
-    if sampling.top_p < 1:
+    if draw.top_k:
+        keep[:, draw.top_k :] = False
+    if draw.min_p > 0:
+        keep &= order.values >= order.values[:, :1] + torch.tensor(draw.min_p).log()
+    if draw.top_p < 1:
         before = order.values.exp().cumsum(-1) - order.values.exp()
-        keep &= before < sampling.top_p - 1e-6
+        keep &= before < draw.top_p - 1e-6
     keep[:, 0] = True
     return logp_BV.masked_fill(~torch.zeros_like(keep).scatter(1, order.indices, keep), float("-inf"))

@@ -2,11 +2,13 @@
 
 Notable: the slots lie in one piece of memory, those in use at its beginning, so a step looks at them without a copy; a
 row that has ended gives its place to the last one. Reading a prompt and writing a token are one operation: a slot is
-extended by some tokens. Any network that takes a cache from its caller takes this one.
+extended by some tokens. Any network that takes a cache from its caller takes this one. Keys and values are those of the
+slot's adapter, so the slot has it as long as it is in use.
 Legend: S slots, R rows of a call, G key-value heads, T tokens, t new tokens, E head width.
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -42,12 +44,14 @@ class _Layer(DynamicLayer):  # type: ignore[no-untyped-call]
 
 
 class Slots(Cache):
-    """``count`` slots of ``room`` tokens for the layers of ``model``. ``length`` is that of each slot in use."""
+    """``count`` slots of ``room`` tokens for the layers of ``model``. ``length`` is that of each slot in use,
+    ``adapters`` names whose it is (None: the base's)."""
 
     def __init__(self, model: Model, count: int, room: int) -> None:
         text = model.network.config.get_text_config()
         self.count, self.room = count, room
         self.length: list[int] = []
+        self.adapters: list[str | None] = []
         self.first = self.reach = 0
         self.row_R1 = self.place_Rt = torch.zeros(1, 1, dtype=torch.long)
         self._model = model
@@ -59,11 +63,12 @@ class Slots(Cache):
     def get_seq_length(self, *_: Any, **__: Any) -> int:
         return 0  # positions and masks are given with each call
 
-    def open(self, count: int) -> range:
-        """Empty slots behind those in use."""
+    def open(self, adapters: Sequence[str | None]) -> range:
+        """An empty slot for each of ``adapters`` behind those in use."""
         held = len(self.length)
-        self.length += [0] * count
-        return range(held, held + count)
+        self.length += [0] * len(adapters)
+        self.adapters += adapters
+        return range(held, len(self.length))
 
     def extend(self, first: int, tokens: Sequence[Sequence[int]]) -> Tensor:
         """Read ``tokens[r]`` behind what slot ``first + r`` holds; logits [R, V] after the last of each, in float32."""
@@ -80,14 +85,17 @@ class Slots(Cache):
         self.reach = max(self.length[first : first + rows])
         last_R = size_R1[:, 0] - 1
         kept = torch.unique(last_R)
-        logits_RkV = self._model.network(  # the whole network: some bend or scale the logits behind their head
-            input_ids=ids_Rt,
-            attention_mask=self._masks(before_R1 + step_t),
-            position_ids=before_R1 + torch.minimum(step_t, last_R[:, None]),
-            past_key_values=self,
-            use_cache=True,
-            logits_to_keep=kept,
-        ).logits
+        stack = self._model.stack
+        own = nullcontext() if stack is None else stack.rows(self.adapters[first : first + rows], wide, self.adapters)
+        with own:
+            logits_RkV = self._model.network(  # the whole network: some bend or scale the logits behind their head
+                input_ids=ids_Rt,
+                attention_mask=self._masks(before_R1 + step_t),
+                position_ids=before_R1 + torch.minimum(step_t, last_R[:, None]),
+                past_key_values=self,
+                use_cache=True,
+                logits_to_keep=kept,
+            ).logits
         found: Tensor = logits_RkV[torch.arange(rows, device=device), torch.searchsorted(kept, last_R)].float()
         return found
 
@@ -108,12 +116,13 @@ class Slots(Cache):
         dtype = self._model.network.dtype  # attention of the network's own may add its mask
         return torch.zeros_like(mask_RtT, dtype=dtype).masked_fill_(~mask_RtT, torch.finfo(dtype).min)[:, None]
 
-    def share(self, source: int, targets: range, size: int) -> None:
+    def share(self, source: int, targets: Sequence[int], size: int) -> None:
         """Let ``targets`` hold the first ``size`` tokens of ``source``."""
         for layer in self._held:
             for held in (layer.keys, layer.values):
-                held[targets.start : targets.stop, :, :size] = held[source, :, :size]
-        self.length[targets.start : targets.stop] = [size] * len(targets)
+                held[list(targets), :, :size] = held[source, :, :size]
+        for target in targets:
+            self.length[target] = size
 
     def close(self, slot: int) -> None:
         """Drop ``slot``; the last one takes its place."""
@@ -123,5 +132,6 @@ class Slots(Cache):
             for layer in self._held:
                 for held in (layer.keys, layer.values):
                     held[slot, :, :size] = held[last, :, :size]
-            self.length[slot] = size
+            self.length[slot], self.adapters[slot] = size, self.adapters[last]
         self.length.pop()
+        self.adapters.pop()

@@ -6,6 +6,7 @@ verified; an adapter that does not change the base's answers is refused (it was 
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,20 @@ def put_on(model: Model, folder: Path) -> Model:
     """Load what was trained in ``folder`` onto its untouched base ``model``. Raises ModelError, DataError."""
     note = _note(folder)
     method = parts.find("models.adapters", note["method"])
+    check_base(model, folder, note)
+    if "labels" in note:
+        model.add_head(note["labels"], seed=0)
+        assert model.head is not None
+        model.head.load_state_dict(load_file(folder / HEAD_WEIGHTS))
+    method.load(model, folder)
+    if method.is_adapter:
+        check_changes(model, folder)
+    model.train(False)
+    return model
+
+
+def check_base(model: Model, folder: Path, note: Mapping[str, Any]) -> None:
+    """Raise ModelError where ``note``, of what was trained in ``folder``, names another base than ``model``."""
     for what, found in (
         ("base_fingerprint", model.card.fingerprint),
         ("tokenizer_hash", model.card.tokenizer_hash),
@@ -93,15 +108,6 @@ def put_on(model: Model, folder: Path) -> Model:
                 f"{folder} was trained with {what} {note[what]}; {model.card.path} has {found}. "
                 "These weights belong to another model; its answers would be noise. Name the right base."
             )
-    if "labels" in note:
-        model.add_head(note["labels"], seed=0)
-        assert model.head is not None
-        model.head.load_state_dict(load_file(folder / HEAD_WEIGHTS))
-    method.load(model, folder)
-    if method.is_adapter:
-        check_changes(model, folder)
-    model.train(False)
-    return model
 
 
 def _note(folder: Path) -> dict[str, Any]:

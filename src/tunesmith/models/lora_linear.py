@@ -1,10 +1,9 @@
-"""A frozen linear layer and its low-rank update as one autograd function; and a batch mixed over several adapters.
+"""A frozen linear layer and its low-rank update as one autograd function.
 
 Notable: autograd would keep the layer's input, both products and a scaled copy; this keeps the input (which the layer
-before holds anyway) and ``x A^T``, rank numbers a token. In a mixed batch each token names its adapter: the base
-product is shared, and each adapter's tokens meet their own A and B. Serving will need it; nothing
-calls it yet. A weight held in four bits is made dense for one product and again for its gradient.
-Legend: N tokens, I inputs, O outputs, R rank, K adapters.
+before holds anyway) and ``x A^T``, rank numbers a token. A weight held in four bits is made dense for one product and
+again for its gradient. Batches mixed over several adapters are ``lora_stack``'s.
+Legend: N tokens, I inputs, O outputs, R rank.
 """
 
 from typing import Any
@@ -64,29 +63,3 @@ def lora_linear(x: Tensor, base: nn.Linear, a_RI: Tensor, b_OR: Tensor, scale: f
 def lora_update(x: Tensor, a_RI: Tensor, b_OR: Tensor, scale: float) -> Tensor:
     """``scale x A^T B^T`` alone."""
     return (x @ a_RI.to(x.dtype).T) @ b_OR.to(x.dtype).T * scale
-
-
-def stacked_lora_linear(
-    x_NI: Tensor,
-    weight_OI: Tensor,
-    bias_O: Tensor | None,
-    a_KRI: Tensor,
-    b_KOR: Tensor,
-    scale: float,
-    adapter_N: Tensor,
-) -> Tensor:
-    """K adapters on one base: token n of ``x_NI`` belongs to adapter ``adapter_N[n]``.
-
-    >>> a, b = torch.ones(2, 1, 1), torch.tensor([[[1.0]], [[3.0]]])
-    >>> stacked_lora_linear(torch.ones(3, 1), torch.ones(1, 1), None, a, b, 1.0, torch.tensor([1, 0, 1]))[:, 0]
-    tensor([4., 2., 4.])
-    """
-    y_NO = torch.nn.functional.linear(x_NI, weight_OI, bias_O)
-    order_N = adapter_N.argsort(stable=True)
-    sizes: list[int] = torch.bincount(adapter_N, minlength=len(a_KRI)).tolist()
-    updates = [
-        lora_update(x, a, b, scale)
-        for x, a, b in zip(torch.split(x_NI[order_N], sizes), a_KRI, b_KOR, strict=True)
-        if len(x)
-    ]
-    return y_NO.index_add(0, order_N, torch.cat(updates)) if updates else y_NO

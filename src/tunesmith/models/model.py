@@ -21,6 +21,7 @@ from tunesmith.core.errors import ModelError
 from tunesmith.models import packing
 from tunesmith.models.compiled import CompiledLayers
 from tunesmith.models.linear_logp import linear_logp
+from tunesmith.models.lora_stack import LoraStack
 from tunesmith.models.masters import Masters
 from tunesmith.models.schedule import Schedule
 from tunesmith.models.soft_tokens import SoftTokens, led, with_soft
@@ -58,7 +59,8 @@ class Model:
     ``rates`` are learning rates of single weights in times the training's, ``scores`` tell a method
     that asks for it how much each weight of its layers matters, ``wrapped`` is PEFT's model around
     ``network``, where PEFT has changed it; ``schedule`` is what the method does around the steps, ``soft`` are
-    trained tokens that stand before every row."""
+    trained tokens that stand before every row; ``stack`` holds adapters of which each sampled row has its own
+    (``many``)."""
 
     def __init__(self, network: Any, tokenizer: Any, card: ModelCard, *, precision: Precision = "float32") -> None:
         self.network = network
@@ -75,6 +77,7 @@ class Model:
         self.masters = Masters({})
         self.schedule = Schedule()
         self.soft: SoftTokens | None = None
+        self.stack: LoraStack | None = None
         self._compiled: CompiledLayers | None = None
         narrow(network, precision)
         after_pad = network.config.model_type in FIRST_POSITION_AFTER_PAD

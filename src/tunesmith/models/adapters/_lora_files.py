@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from tunesmith.core.errors import ModelError
 from tunesmith.models import own_weights
 from tunesmith.models.lora_layer import LoraLinear
+from tunesmith.models.lora_stack import Update
 from tunesmith.models.model import Model
 from tunesmith.models.skeleton import HasNetwork
 
@@ -145,24 +147,60 @@ def load(model: Model, folder: Path) -> None:
         own_weights.grow(model, json.loads((folder / TOKENS).read_text(encoding="utf-8")))
     names = _named(linear(model), config["target_modules"])
     wrap(model, {n: _setting(n, config) for n in names}, dropout=0.0, seed=0)
-    tensors = load_file(folder / "adapter_model.safetensors")
+    tensors = _tensors(folder)
     expected: dict[str, nn.Parameter] = {}
     _load_own(model, config, tensors)
     for name, layer in layers(model).items():
         expected |= {f"{PREFIX}{name}.lora_{x}.weight": getattr(layer, f"lora_{x}") for x in "AB"}
         if layer.magnitude is not None:
             expected[f"{PREFIX}{name}.lora_magnitude_vector"] = layer.magnitude.weight
-    odd = sorted(set(expected) ^ set(tensors))
-    if odd or not expected:
-        what = f"{odd[0]} and {len(odd) - 1} more" if odd else f"no layer is called {config['target_modules']}"
-        raise ModelError(f"{folder}: the adapter's weights do not match {model.card.name}: {what}. Name its own base.")
+    _check(model, folder, {key: list(p.shape) for key, p in expected.items()}, tensors)
     with torch.no_grad():
         for key, parameter in expected.items():
-            if parameter.shape != tensors[key].shape:
-                raise ModelError(
-                    f"{folder}: {key} is {list(tensors[key].shape)}, the base needs {list(parameter.shape)}."
-                )
             parameter.copy_(tensors[key])
+
+
+def updates(model: Model, folder: Path, linear: Mapping[str, nn.Linear]) -> dict[str, Update]:
+    """What the adapter in ``folder`` adds to each of the base's ``linear`` layers; every key must match. Raises
+    ModelError, also for what is more than such an addition."""
+    config = _read_config(folder / "adapter_config.json")
+    beside = [key for key in ("use_dora", "modules_to_save", "trainable_token_indices") if config.get(key)]
+    if beside or (folder / TOKENS).is_file():
+        raise ModelError(
+            f"{folder} has {beside[0] if beside else TOKENS}: it changes more of the base than an update of its linear "
+            "layers, which is all that adapters side by side can have. Load it alone, or train it as lora or rslora."
+        )
+    settings = {name: _setting(name, config) for name in _named(linear, config["target_modules"])}
+    shapes = {}
+    for name, one in settings.items():
+        shapes[f"{PREFIX}{name}.lora_A.weight"] = [one.rank, linear[name].in_features]
+        shapes[f"{PREFIX}{name}.lora_B.weight"] = [linear[name].out_features, one.rank]
+    tensors = _tensors(folder)
+    _check(model, folder, shapes, tensors)
+    found = {}
+    for name, one in settings.items():
+        a_RI, b_OR = (tensors[f"{PREFIX}{name}.lora_{x}.weight"] for x in "AB")
+        found[name] = Update(a_RI, b_OR, one.scale)
+    return found
+
+
+def _tensors(folder: Path) -> dict[str, torch.Tensor]:
+    path = folder / "adapter_model.safetensors"
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{path} cannot be read ({type(error).__name__}: {error}). Copy the adapter again.") from error
+
+
+def _check(model: Model, folder: Path, shapes: Mapping[str, list[int]], tensors: Mapping[str, torch.Tensor]) -> None:
+    """Raise ModelError where keys or shapes are not those that the base needs."""
+    odd = sorted(set(shapes) ^ set(tensors))
+    if odd or not shapes:
+        what = f"{odd[0]} and {len(odd) - 1} more" if odd else "no layer has the name of a target module"
+        raise ModelError(f"{folder}: the adapter's weights do not match {model.card.name}: {what}. Name its own base.")
+    for key, shape in shapes.items():
+        if list(tensors[key].shape) != shape:
+            raise ModelError(f"{folder}: {key} is {list(tensors[key].shape)}, the base needs {shape}.")
 
 
 def _load_own(model: Model, config: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
@@ -226,7 +264,7 @@ def _setting(name: str, config: dict[str, Any]) -> Setting:
     )
 
 
-def _named(linear: dict[str, nn.Linear], wanted: list[str] | str) -> list[str]:
+def _named(linear: Mapping[str, nn.Linear], wanted: list[str] | str) -> list[str]:
     """The layers that PEFT would adapt: a text is a regular expression, or all-linear."""
     if isinstance(wanted, str):
         return list(linear) if wanted == "all-linear" else [n for n in linear if re.fullmatch(wanted, n)]
