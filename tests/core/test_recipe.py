@@ -10,12 +10,15 @@ from tunesmith.core.sentences import leaves
 DATA = {"data": {"train": "a.jsonl"}}
 
 KNOBS = """
-model task objective.name objective.beta objective.label_smoothing objective.target_margin objective.sft_weight
-objective.unwanted_weight
+model start task objective.name objective.beta objective.label_smoothing objective.target_margin objective.sft_weight
+objective.unwanted_weight objective.clip objective.clip_high objective.value_clip objective.value_weight
+objective.kl_target objective.gamma objective.lam objective.entropy
 data.train data.dev data.test data.format data.columns data.split.dev data.split.test data.split.group_by
 data.split.seed data.on_bad_row data.allow data.limit
 method.name method.rank method.alpha method.dropout method.target_modules method.rank_pattern method.alpha_pattern
 method.modules_to_save method.new_tokens method.b_rate
+reward.rules reward.model reward.weight reward.label reward.judge reward.judge_label reward.seconds
+rollout.prompts rollout.answers rollout.passes rollout.steps rollout.kl_limit
 train.epochs train.learning_rate train.batch_tokens train.warmup train.weight_decay train.clip_norm train.patience
 train.max_length train.precision train.memory train.compile train.save_every train.seed
 evaluate.metrics evaluate.baselines evaluate.shots evaluate.max_new_tokens evaluate.prompt evaluate.min_gain
@@ -48,7 +51,7 @@ BAD = [
         {"train": {"epoch": 3}},
         'train.epoch is an unknown key. Did you mean "epochs"? Known here: epochs, learning_rate,',
     ),
-    ({"epochs": 3}, "epochs is an unknown key. Did you mean train.epochs? Known here: model, task,"),
+    ({"epochs": 3}, "epochs is an unknown key. Did you mean train.epochs? Known here: model, start, task,"),
     ({"data": {"train": "a", "split": {"tset": 0.1}}}, 'data.split.tset is an unknown key. Did you mean "test"?'),
     ({"data": {}}, "data.train is missing. Add it"),
     (

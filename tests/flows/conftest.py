@@ -10,6 +10,7 @@ import pytest
 from tests import small
 
 from tunesmith.core.recipe import Recipe
+from tunesmith.flows.finetune import finetune
 
 MakeRecipe = Callable[..., Recipe]
 
@@ -122,6 +123,24 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_jsonl(folder / "preferred.jsonl", preferred(90))
     write_jsonl(folder / "judged.jsonl", judged(120))
     return folder
+
+
+@pytest.fixture(scope="session")
+def finished(make_recipe: MakeRecipe, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+    """``finished("sft")``: the folder of a small run that is done, made when it is first asked for."""
+    kinds: dict[str, Callable[[], Recipe]] = {
+        "sft": lambda: make_recipe(evaluate={"baselines": ["majority"], "max_new_tokens": 8}),
+        "reward": lambda: make_recipe("preferred", objective="reward", evaluate={"baselines": ["longer"]}),
+        "classifier": lambda: make_recipe("labelled", model="bert", evaluate={"baselines": ["majority"]}),
+    }
+    made: dict[str, str] = {}
+
+    def find(kind: str) -> str:
+        if kind not in made:
+            made[kind] = finetune(kinds[kind](), workspace=tmp_path_factory.mktemp(kind)).folder
+        return made[kind]
+
+    return find
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ Notable: nothing is trained here. A field that shows in none of these places wou
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,13 @@ from tests.flows.conftest import MakeRecipe, asked, write_jsonl
 from tunesmith.core import recipe_file
 from tunesmith.core.errors import TunesmithError
 from tunesmith.core.recipe import Recipe
+from tunesmith.core.report import Prediction
 from tunesmith.core.sentences import leaves
 from tunesmith.data.batches import collate
 from tunesmith.flows import judging, training
 from tunesmith.flows.prepare import Prepared, prepare
+from tunesmith.flows.rewarding import company
+from tunesmith.flows.rollouts import rollouts
 from tunesmith.models import load as loading
 from tunesmith.models.adapters import _lora_files as lora_files
 
@@ -91,12 +95,49 @@ def lost(recipe: Recipe) -> float:
     return float(ready.objective.loss(model.token_logp(batch), batch).detach())
 
 
+def keywords(recipe: Recipe) -> Any:
+    """The settings that loss and credit are called with."""
+    objective = prepared(recipe).objective
+    return [getattr(f, "keywords", {}) for f in (objective.loss, objective.credit)]
+
+
+def worth(recipe: Recipe) -> Any:
+    """What an answer is worth, what the judge says of it, and how long the rewards may take."""
+    ready = prepared(recipe)
+    found = company(loading.load(recipe.model), recipe, ready.objective)
+    assert found is not None
+    rows = ready.test[:2]
+    told = found.rewarded(rows, [Prediction(id=r.id, answer=r.answer) for r in rows])
+    return [(p.reward, p.judged) for p in told], found.reward._seconds
+
+
+def begun(recipe: Recipe) -> float:
+    """The sum of the trained weights before a step."""
+    model = loading.load(recipe.model)
+    training.attach(model, prepared(recipe))
+    return sum(float(p.double().abs().sum().detach()) for _, p in model.trainable())
+
+
+def far(recipe: Recipe) -> float:
+    ready = prepared(recipe)
+    model = loading.load(recipe.model)
+    found = rollouts(model, replace(ready, company=company(model, recipe, ready.objective)), lambda _: None)
+    return found.how.kl_limit
+
+
+ALONE = ("objective.name=grpo", "train.batch_tokens=auto", "evaluate.max_new_tokens=8")
+REWARDED = (*ALONE, "reward.rules={exact_match: 1}")
+SCORED = (*REWARDED, "reward.model=REWARD")
+CHOSEN = (*REWARDED, "reward.model=CLASSIFIER", "reward.label=card")
+JUDGED = (*REWARDED, "reward.judge=CLASSIFIER", "reward.judge_label=card")
+PPO = (*REWARDED, "objective.name=ppo")
 FEW = ("evaluate.limit=3", "evaluate.baselines=[few_shot]", "evaluate.max_new_tokens=4")
 LABELS = ("labelled", "task=classify")
 
 # field: (the new value, where it shows, what the recipe is before)
 ACTS: dict[str, tuple[Any, See, tuple[str, ...]]] = {
     "model": ("OTHER", lambda r: prepared(r).card.fingerprint, ()),
+    "start": ("SFT", begun, ("evaluate.max_new_tokens=8",)),
     "task": ("classify", lambda r: (prepared(r).labels, prepared(r).objective.name), ("labelled", "task=generate")),
     "objective.name": ("sft", lambda r: (prepared(r).objective.name, prepared(r).train_rows[0].label), LABELS),
     "objective.beta": (0.7, lost, ("preferred", "objective.name=cpo")),
@@ -104,6 +145,26 @@ ACTS: dict[str, tuple[Any, See, tuple[str, ...]]] = {
     "objective.target_margin": (0.3, lost, ("preferred", "objective.name=simpo")),
     "objective.sft_weight": (0.4, lost, ("preferred", "objective.name=cpo")),
     "objective.unwanted_weight": (1.7, lost, ("judged", "objective.name=kto")),
+    "objective.clip": (0.3, keywords, REWARDED),
+    "objective.clip_high": (0.3, keywords, REWARDED),
+    "objective.value_clip": (0.3, keywords, PPO),
+    "objective.value_weight": (0.3, keywords, PPO),
+    "objective.kl_target": (3.0, keywords, PPO),
+    "objective.gamma": (0.9, keywords, PPO),
+    "objective.lam": (0.9, keywords, PPO),
+    "objective.entropy": (0.1, keywords, REWARDED),
+    "reward.rules": ({"json_valid": 0.5}, worth, REWARDED),
+    "reward.model": ("REWARD", worth, REWARDED),
+    "reward.weight": (0.5, worth, SCORED),
+    "reward.label": ("fee", worth, CHOSEN),
+    "reward.judge": ("REWARD", worth, REWARDED),
+    "reward.judge_label": ("fee", worth, JUDGED),
+    "reward.seconds": (7, worth, REWARDED),
+    "rollout.prompts": (4, plan("steps"), REWARDED),
+    "rollout.answers": (4, plan("batch_tokens"), REWARDED),
+    "rollout.passes": (2, plan("steps"), REWARDED),
+    "rollout.steps": (2, plan("steps"), REWARDED),
+    "rollout.kl_limit": (0.5, far, (*REWARDED, "rollout.passes=2")),
     "data.train": ("HELD", splits, ()),
     "data.dev": ("HELD", splits, ()),
     "data.test": ("HELD", splits, ()),
@@ -166,10 +227,17 @@ def test_the_table_holds_every_field() -> None:
 
 @pytest.mark.parametrize("field", ACTS)
 def test_each_field_acts(
-    make_recipe: MakeRecipe, folder: Path, tmp_path_factory: pytest.TempPathFactory, field: str
+    make_recipe: MakeRecipe,
+    folder: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    finished: Callable[[str], str],
+    field: str,
 ) -> None:
     value, see, before = ACTS[field]
     data = before[0] if before and "=" not in before[0] else "asked"
+    for kind in ("SFT", "REWARD", "CLASSIFIER"):
+        value = finished(kind.lower()) if value == kind else value
+        before = tuple(s.replace(kind, finished(kind.lower())) if kind in s else s for s in before)
     base = recipe_file.override(make_recipe(data), [s for s in before if "=" in s])
     if value == "OTHER":
         value = str(small.llama(tmp_path_factory.mktemp("other") / "llama", seed=1, max_position_embeddings=256))

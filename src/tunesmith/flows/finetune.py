@@ -129,6 +129,7 @@ def carry_out(
     warnings = (*report.warnings, *_earlier_verdicts(record.workspace, prepared))
     about = {"seconds": clock.seconds(), "environment": environment(), "warnings": warnings, "forgetting": lost}
     if prepared.company is not None:
+        about["warnings"] = (*warnings, *prepared.company.told())
         about["rewarded"] = judging.rewarded(prepared, answers, folder.rollout_points())
     report = report.model_copy(update=about)
     keeping.write_predictions(folder, bars, predictions)

@@ -5,8 +5,9 @@ it (``models.twin``); a model of another base, such as a small encoder, is loade
 reference is the policy with its adapter off.
 """
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -27,6 +28,7 @@ from tunesmith.models.twin import twin
 from tunesmith.objectives._objective import Objective
 from tunesmith.records.folder import RunFolder
 
+MOST_FAULTS = 10  # kinds, in a report
 SCORED_TOKENS = 4096  # read at once by a reward model
 NOWHERE = Place(file="answer", line=1)
 
@@ -38,16 +40,28 @@ class Company:
     reward: Mixture
     critic: Model | None
     judge: Scorer | None
+    lost: list[int] = field(default_factory=list)  # answers without a reward, in each evaluation that had some
 
     def rewarded(self, examples: Sequence[Example], predictions: Sequence[Prediction]) -> tuple[Prediction, ...]:
-        """``predictions`` with their rewards, and what the judge says of them."""
+        """``predictions`` with their rewards, and what the judge says of them. An answer for which no reward could be
+        found counts as 0, and is counted."""
         asked, texts = [asked_of(e) for e in examples], [p.answer for p in predictions]
         rewards = self.reward(asked, texts).total
+        if lost := sum(map(math.isnan, rewards)):
+            self.lost.append(lost)
+            rewards = tuple(0.0 if math.isnan(x) else x for x in rewards)
         judged = [None] * len(texts) if self.judge is None else list(self.judge(asked, texts))
         return tuple(
             p.model_copy(update={"reward": reward, "judged": told})
             for p, reward, told in zip(predictions, rewards, judged, strict=True)
         )
+
+
+    def told(self) -> tuple[str, ...]:
+        """A sentence for each kind of fault that the rewards had."""
+        times = (f"{fault} ({n:,} times)." for fault, n in self.reward.faults.most_common(MOST_FAULTS))
+        lost = f"{sum(self.lost):,} evaluated answers had no reward and count as 0." if self.lost else ""
+        return tuple(filter(None, (*(f"Reward: {told}" for told in times), lost)))
 
 
 def asked_of(example: Example) -> Asked:

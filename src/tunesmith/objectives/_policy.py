@@ -20,8 +20,8 @@ EQUAL = 1e-6  # rewards of a group that differ by less tell nothing
 @dataclass(frozen=True, slots=True)
 class Drawn:
     """Answers of a policy: ``reward_B`` is not a number where no reward could be found; ``mask_BT`` is 1 for tokens of
-    the answer. ``group`` consecutive answers are to one prompt. ``coefficient`` is what the penalty for leaving the
-    reference has grown to, in times what it was."""
+    the answer. ``group`` consecutive answers are to one prompt. ``scale`` is the standard deviation of the first
+    rollout's rewards, ``coefficient`` what the penalty for leaving the reference has grown to, in times what it was."""
 
     reward_B: Tensor
     mask_BT: Tensor
@@ -29,6 +29,7 @@ class Drawn:
     base_BT: Tensor | None = None
     value_BT: Tensor | None = None
     group: int = 1
+    scale: float = 1.0
     coefficient: float = 1.0
 
 

@@ -1,9 +1,10 @@
 """Proximal policy optimisation (Schulman et al., 2017, arXiv 1707.06347) as in learning from human feedback (Ouyang et
 al., 2022, arXiv 2203.02155): a critic expects the reward token by token, and leaving the reference costs some of it.
 
-Notable: the penalty of each token is ``beta`` x its KL by k3, which is never negative; with ``kl_target`` it grows or
-shrinks after each rollout towards a KL of that many nats an answer (Ziegler et al., 2019, arXiv 1909.08593). The reward
-comes with the last token. Advantages are whitened over the whole rollout.
+Notable: rewards count in standard deviations of the first rollout, so that ``beta`` means the same for every reward: a
+nat away from the reference costs that much of one. The penalty of each token is by k3, which is never negative; with
+``kl_target`` it grows or shrinks after each rollout towards a KL of that many nats an answer (Ziegler et al., 2019,
+arXiv 1909.08593). The reward comes with the last token. Advantages are whitened over the whole rollout.
 Legend: B answers, T tokens.
 """
 
@@ -46,7 +47,7 @@ def loss(
 def credit(
     drawn: Drawn,
     *,
-    beta: float = 0.05,
+    beta: float = 0.2,
     kl_target: float = 0.0,
     gamma: float = 1.0,
     lam: float = 0.95,
@@ -67,7 +68,8 @@ def credit(
     place_T = torch.arange(mask_BT.shape[1], device=mask_BT.device)
     last_B = (drawn.mask_BT * place_T).argmax(1)
     ends_BT = (place_T == last_B[:, None]) * mask_BT
-    reward_BT = (reward_BT + ends_BT * drawn.reward_B.nan_to_num(0.0, 0.0, 0.0)[:, None]) * mask_BT
+    worth_B = drawn.reward_B.nan_to_num(0.0, 0.0, 0.0) / drawn.scale
+    reward_BT = (reward_BT + ends_BT * worth_B[:, None]) * mask_BT
     value_BT = drawn.value_BT * mask_BT
     advantage_BT = _policy.gae(reward_BT, value_BT, mask_BT, gamma=gamma, lam=lam)
     kl = float((kl_BT * mask_BT).sum() / known_B1.sum().clamp(min=1))

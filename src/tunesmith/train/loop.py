@@ -101,10 +101,9 @@ def fit(model: Trainable, objective: Objective, steps: Steps, plan: Plan, hooks:
     training = _Training(model, objective, plan, hooks or Hooks())
     model.train(True)
     training.try_worst()
-    for micro_batches in _endless(steps, training.state):
-        if training.is_over():
-            break
-        training.step(micro_batches)
+    endless = _endless(steps, training.state)
+    while not training.is_over():  # asked before the next step is made, which may cost as much as the step
+        training.step(next(endless))
     return training.end()
 
 

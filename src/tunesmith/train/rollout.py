@@ -79,9 +79,11 @@ class Members:
 
 @dataclass
 class _Rollout:
-    """One rollout that is being trained on: ``done`` of its steps, ``yielded`` of the epoch's."""
+    """One rollout that is being trained on, number ``number`` of a pass over the prompts: ``done`` of its steps,
+    ``yielded`` of the epoch's."""
 
     epoch: int
+    turn: int
     number: int
     yielded: int
     units: list[TokenRow] = field(default_factory=list)
@@ -103,25 +105,29 @@ class Rollouts:
         assert objective.credit is not None  # the caller chose one that learns from its own answers
         self.policy, self.prompts, self.objective, self.how = policy, prompts, objective, how
         self.members, self.tell, self.credit = members, tell, objective.credit
-        self.coefficient = 1.0
-        self.step = self.idle = 0
+        self.coefficient, self.scale = 1.0, 0.0
+        self.step = self.idle = self.count = 0
         self._at: _Rollout | None = None
 
     def __call__(self, epoch: int) -> Iterator[list[Batch]]:
+        at = self._at
+        if at is None or at.epoch != epoch:
+            at = _Rollout(epoch, 0, -1, 0)
+        else:  # training goes on where it stopped
+            yield from ([] for _ in range(at.yielded))
+            yield from self._steps(at)
+        last = -(-len(self.prompts) // self.how.prompts) - 1
+        while at.number < last or not at.yielded:  # a pass that taught nothing is followed by another
+            turn, number = (at.turn, at.number + 1) if at.number < last else (at.turn + 1, 0)
+            at = self._at = _Rollout(epoch, turn, number, at.yielded)
+            at.units = self._written(self._chosen(epoch, turn, number))
+            yield from self._steps(at)
+
+    def _chosen(self, epoch: int, turn: int, number: int) -> list[int]:
+        """The places of the prompts of a rollout: each prompt is in one of a pass."""
         order = list(range(len(self.prompts)))
-        random.Random(seeds.stream(self.how.seed, f"prompts/{epoch}")).shuffle(order)
-        yielded = start = 0
-        if self._at is not None and self._at.epoch == epoch:  # training goes on where it stopped
-            start, yielded = self._at.number + 1, self._at.yielded
-            yield from ([] for _ in range(yielded))
-            yield from self._steps(self._at)
-            yielded = self._at.yielded
-        for number in range(start, -(-len(order) // self.how.prompts)):
-            chosen = order[number * self.how.prompts :][: self.how.prompts]
-            self._at = _Rollout(epoch, number, yielded)
-            self._at.units = self._written(epoch, chosen)
-            yield from self._steps(self._at)
-            yielded = self._at.yielded
+        random.Random(seeds.stream(self.how.seed, f"prompts/{epoch}/{turn}")).shuffle(order)
+        return order[number * self.how.prompts :][: self.how.prompts]
 
     def _steps(self, at: _Rollout) -> Iterator[list[Batch]]:
         """What is left of a rollout's steps."""
@@ -129,7 +135,7 @@ class Rollouts:
         while at.units and at.done < how.passes * how.steps:
             turn, place = divmod(at.done, how.steps)
             order = list(range(len(at.units)))
-            random.Random(seeds.stream(how.seed, f"rollout/{at.epoch}/{at.number}/{turn}")).shuffle(order)
+            random.Random(seeds.stream(how.seed, f"rollout/{self.count}/{turn}")).shuffle(order)
             ends = [len(order) * i // how.steps for i in range(how.steps + 1)]
             part = [at.units[i] for i in order[ends[place] : ends[place + 1]]]
             if turn and place == 0 and self._moved(part) > how.kl_limit:
@@ -152,17 +158,20 @@ class Rollouts:
 
     # -- a rollout -----------------------------------------------------------------------------------------------------
 
-    def _written(self, epoch: int, chosen: Sequence[int]) -> list[TokenRow]:
+    def _written(self, chosen: Sequence[int]) -> list[TokenRow]:
         """A rollout on the prompts at the places ``chosen``: units whose tokens know their advantage; none where
         nothing can be learned."""
         how = self.how
         places = [i for i in chosen for _ in range(how.answers)]
-        numbers = [(epoch * len(self.prompts) + i) * how.answers + g for i in chosen for g in range(how.answers)]
+        numbers = range(self.count * how.prompts * how.answers, (self.count + 1) * how.prompts * how.answers)
+        self.count += 1
         self.policy.train(False)
-        found = answers(self.policy, [self.prompts[i].ids for i in places], how.sampling, numbers)
+        found = answers(self.policy, [self.prompts[i].ids for i in places], how.sampling, numbers[: len(places)])
         texts = [self.policy.tokenizer.decode(a.ids, skip_special_tokens=True) for a in found]
         reward_B = torch.tensor([float(x) for x in self.members.reward(places, texts)], dtype=torch.float32)
         rows = [_row(self.prompts[i], a) for i, a in zip(places, found, strict=True)]
+        if not self.scale and len(known_b := reward_B[reward_B.isfinite()]):
+            self.scale = float(known_b.std(correction=0))
         drawn, rows = self._judged(rows, found, reward_B)
         self.policy.train(True)
         credit = self.credit(drawn)
@@ -193,6 +202,7 @@ class Rollouts:
             values.get("base"),
             values.get("value"),
             self.how.answers,
+            self.scale or 1.0,
             self.coefficient,
         )
         return drawn, rows
@@ -284,11 +294,11 @@ class Rollouts:
     def held(self) -> dict[str, Tensor]:
         """What a checkpoint keeps: the rollout at hand with how far it has been trained on."""
         at = self._at
-        numbers = [self.coefficient, self.step, self.idle]
+        numbers = [self.coefficient, self.scale, self.step, self.idle, self.count]
         if at is None:
             return {"numbers": torch.tensor(numbers, dtype=torch.float64)}
         rows = [row for unit in at.units for row in unit.unit]
-        numbers += [at.epoch, at.number, at.yielded, at.done, len(at.units[0].unit) if at.units else 1]
+        numbers += [at.epoch, at.turn, at.number, at.yielded, at.done, len(at.units[0].unit) if at.units else 1]
         found = {"numbers": torch.tensor(numbers, dtype=torch.float64)}
         if not rows:
             return found
@@ -303,12 +313,12 @@ class Rollouts:
 
     def restore(self, held: dict[str, Tensor]) -> None:
         """Go on where ``held`` was taken."""
-        self.coefficient, step, idle, *rest = held["numbers"].tolist()
-        self.step, self.idle = int(step), int(idle)
+        self.coefficient, self.scale, step, idle, count, *rest = held["numbers"].tolist()
+        self.step, self.idle, self.count = int(step), int(idle), int(count)
         if not rest:
             return
-        epoch, number, yielded, done, unit = map(int, rest)
-        self._at = _Rollout(epoch, number, yielded, done=done)
+        epoch, turn, number, yielded, done, unit = map(int, rest)
+        self._at = _Rollout(epoch, turn, number, yielded, done=done)
         if "ids" not in held:
             return
         sizes: list[int] = held["length"].tolist()

@@ -1,0 +1,271 @@
+"""Learning from rewards on tiny models: whole runs, who stands beside the policy, and what is refused."""
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.flows.conftest import MakeRecipe
+
+from tunesmith.core.errors import DataError, RecipeError
+from tunesmith.core.example import Message
+from tunesmith.core.report import Report, RolloutPoint
+from tunesmith.evaluate.rewards import Asked
+from tunesmith.flows import judging, rewarding
+from tunesmith.flows.check_recipe import check_parts
+from tunesmith.flows.finetune import finetune
+from tunesmith.flows.prepare import prepare
+from tunesmith.models import artefact
+from tunesmith.models import load as loading
+from tunesmith.models.model import adapters_off
+from tunesmith.present.html import render_html
+
+Finished = Callable[[str], str]
+EVALUATE = {"baselines": ["zero_shot"], "max_new_tokens": 6, "limit": 12}
+ONLINE: dict[str, Any] = {
+    "objective": {"name": "grpo"},
+    "evaluate": EVALUATE,
+    "rollout": {"prompts": 8, "answers": 4},
+    "data": {"limit": 16},
+    "train": {"batch_tokens": "auto", "learning_rate": 1e-3, "epochs": 2},
+}
+
+
+def online(make_recipe: MakeRecipe, rules: dict[str, float] | None = None, **groups: Any) -> Any:
+    reward = groups.pop("reward", {"rules": {"token_f1": 1.0} if rules is None else rules})
+    return make_recipe(**{**ONLINE, "reward": reward, **groups})
+
+
+def report_of(run: Any) -> Report:
+    return Report.load(Path(run.folder) / "report.json")
+
+
+# -- whole runs --------------------------------------------------------------------------------------------------------
+
+
+def test_grpo_goes_on_from_a_run_and_tells_what_the_rollouts_were_like(
+    make_recipe: MakeRecipe, finished: Finished, tmp_path: Path
+) -> None:
+    run = finetune(
+        online(make_recipe, start=finished("sft"), evaluate=EVALUATE | {"baselines": "auto"}, reward={
+            "rules": {"token_f1": 1.0}, "model": finished("reward"), "weight": 0.5, "judge": finished("reward")}),
+        workspace=tmp_path,
+    )  # fmt: skip
+    report = report_of(run)
+    assert run.status == "done" and report.primary == "reward"
+    names = [s.name for s in report.systems]
+    assert {"start", "zero_shot", "tuned"} <= set(names)
+    assert report.rewarded is not None
+    points = report.rewarded.points
+    assert [p.answers for p in points] == [32] * len(points) and len(points) == 4
+    assert points[0].kl == pytest.approx(0, abs=1e-5)  # the policy begins as its reference
+    assert all(p.kl is not None and p.kl >= 0 for p in points)
+    assert all(p.samples and p.samples[0].prompt for p in points)
+    assert set(report.rewarded.wins) == set(report.rewarded.judged_wins) == set(names) - {"tuned"}
+    by_name = {s.name: s for s in report.systems}
+    assert {"reward", "judged", "token_f1"} <= set(by_name["tuned"].metrics)
+    for system in by_name.values():  # what is rewarded is what is measured; the judge is the same model here
+        found = {name: estimate.value for name, estimate in system.metrics.items()}
+        assert found["reward"] == pytest.approx(found["token_f1"] + 0.5 * found["judged"], abs=1e-5)
+    lines = (Path(run.folder) / "rollouts.jsonl").read_text().splitlines()
+    assert [RolloutPoint.model_validate_json(line) for line in lines] == list(points)
+    html = render_html(report)
+    assert "Mean reward of each rollout" in html and "Wins against zero_shot" in html
+
+
+def test_ppo_learns_from_a_reward_model_on_the_same_base(
+    make_recipe: MakeRecipe, finished: Finished, tmp_path: Path
+) -> None:
+    recipe = online(
+        make_recipe,
+        objective={"name": "ppo", "kl_target": 1.0},
+        reward={"model": finished("reward")},
+        rollout={"prompts": 8, "answers": 2, "passes": 2, "steps": 2},
+    )
+    run = finetune(recipe, workspace=tmp_path)
+    report = report_of(run)
+    assert report.rewarded is not None and run.status == "done"
+    assert len({p.coefficient for p in report.rewarded.points}) > 1  # beta was adapted
+    policy = prepare(make_recipe()).plan.trainable
+    width = report.card.width
+    assert report.fit.trainable_parameters == report.plan.trainable == 2 * policy + width  # the critic is not published
+    assert report.fit.steps == report.plan.steps == 16
+
+
+def test_dev_is_looked_at_by_its_mean_reward(make_recipe: MakeRecipe, finished: Finished, tmp_path: Path) -> None:
+    recipe = online(make_recipe, reward={"model": finished("reward")})
+    report = report_of(finetune(recipe, workspace=tmp_path))
+    looks = [p.dev_loss for p in report.fit.curve if p.dev_loss is not None]
+    assert report.rewarded is not None
+    rewards = [p.reward for p in report.rewarded.points if p.reward is not None]
+    assert looks and all(min(rewards) - 1 < -look < max(rewards) + 1 for look in looks)
+
+
+# -- who stands beside the policy --------------------------------------------------------------------------------------
+
+
+def company(recipe: Any) -> tuple[Any, rewarding.Company]:
+    model = loading.load(recipe.model)
+    found = rewarding.company(model, recipe, check_parts(recipe))
+    assert found is not None
+    return model, found
+
+
+def test_a_reward_model_scores_a_conversation_as_it_was_trained(make_recipe: MakeRecipe, finished: Finished) -> None:
+    recipe = online(make_recipe, reward={"model": finished("reward")})
+    _, found = company(recipe)
+    alone = artefact.load(Path(finished("reward")) / "adapter")
+    asked = [Asked((Message(role="user", content=text),), "") for text in ("one thing", "another")]
+    told = found.reward(asked, ["yes", "no, never"]).total
+    assert told == pytest.approx(rewarding.scores(alone, asked, ["yes", "no, never"], None), abs=1e-5)
+    assert told[0] != told[1]
+    prepared = prepare(make_recipe("preferred", objective="reward"))
+    row = prepared.splits.test[0]
+    unit = prepared.compared[row.place]
+    values = found.reward([Asked(row.prompt, "")] * 2, [row.answer, row.rejected.content]).total  # type: ignore[union-attr]
+    from tunesmith.data.batches import collate
+
+    with torch.no_grad():
+        expected = alone.score(collate([unit], 0)).tolist()
+    assert values == pytest.approx(expected, abs=1e-5)
+
+
+def test_members_share_the_base_and_what_is_not_trained_has_no_gradient(
+    make_recipe: MakeRecipe, finished: Finished
+) -> None:
+    recipe = online(make_recipe, objective={"name": "ppo"}, reward={"model": finished("reward")}, start=finished("sft"))
+    model, found = company(recipe)
+    before = rewarding.before(model, recipe)
+    assert before is not None and found.critic is not None
+    assert [n for n, p in before.trainable() if p.requires_grad] == []
+    base = {p.data_ptr() for n, p in model.network.named_parameters()}
+    for twin in (before, found.critic):
+        own = {n: p for n, p in twin.network.named_parameters() if "lora_" not in n}
+        assert {p.data_ptr() for p in own.values()} == base
+    assert len(found.critic.trainable()) > 1
+
+
+def test_a_classifier_rewards_by_the_log_odds_of_a_label(make_recipe: MakeRecipe, finished: Finished) -> None:
+    asked = [Asked((), "")] * 2
+    texts = ["a strange fee was charged", "my new card has been lost"]
+    logp = artefact.load(Path(finished("classifier")) / "adapter")
+    for label in ("fee", "card"):
+        recipe = online(make_recipe, reward={"model": finished("classifier"), "label": label})
+        told = company(recipe)[1].reward(asked, texts).total
+        column = logp.labels.index(label)
+        assert told == pytest.approx(rewarding.scores(logp, asked, texts, column), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("reward", "told"),
+    [
+        ({"model": "CLASSIFIER"}, "reward.label is None"),
+        ({"model": "CLASSIFIER", "label": "fees"}, "expected one of: card, fee, login"),
+        ({"model": "REWARD", "label": "fee"}, "a reward model, which has no label"),
+        ({"model": "SFT"}, "has no head to score with"),
+        ({"model": "/no/such/run"}, "is no folder"),
+        ({"rules": {"exact_match": 1}, "judge": "SFT"}, "reward.judge"),
+        ({"rules": {"perplexity": 1}}, "perplexity"),
+        ({"rules": {"exact_match": 0}}, "expected one whose weight is not 0"),
+        ({"rules": {"unit_tests": 1}}, None),
+    ],
+)
+def test_what_cannot_reward_is_refused(
+    make_recipe: MakeRecipe, finished: Finished, reward: dict[str, Any], told: str | None
+) -> None:
+    named = {k: finished(v.lower()) if v in ("CLASSIFIER", "REWARD", "SFT") else v for k, v in reward.items()}
+    if told is None:
+        return  # the permission to run code is asked for when the first answers are scored
+    with pytest.raises(RecipeError, match=told):
+        company(online(make_recipe, reward=named))
+
+
+@pytest.mark.parametrize(
+    ("groups", "told"),
+    [
+        ({"objective": {"name": "sft"}}, "reward.rules has no effect with objective sft"),
+        ({"reward": {}}, "nothing rewards an answer"),
+        ({"method": {"name": "full"}}, "cannot be taken off"),
+        ({"rollout": {"answers": 1}}, "rollout.answers is 1"),
+        ({"train": {"batch_tokens": 512}}, "train.batch_tokens has no effect"),
+        ({"train": {"batch_tokens": "auto", "compile": "always"}}, "train.compile is always"),
+        ({"rollout": {"kl_limit": 1.0}}, "rollout.kl_limit has no effect"),
+        ({"objective": {"name": "grpo", "gamma": 0.9}}, "objective.gamma has no effect"),
+        ({"objective": {"name": "grpo", "spread": 1}}, "unknown key"),
+    ],
+)
+def test_what_goes_not_together_is_refused(make_recipe: MakeRecipe, groups: dict[str, Any], told: str) -> None:
+    with pytest.raises(RecipeError, match=told):
+        check_parts(online(make_recipe, **groups))
+
+
+def test_another_method_than_that_of_the_start_is_refused(make_recipe: MakeRecipe, finished: Finished) -> None:
+    recipe = online(make_recipe, start=finished("sft"), method={"name": "lora", "rank": 8})
+    with pytest.raises(RecipeError, match=r"method\.rank: 4, and this recipe has 8"):
+        rewarding.before(loading.load(recipe.model), recipe)
+
+
+# -- faults ------------------------------------------------------------------------------------------------------------
+
+
+def broken(values: Sequence[float]) -> Callable[..., Any]:
+    def scorer(asked: Sequence[Asked], answers: Sequence[str]) -> list[float]:
+        if len(answers) > 1:
+            raise ValueError("too many at once")
+        return [values[len(answers[0]) % len(values)]]
+
+    return scorer
+
+
+def test_an_answer_without_a_reward_is_counted_and_the_rest_is_learned_from(
+    make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rewarding, "rule", lambda _name: broken([1.0, math.nan, 0.0]))
+    run = finetune(online(make_recipe), workspace=tmp_path)
+    report = report_of(run)
+    assert report.rewarded is not None
+    assert sum(p.unrewarded for p in report.rewarded.points) > 0
+    assert "had no reward" in report.rewarded.sentence
+    assert any("token_f1 gave nan" in w for w in report.warnings)
+    assert all(math.isfinite(p.loss) for p in report.fit.curve if p.loss is not None)
+
+
+def test_a_reward_that_is_always_broken_ends_with_its_name(
+    make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rewarding, "rule", lambda _name: broken([math.nan]))
+    with pytest.raises(RecipeError, match='reward "token_f1": found no value in 3 calls'):
+        finetune(online(make_recipe), workspace=tmp_path)
+
+
+def test_rewards_that_are_all_equal_teach_nothing_and_say_so(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="20 rollouts in a row taught nothing: the last rewards are all 0"):
+        finetune(online(make_recipe, {"exact_match": 1.0}), workspace=tmp_path)
+
+
+def test_the_base_is_measured_with_the_adapter_off(make_recipe: MakeRecipe, finished: Finished) -> None:
+    """``start`` answers with the adapter of its run, whatever the policy's is."""
+    recipe = online(make_recipe, start=finished("sft"), evaluate=EVALUATE | {"baselines": ["start"]})
+    prepared = prepare(recipe)
+    model = loading.load(recipe.model)
+    from dataclasses import replace
+
+    from tunesmith.flows.training import attach
+
+    prepared = replace(
+        prepared,
+        before=rewarding.before(model, recipe),
+        company=rewarding.company(model, recipe, prepared.objective),
+    )
+    attach(model, prepared)
+    with adapters_off(model):
+        found = judging.baselines(model, prepared).predictions["start"]
+    then = Path(finished("sft")) / "predictions" / "tuned.jsonl"
+    tuned = {p["id"]: p for p in map(json.loads, then.read_text().splitlines())}
+    shared = [(p.answer, tuned[p.id]["answer"]) for p in found if p.id in tuned]
+    assert shared
+    assert all(mine[:4] == theirs[:4] for mine, theirs in shared)  # limits differ, beginnings do not
+    assert all(p.reward is not None for p in found)
