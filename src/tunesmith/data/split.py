@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,25 @@ def lock(
     )
     _check_labels(splits, train.examples, task)
     return splits.model_copy(update={"test_hash": hash_rows(splits.test)})
+
+
+def lock_as(train: Dataset, recipe: DataRecipe, then: Mapping[str, Sequence[str]], *, task: str) -> Splits:
+    """The split ``then`` of an earlier run on the same file, row by row, so that what that run has learned from is not
+    tested on. ``then`` names rows by their ids; rows that the run did not have are left out. Raises DataError."""
+    part = {row: name for name in ("train", "dev", "test") for row in then[name]}
+    held = {n: tuple(e for e in train.examples if part.get(e.id) == n) for n in ("train", "dev", "test")}
+    if not held["train"] or not held["test"]:
+        raise DataError("No row of the run that training goes on from is left to train on, or to test on.")
+    how = ["split as in the run that training goes on from"]
+    if other := len(train.examples) - sum(map(len, held.values())):
+        how.append(f"{counted(other)} left out, which that run did not have")
+    if recipe.limit is not None and recipe.limit < len(held["train"]):
+        how.append(f"{recipe.limit:,} of {len(held['train']):,} training rows drawn by the seed (data.limit)")
+        chosen = _draw(_strata(held["train"]), recipe.limit, recipe.split.seed)
+        held["train"] = _where(held["train"], chosen)
+    splits = Splits(**held, test_hash=hash_rows(held["test"]), how="; ".join(how))
+    _check_labels(splits, train.examples, task)
+    return splits
 
 
 def hash_rows(rows: Sequence[Example]) -> str:

@@ -30,6 +30,7 @@ class _Gain:
     least: float
     near: float
     learned: bool = True
+    doubt: str = ""
 
     def decide(self, rows: int, p_value: float) -> Decision:
         if not self.learned:
@@ -37,7 +38,7 @@ class _Gain:
         if rows < MIN_ROWS:
             return "NOT ENOUGH EVIDENCE"
         if self.low > self.least and p_value < ALPHA:
-            return "SHIP"
+            return "NOT ENOUGH EVIDENCE" if self.doubt else "SHIP"
         if self.high <= self.least or (self.value <= self.least and self.high <= self.least + self.near):
             return "HOLD"
         return "NOT ENOUGH EVIDENCE"
@@ -51,9 +52,11 @@ def judge(
     *,
     min_gain: float,
     learned: bool = True,
+    doubt: str = "",
 ) -> Verdict:
     """The verdict on ``tuned`` against the best of ``baselines`` by the ruler's first metric; ``predictions`` holds the
     test answers by name. ``learned`` is false where no step was better than the start: what differs is the prompt.
+    ``doubt`` says why the metric cannot be believed: then nothing ships by it.
 
     ``difference`` is tuned minus baseline in the metric's own units (for perplexity a negative one is good). Raises
     RecipeError when no baseline has the metric, DataError when rows do not pair.
@@ -71,7 +74,7 @@ def judge(
     sign = 1 if part.higher_is_better else -1
     best = max(able, key=lambda b: sign * values[b.name])
     comparison = compare(part, stats[tuned.name], stats[best.name], seed=ruler.seed, units=ruler.units)
-    gain = replace(_oriented(comparison.difference, part, min_gain, values[best.name]), learned=learned)
+    gain = replace(_oriented(comparison.difference, part, min_gain, values[best.name]), learned=learned, doubt=doubt)
     independent = len(set(ruler.units)) if ruler.units else len(references)
     decision = gain.decide(independent, comparison.p_value)
     return Verdict(
@@ -139,6 +142,8 @@ def _reason(decision: Decision, gain: _Gain, rows: int) -> str:
         return f"The whole interval lies at or below {gain.least:g}."
     if decision == "HOLD":
         return f"The gain is at most {gain.least:g}, and the interval leaves no room for one that would matter."
+    if gain.doubt and gain.low > gain.least and rows >= MIN_ROWS:
+        return f"The whole interval lies above {gain.least:g}, but a reward cannot vouch for itself: {gain.doubt}"
     if rows < MIN_ROWS:
         return f"At least {MIN_ROWS} test rows that do not belong together are needed for a decision."
     return f"The rows leave open whether the gain is above {gain.least:g}; more test rows would tell."

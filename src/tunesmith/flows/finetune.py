@@ -125,12 +125,12 @@ def carry_out(
     fit, lost = judging.fit_report(model, prepared, trained), judging.forgotten(model, before)
     clock.stage("Verdict")
     answers = bars.predictions | {"tuned": predictions}
-    report = judging.report(folder.id, prepared, bars, result, answers, fit)
+    learned = None if prepared.company is None else judging.of_rewards(answers, folder.rollout_points())
+    report = judging.report(folder.id, prepared, bars, result, answers, fit, learned)
     warnings = (*report.warnings, *_earlier_verdicts(record.workspace, prepared))
     about = {"seconds": clock.seconds(), "environment": environment(), "warnings": warnings, "forgetting": lost}
     if prepared.company is not None:
         about["warnings"] = (*warnings, *prepared.company.told())
-        about["rewarded"] = judging.rewarded(prepared, answers, folder.rollout_points())
     report = report.model_copy(update=about)
     keeping.write_predictions(folder, bars, predictions)
     publish(folder, model, report)

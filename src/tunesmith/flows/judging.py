@@ -30,7 +30,7 @@ from tunesmith.evaluate.forgetting import forgetting, passages
 from tunesmith.evaluate.forms import known_answers
 from tunesmith.evaluate.outcomes import confusions, outcomes
 from tunesmith.evaluate.preferences import preferences
-from tunesmith.evaluate.rewarded import rewarded as told_of_rewards
+from tunesmith.evaluate.rewarded import rewarded
 from tunesmith.evaluate.score import find_metric, score
 from tunesmith.evaluate.systems import Ruler, run_baselines, system_result
 from tunesmith.evaluate.verdict import judge
@@ -211,13 +211,11 @@ def fit_report(model: Model, prepared: Prepared, trained: Trained) -> Fit:
     )
 
 
-def rewarded(
-    prepared: Prepared, answers: dict[str, tuple[Prediction, ...]], points: Sequence[RolloutPoint]
-) -> Rewarded:
+def of_rewards(answers: dict[str, tuple[Prediction, ...]], points: Sequence[RolloutPoint]) -> Rewarded:
     """What is to be told of a policy that learned from rewards."""
     asked = ("start", "zero_shot", *answers)
     compared = next(name for name in asked if name in answers and name != "tuned")
-    return told_of_rewards("tuned", answers, points, compared)
+    return rewarded("tuned", answers, points, compared)
 
 
 def _thinned(curve: Sequence[CurvePoint], most: int = 400) -> list[CurvePoint]:
@@ -233,11 +231,14 @@ def report(
     result: SystemResult,
     answers: dict[str, tuple[Prediction, ...]],
     fit: Fit,
+    of_reward: Rewarded | None = None,
 ) -> Report:
     """The verdict and everything behind it as one value."""
     recipe, primary, measure = prepared.recipe, prepared.metrics[0], ruler(prepared)
     learned = fit.best_step > 0 or prepared.uses_head  # a head begins with what the rows tell of their classes
-    verdict = judge(result, bars.results, answers, measure, min_gain=recipe.evaluate.min_gain, learned=learned)
+    doubt = " ".join(of_reward.signs) if of_reward is not None else ""
+    gain = recipe.evaluate.min_gain
+    verdict = judge(result, bars.results, answers, measure, min_gain=gain, learned=learned, doubt=doubt)
     picked = outcomes(primary, answers["tuned"], answers[verdict.baseline], prepared.test, measure.references)
     return Report(
         run_id=run_id,
@@ -254,6 +255,7 @@ def report(
         verdict=verdict,
         fit=fit,
         preferences=preferences(answers["tuned"], prepared.test) if recipe.task == "prefer" else None,
+        rewarded=of_reward,
         confusions=confusions([p.answer for p in answers["tuned"]], measure.references, recipe.task, measure.known),
         worst=picked.worst,
         best=picked.best,

@@ -23,7 +23,7 @@ from tunesmith.data.batches import Steps
 from tunesmith.data.render import Renderer
 from tunesmith.evaluate.score import default_metrics
 from tunesmith.flows.check_recipe import check_parts
-from tunesmith.flows.rewarding import Company
+from tunesmith.flows.rewarding import Company, split_of_start
 from tunesmith.flows.rows import sized
 from tunesmith.models import load as loading
 from tunesmith.models import own_weights
@@ -129,7 +129,11 @@ def prepare(recipe: Recipe, store: Path | None = None) -> Prepared:
     dev, of_dev, dev_whole = _own_file(recipe, "dev", checked, objective, store)
     test, of_test, test_whole = _own_file(recipe, "test", checked, objective, store)
     bad_rows = tuple(b for d in (checked.dataset, dev, test) if d is not None for b in d.bad_rows)
-    splits = split.lock(checked.dataset, recipe.data, task=recipe.task, dev=dev, test=test)
+    then = None if dev is not None or test is not None else split_of_start(recipe, checked.dataset.file_sha256)
+    if then is None:
+        splits = split.lock(checked.dataset, recipe.data, task=recipe.task, dev=dev, test=test)
+    else:
+        splits = split.lock_as(checked.dataset, recipe.data, then, task=recipe.task)
     if not splits.test:
         raise RecipeError("data.split.test is 0, so nothing could be proven. Give it a share, or name data.test.")
     labels = _labels(splits) if recipe.task == "classify" else ("reward",) if objective.needs == "score" else ()

@@ -5,6 +5,7 @@ it (``models.twin``); a model of another base, such as a small encoder, is loade
 reference is the policy with its adapter off.
 """
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,13 +15,14 @@ import torch
 
 from tunesmith.core import files, parts, seeds
 from tunesmith.core.batch import TokenRow
-from tunesmith.core.errors import RecipeError
+from tunesmith.core.errors import DataError, RecipeError
 from tunesmith.core.example import Example, Message, Place
 from tunesmith.core.protocols import Conversation
 from tunesmith.core.recipe import Recipe
 from tunesmith.core.report import Prediction, Report
 from tunesmith.data.batches import in_order
 from tunesmith.data.render import Renderer
+from tunesmith.data.split import LOCK
 from tunesmith.evaluate.rewards import Asked, Mixture, Scorer, rule
 from tunesmith.models import artefact
 from tunesmith.models.model import Model
@@ -55,7 +57,6 @@ class Company:
             p.model_copy(update={"reward": reward, "judged": told})
             for p, reward, told in zip(predictions, rewards, judged, strict=True)
         )
-
 
     def told(self) -> tuple[str, ...]:
         """A sentence for each kind of fault that the rewards had."""
@@ -110,6 +111,27 @@ def begin_from(model: Model, recipe: Recipe) -> None:
                 "goes on with the same adapter; give the same method, or leave start out."
             )
     artefact.put_on(model, folder)
+
+
+def split_of_start(recipe: Recipe, file_sha256: str) -> dict[str, list[str]] | None:
+    """The ids of train, dev and test of the run that ``recipe`` starts from, where that split the same file. Raises
+    RecipeError where this recipe would split it otherwise."""
+    if recipe.start is None:
+        return None
+    folder, report = _finished(recipe.start, "start")
+    then = report.recipe.data
+    if report.data.file_sha256 != file_sha256 or then.test is not None or then.dev is not None:
+        return None
+    if then.split != recipe.data.split:
+        raise RecipeError(
+            f"data.split is not that of {recipe.start}, which training goes on from, on the same file: rows that it has "
+            "learned from would be tested on. Give the same data.split, or other rows."
+        )
+    try:
+        found = json.loads((folder.parent / "data" / LOCK).read_text(encoding="utf-8"))
+        return {name: list(found[name]) for name in ("train", "dev", "test")}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"start: the split of {recipe.start} cannot be read ({error}). Name another run.") from error
 
 
 def start_hash(run: str) -> str:

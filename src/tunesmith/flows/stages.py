@@ -49,8 +49,8 @@ def run_stages(
     """
     watch, workspace, path = watch or Silent(), Path(workspace), Path(path)
     stages = recipe_file.stages(path, overrides)
-    for stage in stages:
-        check_parts(_recipe(stage, path, {"start": "an earlier stage", "reward": "an earlier stage"}))
+    for recipe in recipes(path, overrides):
+        check_parts(recipe)
     folder = workspace / FOLDER / content_hash([(s.shared, s.own) for s in stages])[:10]
     follows: dict[str, str] = {}
     done: list[tuple[Stage, Run, dict[str, str]]] = []
@@ -70,9 +70,8 @@ def run_stages(
 
 def recipes(path: Path, overrides: Sequence[str] = ()) -> tuple[Recipe, ...]:
     """The recipe of each stage, as far as it is known before the stages before it have run."""
-    unknown = {"start": "(an earlier stage)", "reward": "(an earlier stage)"}
-    stages = recipe_file.stages(path, overrides)
-    return tuple(_recipe(stage, path, unknown if n else {}) for n, stage in enumerate(stages))
+    unknown = {"reward": "(an earlier stage)"}
+    return tuple(_recipe(stage, path, unknown) for stage in recipe_file.stages(path, overrides))
 
 
 def _objective(stage: Stage) -> Objective:
@@ -133,12 +132,13 @@ def _staged(name: str, done: Sequence[tuple[Stage, Run, dict[str, str]]], total:
     reports = [Report.load(RunFolder(Path(run.folder)).report) for _, run, _ in done]
     last, (_, run, _) = reports[-1], done[-1]
     rows = zip(done, reports, strict=True)
+    policies = [stage.name for stage, _, _ in done[:-1] if _objective(stage).needs != "score"]
     return Staged(
         id=name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         total=total,
         stages=tuple(_result(stage, report, stands) for (stage, _, stands), report in rows),
-        wins=tuple(_wins(run, last)) if last.rewarded is not None else (),
+        wins=tuple(_wins(run, last, policies[-1] if policies else "start")) if last.rewarded is not None else (),
         rewarded=last.rewarded,
         notes=tuple(_leaks(reports, [run for _, run, _ in done])),
         environment=environment(),
@@ -163,14 +163,15 @@ def _result(stage: Stage, report: Report, follows: dict[str, str]) -> StageResul
     )
 
 
-def _wins(run: Run, report: Report) -> Iterator[Win]:
-    """Tuned against start and base, and start against base: by the reward, and by the judge where there is one."""
+def _wins(run: Run, report: Report, before: str) -> Iterator[Win]:
+    """Tuned against the stage ``before`` and the base, and that against the base: by the reward, and by the judge where
+    there is one."""
     folder = RunFolder(Path(run.folder))
     known = [s.name for s in report.systems]
     answers = {
         name: keeping.read_predictions(folder, name) for name in ("tuned", "start", "zero_shot") if name in known
     }
-    names = {"tuned": report.recipe.objective.name, "start": "the stage before", "zero_shot": "the base"}
+    names = {"tuned": report.recipe.objective.name, "start": before, "zero_shot": "base"}
     for system, against in (("tuned", "zero_shot"), ("start", "zero_shot"), ("tuned", "start")):
         for by in ("reward", "judged"):
             if system in answers and against in answers:
