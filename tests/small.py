@@ -135,6 +135,23 @@ def rows(count: int, *, seed: int = 0, shortest: int = 4, longest: int = 30, cla
     return made
 
 
+def answers_to_one_prompt(count: int, *, prompt: int = 5, seed: int = 0) -> list[TokenRow]:
+    """Rows that begin with the same ``prompt`` tokens; answers of 2 to 9 tokens alone have weight."""
+    rng = random.Random(seed)
+    begin = (1, *(rng.randrange(5, 60) for _ in range(prompt - 1)))
+    made = []
+    for n in range(count):
+        own = tuple(rng.randrange(5, 60) for _ in range(rng.randint(2, 9)))
+        made.append(TokenRow(begin + own, (0.0,) * prompt + (1.0,) * len(own), example_id=f"answer {n}"))
+    return made
+
+
+def unit(held: Sequence[TokenRow], prefix: int) -> TokenRow:
+    """Rows that begin with the same ``prefix`` tokens, as one unit."""
+    first, *others = held
+    return dataclasses.replace(first, others=tuple(dataclasses.replace(o, prefix=prefix) for o in others))
+
+
 def split(held: Sequence[TokenRow], size: int) -> list[Batch]:
     """Micro-batches of ``size`` rows."""
     return [collate(held[i : i + size], 0) for i in range(0, len(held), size)]

@@ -58,7 +58,7 @@ class Model:
     ``rates`` are learning rates of single weights in times the training's, ``scores`` tell a method
     that asks for it how much each weight of its layers matters, ``wrapped`` is PEFT's model around
     ``network``, where PEFT has changed it; ``schedule`` is what the method does around the steps, ``soft`` are
-    trained tokens that stand before every row."""
+    trained tokens that stand before every row, ``twinned`` says that other models stand on the same tensors."""
 
     def __init__(self, network: Any, tokenizer: Any, card: ModelCard, *, precision: Precision = "float32") -> None:
         self.network = network
@@ -75,6 +75,7 @@ class Model:
         self.masters = Masters({})
         self.schedule = Schedule()
         self.soft: SoftTokens | None = None
+        self.twinned = False
         self._compiled: CompiledLayers | None = None
         narrow(network, precision)
         after_pad = network.config.model_type in FIRST_POSITION_AFTER_PAD
