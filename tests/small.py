@@ -28,6 +28,7 @@ from tunesmith.models import load as loading
 from tunesmith.models.adapters.lora import targets
 from tunesmith.models.model import Model
 from tunesmith.models.scores import Score, weight_scores
+from tunesmith.train.state import Snapshot
 
 ASSETS = Path(loading.__file__).parents[1] / "assets" / "base"
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
@@ -268,6 +269,16 @@ def gradient_norm(model: Model) -> float:
     for _, parameter in model.trainable():
         parameter.grad = None
     return math.sqrt(total)
+
+
+def through_json(snapshot: Snapshot) -> Snapshot:
+    """What comes back from a disk."""
+    return Snapshot(
+        json.loads(json.dumps(snapshot.progress)),
+        {k: t.clone() for k, t in snapshot.tensors.items()},
+        None if snapshot.best is None else {k: t.clone() for k, t in snapshot.best.items()},
+        json.loads(json.dumps(snapshot.numbers)),
+    )
 
 
 def weights(model: Model) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Another model on the same weights: a reference, a critic or a reward model beside the policy, with one base in memory.
+"""Another model on the same weights: a reference, a critic or a reward model beside the policy, on one base in memory.
 
 Notable: the twin has modules of its own, so that a method changes it alone, and shares every tensor; what it costs is
 its adapter. Twins are made before a method is attached, for they are of the base; methods that train weights of the

@@ -2,8 +2,8 @@
 for each token, and the clipped ratio that keeps a step near the policy that wrote the answers.
 
 Notable: everything is a function of tensors, so each line is checked by hand. The ratio is taken against the
-log-probability that training itself computes; where an answer is used for one step alone that is the policy at hand, and
-the ratio is exactly 1 with the gradient of the log-probability.
+log-probability that training itself computes; where an answer is used for one step alone that is the policy at hand,
+and the ratio is exactly 1 with the gradient of the log-probability.
 Legend: B answers, T tokens, N prompts, G answers to each prompt.
 """
 

@@ -76,8 +76,9 @@ MakeOptimisers = Callable[..., list[Optimizer]]
 @dataclass(frozen=True)
 class Hooks:
     """Where others look in: dev evaluation, progress display, saving. ``start`` is dev's result before the first step:
-    weights that never beat it are not kept; ``source`` is the source of batches where it has a state of its own. ``resume`` is where an earlier training stopped; ``worst`` the micro-batch
-    that needs the most memory, tried before the first step."""
+    weights that never beat it are not kept; ``source`` is the source of batches where it has a state of its own.
+    ``resume`` is where an earlier training stopped; ``worst`` the micro-batch that needs the most memory, tried before
+    the first step."""
 
     evaluate: Callable[[], DevResult] | None = None
     start: DevResult | None = None
@@ -100,10 +101,9 @@ def fit(model: Trainable, objective: Objective, steps: Steps, plan: Plan, hooks:
     training = _Training(model, objective, plan, hooks or Hooks())
     model.train(True)
     training.try_worst()
-    for micro_batches in _endless(steps, training.state):
-        if training.is_over():
-            break
-        training.step(micro_batches)
+    source = _endless(steps, training.state)
+    while not training.is_over():  # asked first, for a step may be dear to make
+        training.step(next(source))
     return training.end()
 
 
