@@ -28,6 +28,7 @@ from tunesmith.models import load as loading
 from tunesmith.models.adapters.lora import targets
 from tunesmith.models.model import Model
 from tunesmith.models.scores import Score, weight_scores
+from tunesmith.train.state import Snapshot
 
 ASSETS = Path(loading.__file__).parents[1] / "assets" / "base"
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
@@ -133,6 +134,23 @@ def rows(count: int, *, seed: int = 0, shortest: int = 4, longest: int = 30, cla
         weight = [float(t >= size / 3) for t in range(size)]
         made.append(TokenRow(tuple(ids), tuple(weight), label, f"row {n}"))
     return made
+
+
+def answers_to_one_prompt(count: int, *, prompt: int = 5, seed: int = 0) -> list[TokenRow]:
+    """Rows that begin with the same ``prompt`` tokens; answers of 2 to 9 tokens alone have weight."""
+    rng = random.Random(seed)
+    begin = (1, *(rng.randrange(5, 60) for _ in range(prompt - 1)))
+    made = []
+    for n in range(count):
+        own = tuple(rng.randrange(5, 60) for _ in range(rng.randint(2, 9)))
+        made.append(TokenRow(begin + own, (0.0,) * prompt + (1.0,) * len(own), example_id=f"answer {n}"))
+    return made
+
+
+def unit(held: Sequence[TokenRow], prefix: int) -> TokenRow:
+    """Rows that begin with the same ``prefix`` tokens, as one unit."""
+    first, *others = held
+    return dataclasses.replace(first, others=tuple(dataclasses.replace(o, prefix=prefix) for o in others))
 
 
 def split(held: Sequence[TokenRow], size: int) -> list[Batch]:
@@ -251,6 +269,16 @@ def gradient_norm(model: Model) -> float:
     for _, parameter in model.trainable():
         parameter.grad = None
     return math.sqrt(total)
+
+
+def through_json(snapshot: Snapshot) -> Snapshot:
+    """What comes back from a disk."""
+    return Snapshot(
+        json.loads(json.dumps(snapshot.progress)),
+        {k: t.clone() for k, t in snapshot.tensors.items()},
+        None if snapshot.best is None else {k: t.clone() for k, t in snapshot.best.items()},
+        json.loads(json.dumps(snapshot.numbers)),
+    )
 
 
 def weights(model: Model) -> dict[str, Tensor]:

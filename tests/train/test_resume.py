@@ -57,20 +57,10 @@ def run(
         torch.manual_seed(5)
     else:
         torch.manual_seed(99)  # wherever the process is: the snapshot's state counts
-    every = {"after_step": lambda _step, _last, snapshot: taken.append(through_json(snapshot(True)))}
+    every = {"after_step": lambda _step, _last, snapshot: taken.append(small.through_json(snapshot(True)))}
     looks = Hooks(evaluate=lambda: dev(model, objective), resume=resume, **{**every, **hooks})
     progress = fit(model, objective, source(), PLAN, looks)
     return model, progress, taken
-
-
-def through_json(snapshot: Snapshot) -> Snapshot:
-    """What comes back from a disk."""
-    return Snapshot(
-        json.loads(json.dumps(snapshot.progress)),
-        {k: t.clone() for k, t in snapshot.tensors.items()},
-        None if snapshot.best is None else {k: t.clone() for k, t in snapshot.best.items()},
-        json.loads(json.dumps(snapshot.numbers)),
-    )
 
 
 def told(progress: Progress) -> list[tuple[Any, ...]]:
@@ -119,7 +109,7 @@ def test_a_step_that_was_cut_off_half_way_is_taken_again_whole(llama: Path, bert
     stopped[0].token_logp = dying  # type: ignore[method-assign]
 
     def keep(_step: int, _last: bool, snapshot: Any) -> None:
-        taken.append(through_json(snapshot(True)))
+        taken.append(small.through_json(snapshot(True)))
         seen[:] = [None]  # type: ignore[list-item]
 
     with pytest.raises(KeyboardInterrupt):
@@ -273,7 +263,7 @@ def test_a_signal_after_the_last_step_is_not_lost() -> None:
 
 
 def kept(taken: list[Snapshot], resume: Snapshot | None, **hooks: Any) -> Hooks:
-    keep = lambda _step, _last, snapshot: taken.append(through_json(snapshot(True)))  # noqa: E731
+    keep = lambda _step, _last, snapshot: taken.append(small.through_json(snapshot(True)))  # noqa: E731
     return Hooks(after_step=keep, resume=resume, **hooks)
 
 

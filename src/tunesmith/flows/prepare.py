@@ -129,23 +129,13 @@ def prepare(recipe: Recipe, store: Path | None = None) -> Prepared:
     dev, of_dev, dev_whole = _own_file(recipe, "dev", checked, objective, store)
     test, of_test, test_whole = _own_file(recipe, "test", checked, objective, store)
     bad_rows = tuple(b for d in (checked.dataset, dev, test) if d is not None for b in d.bad_rows)
-    then = None if dev is not None or test is not None else split_of_start(recipe, checked.dataset.file_sha256)
-    if then is None:
-        splits = split.lock(checked.dataset, recipe.data, task=recipe.task, dev=dev, test=test)
-    else:
-        splits = split.lock_as(checked.dataset, recipe.data, then, task=recipe.task)
-    if not splits.test:
-        raise RecipeError("data.split.test is 0, so nothing could be proven. Give it a share, or name data.test.")
+    splits = _split(recipe, checked.dataset, dev, test)
     labels = _labels(splits) if recipe.task == "classify" else ("reward",) if objective.needs == "score" else ()
     whole = checked.rows | dev_whole | test_whole
     plan, train_rows, dev_rows, cut = _rows(recipe, checked, splits, objective, whole)
     spelled = {name: tuple(map(renderer.spelled, getattr(splits, name))) for name in ("train", "dev", "test")}
     splits = splits.model_copy(update=spelled)  # the text of answers that call tools
-    metrics = recipe.evaluate.metrics or (
-        _of_rewards(recipe)
-        if objective.unit == "answer"
-        else default_metrics(recipe.task, [e.answer for e in splits.train])
-    )
+    metrics = recipe.evaluate.metrics or _metrics(recipe, objective, splits)
     if not train_rows:
         raise DataError(f"No row is left to train on: {objective.name} knows no ties. Set objective: dpo, or add rows.")
     asked, warnings = _asked(recipe, splits)
@@ -320,9 +310,22 @@ def rollouts_planned(
     )
 
 
-def _of_rewards(recipe: Recipe) -> tuple[str, ...]:
+def _metrics(recipe: Recipe, objective: Objective, splits: Splits) -> tuple[str, ...]:
+    if objective.unit != "answer":
+        return default_metrics(recipe.task, [e.answer for e in splits.train])
     judged = ("judged",) if recipe.reward.judge is not None else ()
     return ("reward", *judged, *recipe.reward.rules)
+
+
+def _split(recipe: Recipe, dataset: Dataset, dev: Dataset | None, test: Dataset | None) -> Splits:
+    """The run's rows in train, dev and test, as in the run that it goes on from where that had the same file."""
+    then = None if dev is not None or test is not None else split_of_start(recipe, dataset.file_sha256)
+    if then is not None:
+        return split.lock_as(dataset, recipe.data, then, task=recipe.task)
+    splits = split.lock(dataset, recipe.data, task=recipe.task, dev=dev, test=test)
+    if not splits.test:
+        raise RecipeError("data.split.test is 0, so nothing could be proven. Give it a share, or name data.test.")
+    return splits
 
 
 def _unread(rows: Sequence[Example], objective: Objective) -> Iterator[str]:

@@ -124,8 +124,8 @@ def split_of_start(recipe: Recipe, file_sha256: str) -> dict[str, list[str]] | N
         return None
     if then.split != recipe.data.split:
         raise RecipeError(
-            f"data.split is not that of {recipe.start}, which training goes on from, on the same file: rows that it has "
-            "learned from would be tested on. Give the same data.split, or other rows."
+            f"data.split is not that of {recipe.start}, which training goes on from, on the same file: rows that it "
+            "has learned from would be tested on. Give the same data.split, or other rows."
         )
     try:
         found = json.loads((folder.parent / "data" / LOCK).read_text(encoding="utf-8"))

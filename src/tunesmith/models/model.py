@@ -60,7 +60,7 @@ class Model:
     that asks for it how much each weight of its layers matters, ``wrapped`` is PEFT's model around
     ``network``, where PEFT has changed it; ``schedule`` is what the method does around the steps, ``soft`` are
     trained tokens that stand before every row; ``stack`` holds adapters of which each sampled row has its own
-    (``many``)."""
+    (``many``); ``twinned`` says that other models stand on the same tensors."""
 
     def __init__(self, network: Any, tokenizer: Any, card: ModelCard, *, precision: Precision = "float32") -> None:
         self.network = network
@@ -78,6 +78,7 @@ class Model:
         self.schedule = Schedule()
         self.soft: SoftTokens | None = None
         self.stack: LoraStack | None = None
+        self.twinned = False
         self._compiled: CompiledLayers | None = None
         narrow(network, precision)
         after_pad = network.config.model_type in FIRST_POSITION_AFTER_PAD

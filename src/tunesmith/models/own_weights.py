@@ -20,6 +20,11 @@ class OwnWeights:
     """``modules`` are trained whole, ``rows`` are ids whose rows of the embedding ``tables`` are."""
 
     def __init__(self, model: Model, modules: Sequence[str], rows: Sequence[int]) -> None:
+        if model.twinned:
+            raise ModelError(
+                "method.modules_to_save and method.new_tokens train weights of the base, which is shared here with a "
+                "critic, a reference or a reward model. Leave them out."
+            )
         self.modules, self.rows = tuple(modules), tuple(rows)
         self.tables = _tables(model) if rows else []
         held = {id(p): n for n, p in model.network.named_parameters()}  # a tied weight has one name here

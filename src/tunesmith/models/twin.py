@@ -1,7 +1,8 @@
 """Another model on the same weights: reference, critic or reward model beside the policy, with one base in memory.
 
 Notable: the twin has modules of its own, so that a method changes it alone, and shares every tensor; what it costs is
-its adapter. Twins are made before a method is attached, for they are of the base.
+its adapter. Twins are made before a method is attached, for they are of the base; methods that train weights of the
+base itself would change the twins as well.
 """
 
 import copy
@@ -21,6 +22,7 @@ def twin(model: Model) -> Model:
     shared: dict[int, Any] = {id(t): t for t in (*network.parameters(), *network.buffers())}
     found = Model(copy.deepcopy(network, shared), model.tokenizer, model.card, precision=model.precision)
     found.train(False)
+    model.twinned = found.twinned = True
     return found
 
 

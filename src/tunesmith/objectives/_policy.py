@@ -137,4 +137,5 @@ def tokens(batch: Batch) -> Tensor:
 
 
 def answers(batch: Batch) -> Tensor:
-    return torch.tensor(float(len(batch.length_B)), device=batch.weight_BT.device)
+    """Those of which something is learned."""
+    return mask(batch).amax(1).sum()

@@ -72,7 +72,7 @@ def credit(
     reward_BT = (reward_BT + ends_BT * worth_B[:, None]) * mask_BT
     value_BT = drawn.value_BT * mask_BT
     advantage_BT = _policy.gae(reward_BT, value_BT, mask_BT, gamma=gamma, lam=lam)
-    kl = float((kl_BT * mask_BT).sum() / known_B1.sum().clamp(min=1))
+    kl = float((kl_BT * drawn.mask_BT).sum() / len(kl_BT))
     return Credit(
         _policy.whiten(advantage_BT, mask_BT), advantage_BT + value_BT, adapted(drawn.coefficient, kl, kl_target)
     )

@@ -101,9 +101,9 @@ def fit(model: Trainable, objective: Objective, steps: Steps, plan: Plan, hooks:
     training = _Training(model, objective, plan, hooks or Hooks())
     model.train(True)
     training.try_worst()
-    endless = _endless(steps, training.state)
-    while not training.is_over():  # asked before the next step is made, which may cost as much as the step
-        training.step(next(endless))
+    source = _endless(steps, training.state)
+    while not training.is_over():  # asked first, for a step may be dear to make
+        training.step(next(source))
     return training.end()
 
 

@@ -3,8 +3,8 @@ of each token becomes the next few optimiser steps. The loop does not know the d
 
 Notable: answers are sampled from the whole distribution at temperature 1, the one whose log-probabilities training
 computes, so that ratios are exact; both sides are compared in each rollout. All answers to a prompt share its
-computation. A rollout in which no answer is better than another teaches nothing and is not trained on. ``held`` is all
-that a checkpoint needs to go on in the middle of a rollout, with the same bits.
+computation. A step in which no answer is better than another teaches nothing and is not taken; an answer without a
+reward has no weight. ``held`` is all that a checkpoint needs to go on in the middle of a rollout, with the same bits.
 Legend: B answers, T tokens, G answers to each prompt.
 """
 
@@ -23,12 +23,11 @@ from tunesmith.data.batches import collate, cut, in_order
 from tunesmith.generate.sampler import Answer, Sampling, answers
 from tunesmith.models.model import Model
 from tunesmith.objectives._objective import Objective
-from tunesmith.objectives._policy import Drawn, k3
+from tunesmith.objectives._policy import Drawn, k3, over_group
 
 Of = Callable[[Batch], Tensor]  # a batch's values [B, T], without a gradient
 AGREE = {"float32": 1e-3, "bfloat16": 0.5}  # largest difference of a token's log-probability, sampler and trainer
 IDLE = 20  # rollouts in a row that teach nothing
-SHOWN = 2  # answers of each rollout that are kept to be read
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +55,14 @@ class How:
     seed: int
 
     def __post_init__(self) -> None:
-        if self.sampling.cuts or self.sampling.temperature != 1.0:
+        if self.sampling.cuts or self.sampling.temperature != 1.0 or self.sampling.stops:
             raise ModelError(
-                "Rollouts are sampled at temperature 1 without top_k, top_p or min_p: otherwise answers come from "
-                "another distribution than the one that is trained, and every ratio is wrong."
+                "Rollouts are sampled at temperature 1 without top_k, top_p, min_p or stops: otherwise answers come "
+                "from another distribution than the one that is trained, and every ratio is wrong."
             )
 
     def steps_of(self, prompts: int) -> int:
-        """Optimiser steps of one pass over ``prompts`` prompts."""
+        """Optimiser steps of one pass over ``prompts`` prompts, at most."""
         return -(-prompts // self.prompts) * self.passes * self.steps
 
 
@@ -79,11 +78,10 @@ class Members:
 
 @dataclass
 class _Rollout:
-    """One rollout that is being trained on, number ``number`` of a pass over the prompts: ``done`` of its steps,
-    ``yielded`` of the epoch's."""
+    """One rollout that is being trained on: ``done`` of its steps are behind it, ``yielded`` of the epoch's were
+    taken."""
 
     epoch: int
-    turn: int
     number: int
     yielded: int
     units: list[TokenRow] = field(default_factory=list)
@@ -91,7 +89,8 @@ class _Rollout:
 
 
 class Rollouts:
-    """``rollouts(epoch)`` yields the optimiser steps of one pass over the prompts. ``tell`` hears of each rollout."""
+    """``rollouts(epoch)`` yields the optimiser steps of one pass over the prompts, or of the first pass that has some.
+    ``tell`` hears of each rollout."""
 
     def __init__(
         self,
@@ -105,29 +104,24 @@ class Rollouts:
         assert objective.credit is not None  # the caller chose one that learns from its own answers
         self.policy, self.prompts, self.objective, self.how = policy, prompts, objective, how
         self.members, self.tell, self.credit = members, tell, objective.credit
-        self.coefficient, self.scale = 1.0, 0.0
-        self.step = self.idle = self.count = 0
+        self.coefficient, self.scale = 1.0, 0.0  # of the penalty, and of the first rewards
+        self.step = self.idle = self.drawn = 0  # steps, rollouts in a row that taught nothing, answers
         self._at: _Rollout | None = None
 
     def __call__(self, epoch: int) -> Iterator[list[Batch]]:
+        order = list(range(len(self.prompts)))
+        random.Random(seeds.stream(self.how.seed, f"prompts/{epoch}")).shuffle(order)
+        turns = -(-len(order) // self.how.prompts)
         at = self._at
-        if at is None or at.epoch != epoch:
-            at = _Rollout(epoch, 0, -1, 0)
-        else:  # training goes on where it stopped
+        if at is not None and at.epoch == epoch:  # training goes on where it stopped
             yield from ([] for _ in range(at.yielded))
             yield from self._steps(at)
-        last = -(-len(self.prompts) // self.how.prompts) - 1
-        while at.number < last or not at.yielded:  # a pass that taught nothing is followed by another
-            turn, number = (at.turn, at.number + 1) if at.number < last else (at.turn + 1, 0)
-            at = self._at = _Rollout(epoch, turn, number, at.yielded)
-            at.units = self._written(self._chosen(epoch, turn, number))
+        else:
+            at = _Rollout(epoch, -1, 0)
+        while turns and (at.number + 1 < turns or not at.yielded):
+            self._at = at = _Rollout(epoch, at.number + 1, at.yielded)
+            at.units = self._written(order[at.number % turns * self.how.prompts :][: self.how.prompts])
             yield from self._steps(at)
-
-    def _chosen(self, epoch: int, turn: int, number: int) -> list[int]:
-        """The places of the prompts of a rollout: each prompt is in one of a pass."""
-        order = list(range(len(self.prompts)))
-        random.Random(seeds.stream(self.how.seed, f"prompts/{epoch}/{turn}")).shuffle(order)
-        return order[number * self.how.prompts :][: self.how.prompts]
 
     def _steps(self, at: _Rollout) -> Iterator[list[Batch]]:
         """What is left of a rollout's steps."""
@@ -135,26 +129,27 @@ class Rollouts:
         while at.units and at.done < how.passes * how.steps:
             turn, place = divmod(at.done, how.steps)
             order = list(range(len(at.units)))
-            random.Random(seeds.stream(how.seed, f"rollout/{self.count}/{turn}")).shuffle(order)
+            random.Random(seeds.stream(how.seed, f"rollout/{at.epoch}/{at.number}/{turn}")).shuffle(order)
             ends = [len(order) * i // how.steps for i in range(how.steps + 1)]
             part = [at.units[i] for i in order[ends[place] : ends[place + 1]]]
-            if turn and place == 0 and self._moved(part) > how.kl_limit:
+            if turn and place == 0 and self._moved([at.units[i] for i in order]) > how.kl_limit:
                 return
             at.done += 1
-            if part:
+            if any(map(_teaches, part)):
                 at.yielded += 1
                 self.step += 1
                 yield [collate(own, how.pad_id) for own in cut(part, how.micro_tokens)]
 
     @torch.no_grad()
     def _moved(self, units: Sequence[TokenRow]) -> float:
-        """KL of the policy to the one that wrote ``units``, in nats an answer."""
+        """How far the policy is from the one that wrote ``units``, by the first of them: KL in nats an answer."""
         batch = collate(cut(units, self.how.micro_tokens)[0], self.how.pad_id).to(self.policy.device)
         assert batch.old_BT is not None  # more than one step is trained on these
         self.policy.train(False)
-        kl_BT = k3(batch.old_BT, self.policy.token_logp(batch)) * (batch.weight_BT > 0)
+        on_BT = batch.weight_BT > 0
+        kl_BT = k3(batch.old_BT, self.policy.token_logp(batch)) * on_BT
         self.policy.train(True)
-        return float(kl_BT.sum() / len(kl_BT))
+        return float(kl_BT.sum() / on_BT.any(1).sum())
 
     # -- a rollout -----------------------------------------------------------------------------------------------------
 
@@ -163,25 +158,28 @@ class Rollouts:
         nothing can be learned."""
         how = self.how
         places = [i for i in chosen for _ in range(how.answers)]
-        numbers = range(self.count * how.prompts * how.answers, (self.count + 1) * how.prompts * how.answers)
-        self.count += 1
+        numbers = range(self.drawn, self.drawn + len(places))
+        self.drawn += len(places)
         self.policy.train(False)
-        found = answers(self.policy, [self.prompts[i].ids for i in places], how.sampling, numbers[: len(places)])
+        found = answers(self.policy, [self.prompts[i].ids for i in places], how.sampling, numbers)
         texts = [self.policy.tokenizer.decode(a.ids, skip_special_tokens=True) for a in found]
         reward_B = torch.tensor([float(x) for x in self.members.reward(places, texts)], dtype=torch.float32)
         rows = [_row(self.prompts[i], a) for i, a in zip(places, found, strict=True)]
-        if not self.scale and len(known_b := reward_B[reward_B.isfinite()]):
-            self.scale = float(known_b.std(correction=0))
+        known_b = reward_B[reward_B.isfinite()]
+        self.scale = self.scale or (float(known_b.std(correction=0)) if len(known_b) else 0.0)
         drawn, rows = self._judged(rows, found, reward_B)
         self.policy.train(True)
         credit = self.credit(drawn)
-        self.tell(self._point(rows, drawn, texts, found))
+        self.tell(self._point(places, drawn, texts, found))
         self.coefficient = credit.coefficient
         self._watch_idling(bool(credit.advantage_BT.any()), reward_B)
         if not credit.advantage_BT.any():
             return []
         tracks = {"advantage": credit.advantage_BT} | ({} if credit.return_BT is None else {"return": credit.return_BT})
-        return self._together([_with(row, tracks, b) for b, row in enumerate(rows)])
+        known = reward_B.isfinite().tolist()
+        rows = [replace(row, weight=tuple(w * known[b] for w in row.weight)) for b, row in enumerate(rows)]
+        units = self._together([_with(row, tracks, b) for b, row in enumerate(rows)])
+        return [unit for unit in units if any(row.trained for row in unit.unit)]
 
     @torch.no_grad()
     def _judged(self, rows: list[TokenRow], found: Sequence[Answer], reward_B: Tensor) -> tuple[Drawn, list[TokenRow]]:
@@ -194,18 +192,11 @@ class Rollouts:
         for name, values_BT in values.items():
             rows = [_with(row, {name: values_BT}, b) for b, row in enumerate(rows)]
         mask_BT = _padded([[float(w > 0) for w in row.weight] for row in rows])
-        self._agree(rows[: self.how.answers], written)
-        drawn = Drawn(
-            reward_B,
-            mask_BT,
-            values.get("old", written),
-            values.get("base"),
-            values.get("value"),
-            self.how.answers,
-            self.scale or 1.0,
-            self.coefficient,
-        )
-        return drawn, rows
+        logp_BT, first = values.get("old", written), slice(self.how.answers)
+        self._agree(logp_BT[first] if several else self._of(self.policy.token_logp, rows[first]), written, mask_BT)
+        base_BT, value_BT = values.get("base"), values.get("value")
+        drawn = Drawn(reward_B, mask_BT, logp_BT, base_BT, value_BT, self.how.answers)
+        return replace(drawn, scale=self.scale or 1.0, coefficient=self.coefficient), rows
 
     def _of(self, of: Of, rows: Sequence[TokenRow]) -> Tensor:
         """``of`` of each token of ``rows`` [B, T], in their order; a token's number stands in its own place."""
@@ -217,12 +208,11 @@ class Rollouts:
                 found[int(name), 1 : len(values_T)] = values_T[: len(values_T) - 1]
         return found
 
-    def _agree(self, rows: Sequence[TokenRow], written_BT: Tensor) -> None:
-        """Raise ModelError where training computes other log-probabilities than the sampler drew from."""
-        now_BT = self._of(self.policy.token_logp, rows)
-        wide = now_BT.shape[1]
-        apart = (now_BT - written_BT[: len(rows), :wide]).abs()
-        worst = float((apart * _padded([[float(w > 0) for w in row.weight] for row in rows])).max())
+    def _agree(self, now_BT: Tensor, written_BT: Tensor, mask_BT: Tensor) -> None:
+        """Raise ModelError where training computes other log-probabilities ``now_BT`` of the first rows than the
+        sampler drew from."""
+        count, wide = now_BT.shape
+        worst = float(((now_BT - written_BT[:count, :wide]) * mask_BT[:count, :wide]).abs().max())
         if not worst <= AGREE[self.policy.precision]:
             raise ModelError(
                 f"Sampling and training differ by {worst:.3g} nats in the log-probability of a token; expected at most "
@@ -238,7 +228,7 @@ class Rollouts:
         units = []
         for start in range(0, len(rows), size):
             first, *others = rows[start : start + size]
-            shared = next((t for t, weight in enumerate(first.weight) if weight > 0), 0)
+            shared = next((t for row in (first, *others) for t, w in enumerate(row.weight) if w > 0), 0)
             units.append(replace(first, others=tuple(replace(o, prefix=shared) for o in others)))
         return units
 
@@ -246,59 +236,57 @@ class Rollouts:
         self.idle = 0 if learns else self.idle + 1
         if self.idle >= IDLE:
             known = reward_B[reward_B.isfinite()]
-            told = f"the last rewards are all {float(known[0]):g}" if len(known) else "no answer had a reward"
+            equal = "the answers to a prompt are all worth the same"
+            told = f"{equal}, as {float(known[0]):g} in the last one" if len(known) else "no answer had a reward"
             raise DataError(
                 f"{IDLE} rollouts in a row taught nothing: {told}. Choose a reward that tells these answers apart, "
                 "tune on examples first (start), or raise rollout.answers."
             )
 
     def _point(
-        self, rows: Sequence[TokenRow], drawn: Drawn, texts: Sequence[str], found: Sequence[Answer]
+        self, places: Sequence[int], drawn: Drawn, texts: Sequence[str], found: Sequence[Answer]
     ) -> RolloutPoint:
+        """What the answers to the prompts at ``places`` are like; the best one and the worst are kept to be read."""
         known_B = drawn.reward_B.isfinite()
         reward_b = drawn.reward_B[known_B]
         tokens = float(drawn.mask_BT.sum())
         kl = None if drawn.base_BT is None else float((k3(drawn.logp_BT, drawn.base_BT) * drawn.mask_BT).sum())
-        group_NG = drawn.reward_B.view(-1, drawn.group)
-        equal = (group_NG.nan_to_num(0.0) == group_NG.nan_to_num(0.0)[:, :1]).all(1).float().mean()
-        best = drawn.reward_B.nan_to_num(float("-inf")).argsort(descending=True)
+        equal_N = ~over_group(drawn.reward_B, drawn.group, spread=False).view(-1, drawn.group).any(1)
+        best = drawn.reward_B.masked_fill(~known_B, float("-inf")).argsort(descending=True)
         return RolloutPoint(
             step=self.step,
-            answers=len(rows),
+            answers=len(places),
             reward=float(reward_b.mean()) if len(reward_b) else None,
             spread=float(reward_b.std(correction=0)) if len(reward_b) else None,
             unrewarded=int((~known_B).sum()),
             empty=sum(not text.strip() for text in texts),
             cut=sum(a.finish == "length" for a in found),
-            equal=float(equal),
-            length=tokens / len(rows),
-            kl=None if kl is None else max(0.0, kl / len(rows)),  # rounding aside it is never below
+            equal=float(equal_N.float().mean()),
+            length=tokens / len(places),
+            kl=None if kl is None else kl / len(places),
             entropy=-float((drawn.logp_BT * drawn.mask_BT).sum()) / max(tokens, 1),
             repeated=sum(map(repeated, (a.ids for a in found))) / len(found),
             coefficient=drawn.coefficient,
             samples=tuple(
                 SampledAnswer(
-                    prompt=self.prompts[self._place(rows[b].example_id)].text[-500:],
+                    prompt=self.prompts[places[b]].text[-500:],
                     answer=texts[b][:1000],
                     reward=float(drawn.reward_B[b]) if bool(known_B[b]) else None,
                 )
-                for b in (int(best[0]), int(best[-1]))[:SHOWN]
+                for b in (int(best[0]), int(best[-1]))
             ),
         )
-
-    def _place(self, example_id: str) -> int:
-        return next(i for i, prompt in enumerate(self.prompts) if prompt.example_id == example_id)
 
     # -- between two processes -----------------------------------------------------------------------------------------
 
     def held(self) -> dict[str, Tensor]:
         """What a checkpoint keeps: the rollout at hand with how far it has been trained on."""
         at = self._at
-        numbers = [self.coefficient, self.scale, self.step, self.idle, self.count]
+        numbers = [self.coefficient, self.scale, self.step, self.idle, self.drawn]
         if at is None:
             return {"numbers": torch.tensor(numbers, dtype=torch.float64)}
         rows = [row for unit in at.units for row in unit.unit]
-        numbers += [at.epoch, at.turn, at.number, at.yielded, at.done, len(at.units[0].unit) if at.units else 1]
+        numbers += [at.epoch, at.number, at.yielded, at.done, len(at.units[0].unit) if at.units else 1]
         found = {"numbers": torch.tensor(numbers, dtype=torch.float64)}
         if not rows:
             return found
@@ -313,12 +301,12 @@ class Rollouts:
 
     def restore(self, held: dict[str, Tensor]) -> None:
         """Go on where ``held`` was taken."""
-        self.coefficient, self.scale, step, idle, count, *rest = held["numbers"].tolist()
-        self.step, self.idle, self.count = int(step), int(idle), int(count)
+        self.coefficient, self.scale, *counts = held["numbers"].tolist()
+        self.step, self.idle, self.drawn, *rest = map(int, counts)
         if not rest:
             return
-        epoch, turn, number, yielded, done, unit = map(int, rest)
-        self._at = _Rollout(epoch, turn, number, yielded, done=done)
+        epoch, number, yielded, done, unit = rest
+        self._at = _Rollout(epoch, number, yielded, done=done)
         if "ids" not in held:
             return
         sizes: list[int] = held["length"].tolist()
@@ -343,6 +331,11 @@ def repeated(ids: Sequence[int], size: int = 3) -> float:
     """
     stretches = [tuple(ids[i : i + size]) for i in range(len(ids) - size + 1)]
     return 1 - len(set(stretches)) / len(stretches) if stretches else 0.0
+
+
+def _teaches(unit: TokenRow) -> bool:
+    """Whether some answer of the unit was better or worse than expected."""
+    return any(row.tracks is not None and bool(row.tracks["advantage"].any()) for row in unit.unit)
 
 
 def _row(prompt: Prompt, answer: Answer) -> TokenRow:
