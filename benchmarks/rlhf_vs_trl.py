@@ -1,12 +1,13 @@
-"""Learning from preferences beside TRL, interleaved in one call: pairs a second and memory, on SmolLM2-135M's shape.
+"""Learning from preferences and rewards beside TRL, interleaved in one call: speed and memory, on SmolLM2-135M's shape.
 
     python benchmarks/rlhf_vs_trl.py --json        every part; prints one object
     python benchmarks/rlhf_vs_trl.py --only dpo    one part; the results of the others stay
     python benchmarks/rlhf_vs_trl.py --quick       the same path on a tiny shape; the figures mean nothing
 
-Notable: random weights, real pairs (UltraFeedback) and real lengths; both sides start from the same weights and adapter
-and take the same pairs in the same order, which a hash of ids and masks proves. Each configuration is a process of its
-own. Needs the environment of ``requirements-peers.txt`` and the folder ``shared`` beside the repository.
+Notable: random weights, real pairs (UltraFeedback) and prompts (GSM8K) of real lengths; both sides start from the same
+weights and adapter and take the same pairs or prompts in the same order, which a hash of ids and masks proves. Each
+configuration is a process of its own. Needs the environment of ``requirements-peers.txt`` and the folder ``shared``
+beside the repository.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from peers import dpo, sampling
+from peers import dpo, online, sampling
 from peers.bench import Bench, tell
 from peers.configurations import FULL_SIZES, QUICK_SIZES
 from peers.processes import BENCHMARKS, Failed, machine
@@ -27,66 +28,92 @@ from sft_vs_trl import written
 
 ROOT = BENCHMARKS.parent
 RESULTS = BENCHMARKS / "results"
-PARTS = {"dpo": dpo.measure, "sampler": sampling.measure}
-GOALS = (  # ratio, what it is, at least (or at most, where lower is better)
+PARTS = {"dpo": dpo.measure, "sampler": sampling.measure, "online": online.measure}
+UNITS = {"rows_per_s": "pairs", "tokens_per_s": "new tokens", "answers_per_s": "answers"}
+GOALS = (  # ratio, what it is, at least (or at most, where lower is better; None: none is set), whether more is better
     ("dpo_pairs_per_s", "DPO, pairs a second: ours / TRL's fastest", 5.0, True),
     ("dpo_peak_memory", "DPO, peak memory: ours / TRL's leanest (lower is better)", 0.4, False),
     ("sampler_tokens_per_s", "sampling, new tokens a second: ours / transformers' generate", 3.0, True),
     ("sampler_continuous", "the same: ours / transformers' continuous batching", 1.5, True),
+    ("online_rl_per_s", "GRPO, answers rolled out and trained on a second: ours / TRL's fastest", None, True),
+    ("online_rl_peak_memory", "GRPO, peak memory: ours / TRL's leanest (lower is better)", None, False),
 )
+LOSSES = "first and last loss"  # the last column, where the sides do not write
 Part = dict[str, Any]
 
 
 def ratios(parts: dict[str, Part]) -> dict[str, float | None]:
     """The figures that the project aims at; None where their part has not run."""
-    pairs, written_ = (parts[name]["compared"] if name in parts else {} for name in ("dpo", "sampler"))
+    pairs, written_, learned = (parts[name]["compared"] if name in parts else {} for name in PARTS)
     return {
         "dpo_pairs_per_s": pairs.get("speed"),
         "dpo_peak_memory": pairs.get("peak_memory"),
         "sampler_tokens_per_s": written_.get("generate"),
         "sampler_continuous": written_.get("continuous_batching"),
+        "online_rl_per_s": learned.get("speed"),
+        "online_rl_peak_memory": learned.get("peak_memory"),
     }
 
 
 def page(document: Part) -> str:
     """Everything as Markdown: the goals, and the table of each part."""
-    out = ["# Learning from preferences beside TRL", ""]
+    out = ["# Learning from preferences and rewards beside TRL", ""]
     if document["quick"]:
         out += ["**A quick run on a tiny shape. The figures mean nothing.**", ""]
     out += ["Written by `benchmarks/rlhf_vs_trl.py`; do not edit. Its docstring tells how it measures.", ""]
     out += ["| ratio | reached | goal | |", "|---|---|---|---|"]
     for name, about, goal, more in GOALS:
         value = document["ratios"][name]
-        reached = value is not None and (value >= goal if more else value <= goal)
         shown = "not measured" if value is None else f"{value:g}"
-        out.append(f"| {about} | {shown} | {goal:g} | {'reached' if reached else 'missed' if value else ''} |")
+        wanted = "none set" if goal is None else f"{goal:g}"
+        out.append(f"| {about} | {shown} | {wanted} | {_reached(value, goal, more)} |")
     for name, part in document["parts"].items():
         out += ["", f"## {name}", "", *_told(part)]
     return "\n".join(out) + "\n"
 
 
+def _reached(value: float | None, goal: float | None, more: bool) -> str:
+    if value is None or goal is None:
+        return ""
+    return "reached" if (value >= goal if more else value <= goal) else "missed"
+
+
 def _told(part: Part) -> list[str]:
     versions = ", ".join(f"{key} {value}" for key, value in part["versions"].items())
+    seen = "tokens an answer" if any("tokens_an_answer" in t for t in part["summary"].values()) else LOSSES
     out = [
         f"{part['created'][:10]}, `{part['command']}`, {part['seconds'] / 60:.0f} minutes. Machine: {part['machine']}; "
         f"load before the start {part['load_before']:g}. Versions: {versions}.",
         "",
-        "| configuration | a second | each run | peak memory | first and last loss |",
+        f"| configuration | a second | each run | peak memory | {seen} |",
         "|---|---|---|---|---|",
     ]
     for name, told in part["summary"].items():
         runs, memory = ", ".join(f"{r:g}" for r in told["all"]), told["peak_bytes"] / 2**30
-        rate = f"{told['rows_per_s']:g} pairs" if "rows_per_s" in told else f"{told['tokens_per_s']:g} new tokens"
+        rate = next(f"{told[key]:g} {unit}" for key, unit in UNITS.items() if key in told)
         losses = f"{told['first_loss']:.4f}, {told['last_loss']:.4f}" if "first_loss" in told else ""
-        out.append(f"| {name} | {rate} | {runs} | {memory:.2f} GiB | {losses} |")
+        out.append(f"| {name} | {rate} | {runs} | {memory:.2f} GiB | {told.get('tokens_an_answer', losses)} |")
     facts = [f"{key.replace('_', ' ')} {value}" for key, value in (part["data"] | part["settings"]).items()]
     out += ["", f"- {'; '.join(facts)}."]
-    for told in part["stopped"]:
-        why = told.get("because") or (
-            f"it ran below {told['pairs_per_s_below']:g} pairs/s with {told['peak_bytes_at_least'] / 2**30:.2f} GiB"
-        )
-        out.append(f"- {told['name']} was stopped or not tried: {why}.")
+    if "best_peer" in part["compared"]:
+        out.append(f"- {_beside(part['compared'])}")
+    out += [f"- {told['name']} was stopped or not tried: {_why(told)}." for told in part["stopped"]]
     return out
+
+
+def _beside(found: Part) -> str:
+    """What the ratios of a part were taken to."""
+    told = f"TRL's fastest is {found['best_peer']}, its leanest {found['leanest_peer']}."
+    tokens = found.get("speed_in_new_tokens")
+    return told if tokens is None else f"{told} In new tokens a second ours run at {tokens:g} times its fastest."
+
+
+def _why(told: Part) -> str:
+    if "because" in told:
+        return str(told["because"])
+    key = next(name for name in told if name.endswith("_per_s_below"))
+    unit, memory = key.removesuffix("_per_s_below"), told["peak_bytes_at_least"] / 2**30
+    return f"it ran below {told[key]:g} {unit}/s with {memory:.2f} GiB"
 
 
 def main() -> int:
@@ -123,7 +150,7 @@ def main() -> int:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Learning from preferences beside TRL.")
+    parser = argparse.ArgumentParser(description="Learning from preferences and rewards beside TRL.")
     parser.add_argument("--only", action="append", choices=list(PARTS), help="a part; may be repeated")
     parser.add_argument("--repeats", type=int, default=2, help="runs of ours and of the peer's fastest (2)")
     parser.add_argument("--json", action="store_true", help="print the JSON object instead of the page")

@@ -14,6 +14,7 @@ from peers.configurations import RANK, Shape, Sizes
 from peers.processes import Hopeless, Result, run
 
 PROCESS = ("peak_bytes", "process_seconds")  # which every process tells of itself
+PATIENCE = 120.0  # seconds of training before a configuration may be stopped as far too slow
 SHARE_LEFT = 1 / 3  # a configuration of the peer that is slower than this share of the fastest may be stopped
 
 
@@ -35,9 +36,9 @@ class Bench:
         return {key: wanted[key] for key in paths}, {k: v for k, v in facts.items() if k not in PROCESS}
 
     def go(self, module: str, name: str, spec: Mapping[str, Any], hopeless: Hopeless | None = None) -> Result:
-        """One measured process. Every module but ``ours`` is a peer's."""
+        """One measured process. A module whose name does not begin with ``ours`` is a peer's."""
         found = run(module, dict(spec), self.work, name, hopeless)
-        found |= {"name": name, "side": "ours" if module == "ours" else "peer"}
+        found |= {"name": name, "side": "ours" if module.startswith("ours") else "peer"}
         memory, seconds = f"{found['peak_bytes'] / 2**30:.2f} GiB", f"{found['process_seconds']:.0f} s in all"
         if "stopped_after" in found:
             tell(f"  {name}: stopped in training after {found['stopped_after']:.0f} s, {memory}, {seconds}")
@@ -60,6 +61,27 @@ def slower(best: float, step: float, patience: float) -> Hopeless:
     """Whether a process that has trained for ``patience`` seconds runs below ``SHARE_LEFT`` of ``best`` units a second,
     the step of ``step`` units that it is in counted as done."""
     return lambda seconds, done: seconds > patience and (done + 1) * step < SHARE_LEFT * best * seconds
+
+
+def tried(
+    go: Callable[[Any, Hopeless], Result], peers: Iterable[Any], runs: list[Result], step: float, what: str
+) -> list[dict[str, Any]]:
+    """Run each of ``peers``, whose optimiser step has ``step`` rows (``what``), and add it to ``runs``; returns what is
+    known of those that were stopped as far too slow. One whose ``leaner`` was stopped is not tried."""
+    stopped: list[dict[str, Any]] = []
+    for peer in peers:
+        if any(told["name"] == peer.leaner for told in stopped):
+            stopped.append({"name": peer.name, "because": f"{peer.leaner} was stopped"})
+            continue
+        best = max((figures.rate(run, "rows") for run in runs if run["side"] == "peer"), default=0.0)
+        found = go(peer, slower(best, step, PATIENCE))
+        if "stopped_after" in found:
+            below = (found["steps_done"] + 1) * step / found["stopped_after"]
+            told = {f"{what}_per_s_below": round(below, 3), "peak_bytes_at_least": found["peak_bytes"]}
+            stopped.append({"name": peer.name} | told)
+        else:
+            runs.append(found)
+    return stopped
 
 
 def tell(text: str) -> None:

@@ -31,6 +31,24 @@ def digest(ids: Sequence[Sequence[int]], trained: Sequence[Sequence[bool]]) -> s
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
 
 
+def ends(vocabulary: int, each: int) -> list[int]:
+    """The tokens that end an answer where weights are random: the real one (2), and every so many after it.
+
+    >>> ends(12, 4)
+    [2, 6, 10]
+    """
+    return list(range(2, vocabulary, each))
+
+
+def reward(text: str) -> float:
+    """What an answer is worth: of a hundred characters, how many are an e.
+
+    >>> reward("seen"), reward("")
+    (50.0, 0.0)
+    """
+    return 100 * text.count("e") / max(len(text), 1)
+
+
 class Clock:
     """When training began and when each optimiser step ended, with its loss.
 

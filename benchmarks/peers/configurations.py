@@ -2,7 +2,8 @@
 
 Notable: with LoRA, TRL's four are float32, bf16 autocast, bf16 weights, and bf16 weights with packing; each runs with
 gradient checkpointing on, which is TRL's default, and off, which is faster and larger. With QLoRA they are float32,
-bf16, and float32 whose adapters are cast from the bf16 that TRL makes of them, for which it has no setting. ``--quick``
+bf16, and float32 whose adapters are cast from the bf16 that TRL makes of them, for which it has no setting. With GRPO
+they differ in how many prompts are answered at once as well: few need no pads, many fill a matrix product. ``--quick``
 replaces every size by a tiny one.
 """
 
@@ -67,6 +68,11 @@ class Sizes:
     dpo_steps: int = 6  # two of them warm up
     prompts: int = 64
     longest_new: int = 192  # tokens that an answer may have
+    online_prompts: int = 8  # a step
+    online_answers: int = 8  # to each prompt
+    online_new: int = 64  # tokens that one may have
+    online_ends: int = 64  # each so many tokens of the vocabulary one ends an answer
+    online_steps: int = 3  # one of them warms up: each takes minutes
     memory_shapes: tuple[str, ...] = ("135M", "360M")
     memory_length: int = 32  # tokens of the one row that a step holds
 
@@ -87,6 +93,9 @@ QUICK_SIZES = Sizes(
     dpo_steps=4,
     prompts=8,
     longest_new=12,
+    online_prompts=2,
+    online_new=12,
+    online_ends=16,
     memory_shapes=("tiny",),
 )
 
@@ -130,6 +139,47 @@ DPO_PEERS = (
     *_both("float32", "float32"),
     _both("float32_precomputed", "float32", precompute=True)[1],
     *_both("bf16_weights", "bfloat16"),
+)
+
+
+@dataclass(frozen=True)
+class Online:
+    """One way of running TRL's GRPOTrainer. ``prompts`` are answered at once (None: all of a step) and padded to the
+    longest of them; ``rows`` are trained at once; ``paged``: answers are written by continuous batching. ``leaner``
+    names one that is not much slower."""
+
+    name: str
+    weights: str = "float32"
+    autocast: bool = False
+    checkpointing: bool = False
+    rows: int = 8
+    prompts: int | None = None
+    paged: bool = False
+    leaner: str | None = None
+
+    def spec(self) -> dict[str, Any]:
+        kept = ("weights", "autocast", "checkpointing", "prompts", "paged")
+        return {name: getattr(self, name) for name in kept} | {"micro_rows": self.rows}
+
+
+ONLINE_PEERS = (
+    Online("trl_float32", checkpointing=True),  # as TRL comes, but for bf16
+    Online("trl_float32_no_checkpointing", leaner="trl_float32"),
+    Online("trl_2_prompts_no_checkpointing", prompts=2),
+    Online("trl_1_prompt_no_checkpointing", prompts=1),
+    Online("trl_1_prompt_2_rows_no_checkpointing", prompts=1, rows=2),
+    Online("trl_1_prompt_2_rows", prompts=1, rows=2, checkpointing=True),
+    Online("trl_continuous_batching_no_checkpointing", paged=True),
+    Online("trl_bf16_autocast_no_checkpointing", autocast=True),
+    Online("trl_bf16_weights_no_checkpointing", weights="bfloat16"),
+    Online(
+        "trl_bf16_weights_1_prompt_2_rows",
+        weights="bfloat16",
+        checkpointing=True,
+        rows=2,
+        prompts=1,
+        leaner="trl_bf16_weights_no_checkpointing",
+    ),
 )
 ENCODER_PEERS = (  # name, rows in memory at once, bf16 autocast
     ("trainer_16", 16, False),

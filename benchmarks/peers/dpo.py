@@ -9,14 +9,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from peers import figures
-from peers.bench import Bench, slower
+from peers.bench import Bench, tried
 from peers.configurations import DPO_PEERS, RANK
 from peers.processes import Failed, Result
 from peers.sft import MAX_LENGTH, check_same_rows
 
 LEARNING_RATE = 1e-4
 FIRST, SAME = 3, 2e-3  # steps whose losses must agree, and how closely
-PATIENCE = 120.0  # seconds of training before a configuration may be stopped as far too slow
 
 
 def measure(bench: Bench) -> dict[str, Any]:
@@ -37,19 +36,13 @@ def measure(bench: Bench) -> dict[str, Any]:
         "max_length": MAX_LENGTH,
     }
     runs = [_whole(bench.go("ours", "ours_dpo", spec))]
-    stopped: list[dict[str, Any]] = []
-    for peer in DPO_PEERS:
-        if any(told["name"] == peer.leaner for told in stopped):
-            stopped.append({"name": peer.name, "because": f"{peer.leaner} was stopped"})
-            continue
-        best = max((figures.rate(run, "rows") for run in runs if run["side"] == "peer"), default=0.0)
-        found = bench.go("trl_dpo", peer.name, spec | peer.spec(), slower(best, rows, PATIENCE))
-        if "stopped_after" in found:
-            below = (found["steps_done"] + 1) * rows / found["stopped_after"]
-            told = {"pairs_per_s_below": round(below, 3), "peak_bytes_at_least": found["peak_bytes"]}
-            stopped.append({"name": peer.name} | told)
-        else:
-            runs.append(_whole(found))
+    stopped = tried(
+        lambda peer, enough: _whole(bench.go("trl_dpo", peer.name, spec | peer.spec(), enough)),
+        DPO_PEERS,
+        runs,
+        rows,
+        "pairs",
+    )
     best_name = figures.fastest(figures.summary(runs, "rows"), "peer", "rows")
     how = next(peer for peer in DPO_PEERS if peer.name == best_name).spec()
     for _ in range(bench.repeats - 1):
@@ -75,7 +68,9 @@ def measure(bench: Bench) -> dict[str, Any]:
 
 
 def _whole(run: Result) -> Result:
-    """Each step with its share of what the reference took before the first."""
+    """Each step with its share of what the reference took before the first; what was stopped as it is."""
+    if "stopped_after" in run:
+        return run
     share = run["reference_seconds"] / len(run["step_seconds"])
     return run | {"step_seconds": [s + share for s in run["step_seconds"]]}
 

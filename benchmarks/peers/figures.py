@@ -57,13 +57,13 @@ def flops_a_token(shape: Mapping[str, Any], method: str, rank: int, trained: flo
     return 4.0 * inside + 6.0 * lora_weights(shape, rank) + 4.0 * head
 
 
-def rate(run: Run, unit: str = "tokens") -> float:
-    """Units a second over the optimiser steps after the warm-up; over all where there is no more than one.
+def rate(run: Run, unit: str = "tokens", warm: int = WARM) -> float:
+    """Units a second over the optimiser steps after ``warm``; over all where there is no more than one.
 
     >>> rate({"tokens": [10, 10, 10, 30], "step_seconds": [9.0, 9.0, 1.0, 3.0]})
     10.0
     """
-    warm = WARM if len(run["step_seconds"]) > 1 else 0
+    warm = warm if len(run["step_seconds"]) > 1 else 0
     return float(sum(run[unit][warm:]) / sum(run["step_seconds"][warm:]))
 
 

@@ -156,23 +156,27 @@ def make_pairs(path: Path, tokenizer: Path, shared: Path, count: int, group: int
     return {"tokens_a_pair": round(total / count, 1), "prompt_share": round(2 * asked / total, 4)}
 
 
-def make_prompts(path: Path, tokenizer: Path, shared: Path, count: int, longest_new: int) -> dict[str, Any]:
-    """GSM8K questions as the ids of prompts, each with a number of tokens to write: half of the answers are short."""
+def make_prompts(
+    path: Path, tokenizer: Path, shared: Path, *, count: int, group: int, longest_new: int
+) -> dict[str, Any]:
+    """GSM8K questions as messages and as the ids of prompts, each with a number of tokens to write: half of the answers
+    are short. Each ``group`` of them (a step) is sorted by length."""
     from transformers import AutoTokenizer
 
     held: Any = AutoTokenizer.from_pretrained(tokenizer)
     rows = list(lines(shared / "data" / "gsm8k" / "train.jsonl"))
     rng = random.Random(SEED)
     rng.shuffle(rows)
-    lengths, news = [], []
-    with path.open("w", encoding="utf-8") as stream:
-        for n, row in enumerate(rows[:count]):
-            turn = [{"role": "user", "content": row["question"]}]
-            ids = held.apply_chat_template(turn, add_generation_prompt=True, return_dict=True)["input_ids"]
-            new = rng.randint(longest_new // 8, longest_new // 3 if n % 2 else longest_new)
-            stream.write(json.dumps({"ids": ids, "new": new}) + "\n")
-            lengths.append(len(ids))
-            news.append(new)
+    found, news = [], []
+    for n, row in enumerate(rows[:count]):
+        turn = [{"role": "user", "content": row["question"]}]
+        ids = held.apply_chat_template(turn, add_generation_prompt=True, return_dict=True)["input_ids"]
+        new = rng.randint(longest_new // 8, longest_new // 3 if n % 2 else longest_new)
+        found.append((len(ids), json.dumps({"ids": ids, "new": new, "prompt": turn}) + "\n"))
+        news.append(new)
+    lengths = [size for size, _ in found]
+    steps = [sorted(found[i : i + group]) for i in range(0, count, group)]
+    path.write_text("".join(text for step in steps for _, text in step), encoding="utf-8")
     return {
         "prompt_tokens": [min(lengths), round(sum(lengths) / count, 1), max(lengths)],
         "new_tokens": [min(news), round(sum(news) / count, 1), max(news)],
@@ -191,7 +195,8 @@ def make(want: dict[str, Any]) -> dict[str, Any]:
     if not adapter.exists():
         make_adapter(adapter, model, want["rank"])
     if "longest_new" in want:
-        return make_prompts(rows, tokenizer, shared, want["count"], want["longest_new"])
+        sizes = {key: want[key] for key in ("count", "group", "longest_new")}
+        return make_prompts(rows, tokenizer, shared, **sizes)
     if "pairs" in want:
         return make_pairs(rows, tokenizer, shared, want["count"], want["group"], want["pairs"])
     if "length" not in want:

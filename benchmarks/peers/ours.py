@@ -34,6 +34,7 @@ from tunesmith.models import load as loading
 from tunesmith.models import machine
 from tunesmith.models.adapters._method import Method
 from tunesmith.models.model import Model
+from tunesmith.objectives._objective import Objective
 from tunesmith.plan.resolve import resolve
 from tunesmith.train.loop import Hooks, fit
 from tunesmith.train.optimiser import adamw, adamw_8bit
@@ -196,15 +197,24 @@ def bytes_of(parameter: torch.nn.Parameter) -> int:
 
 
 def train(spec: dict[str, Any], model: Model, objective: str, steps: Any, plan: Plan, *, floor: float) -> Clock:
-    """``fit`` as a run has it, with nothing but a clock in its hooks. ``floor`` 1 keeps the rate constant after
-    warm-up."""
-    clock, part = Clock(spec), parts.find("objectives", objective)
-    first = next(steps(0))[0]
+    """``fit`` as a run has it. ``floor`` 1 keeps the rate constant after warm-up."""
+    part = parts.find("objectives", objective)
+    ready(model, part, next(steps(0))[0], plan)
+    return timed(spec, model, part, steps, plan, floor=floor)
+
+
+def ready(model: Model, part: Objective, first: Batch, plan: Plan) -> None:
+    """What a run does before its first step, for which it needs a batch."""
     model.check_packing(first)
     if plan.memory != "fast":
         model.recompute(2 if plan.memory == "selective" else 1)
     if plan.compiled and (why := compile_layers(model, part, first)):
         raise RuntimeError(f"the layers could not be compiled: {why}")
+
+
+def timed(spec: dict[str, Any], model: Model, part: Objective, steps: Any, plan: Plan, *, floor: float) -> Clock:
+    """``fit`` with nothing but a clock in its hooks."""
+    clock = Clock(spec)
 
     def on_step(point: Any, _total: int, _speed: float) -> None:
         clock.step()
