@@ -2,6 +2,7 @@
 
 Notable: keys and values differ between adapters, so a beginning is shared by the prompts of one adapter alone. It is
 read by the first row that needs it and copied from whichever slot has it, as long as one of that adapter is in use.
+Equal prompts, such as those of a rollout with several answers to each, are read once and copied whole.
 """
 
 from collections import deque
@@ -39,11 +40,13 @@ class Prompts:
 
     def read(self, slots: Slots, most: int) -> tuple[list[int], Tensor]:
         """Read the next prompts, at most so many, into new slots: their numbers, and the logits [R, V] behind each."""
-        rows = self._next(most)
+        alike = self._next(most)
+        rows = [own[0] for own in alike]
         source = {name: slot for slot, name in enumerate(slots.adapters)}
         begins = {self._adapters[row]: row for row in reversed(rows)}  # the first row of each adapter
         first = [row for name, row in begins.items() if self._common[name] and name not in source]
         rows = [*first, *(row for row in rows if row not in first)]
+        copies = {own[0]: own[1:] for own in alike}
         names = [self._adapters[row] for row in rows]
         opened = slots.open(names)
         if first:
@@ -53,13 +56,24 @@ class Prompts:
             targets = [place for place, own in zip(opened, names, strict=True) if own == name]
             if targets and self._common[name]:
                 slots.share(slot, targets, self._common[name])
-        return rows, slots.extend(opened.start, [self.ids[row][self._common[self._adapters[row]] :] for row in rows])
+        logits_RV = slots.extend(opened.start, [self.ids[row][self._common[self._adapters[row]] :] for row in rows])
+        for slot, row in [(slot, row) for slot, row in zip(opened, rows, strict=True) if copies[row]]:
+            slots.share(slot, slots.open([self._adapters[row]] * len(copies[row])), len(self.ids[row]))
+        more = [(other, place) for place, row in enumerate(rows) for other in copies[row]]
+        places = [*range(len(rows)), *(place for _, place in more)]
+        return [*rows, *(other for other, _ in more)], logits_RV[places]
 
-    def _next(self, most: int) -> list[int]:
-        """At most so many rows, and not more tokens with their pads than are read at once."""
-        wide, found = len(self.ids[self._waiting[0]]), [self._waiting.popleft()]
-        while self._waiting and len(found) < most and wide * (len(found) + 1) <= self._tokens:
-            found.append(self._waiting.popleft())
+    def _next(self, most: int) -> list[list[int]]:
+        """At most so many rows, equal ones together, and not more tokens with their pads than are read at once."""
+        wide, found = len(self.ids[self._waiting[0]]), [[self._waiting.popleft()]]
+        while self._waiting and sum(map(len, found)) < most:
+            row, last = self._waiting[0], found[-1][0]
+            if self.ids[row] == self.ids[last] and self._adapters[row] == self._adapters[last]:
+                found[-1].append(self._waiting.popleft())
+            elif wide * (len(found) + 1) <= self._tokens:
+                found.append([self._waiting.popleft()])
+            else:
+                break
         return found
 
 
