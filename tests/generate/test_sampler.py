@@ -102,6 +102,27 @@ def test_what_all_prompts_begin_with_is_computed_once_and_changes_no_answer(
     assert twins == [found[0], found[0]]
 
 
+def test_equal_prompts_are_read_once_and_answered_apart(llama: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = prompts([9, 14], seed=8)
+    asked = [*[first] * 3, *[second] * 3]
+    draw = Sampling(6, NEVER, temperature=1.0)
+    alone = [sample(llama, [p], draw, [i])[0] for i, p in enumerate(asked)]
+    computed: list[tuple[int, ...]] = []
+    own = llama.network.forward
+
+    def counted(*args: Any, **options: Any) -> Any:
+        computed.append(tuple(options["input_ids"].shape))
+        return own(*args, **options)
+
+    monkeypatch.setattr(llama.network, "forward", counted)
+    assert sample(llama, asked, draw) == alone
+    assert computed[0] == (2, 14)  # two prompts for six answers
+    assert computed[1] == (6, 1)
+    assert len({tuple(a) for a in alone}) > 2
+    monkeypatch.setattr(sampler, "MOST_ROWS", 2)
+    assert sample(llama, asked, draw) == alone  # copies that wait for a slot are read when it is free
+
+
 @pytest.mark.parametrize("temperature", [0.0, 0.7, 1.5])
 def test_a_row_does_not_depend_on_its_neighbours(llama: Model, temperature: float) -> None:
     """Row n draws from stream n, so the same prompt at the same place gets the same answer in any company."""

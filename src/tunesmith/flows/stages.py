@@ -70,8 +70,12 @@ def run_stages(
 
 def recipes(path: Path, overrides: Sequence[str] = ()) -> tuple[Recipe, ...]:
     """The recipe of each stage, as far as it is known before the stages before it have run."""
-    unknown = {"reward": "(an earlier stage)"}
-    return tuple(_recipe(stage, path, unknown) for stage in recipe_file.stages(path, overrides))
+    follows: dict[str, str] = {}
+    found = []
+    for stage in recipe_file.stages(path, overrides):
+        found.append(_recipe(stage, path, follows))
+        follows |= {"reward": "(an earlier stage)"} if _objective(stage).needs == "score" else {}
+    return tuple(found)
 
 
 def _objective(stage: Stage) -> Objective:

@@ -1,0 +1,85 @@
+"""Win rates by hand, and each sign of a fooled reward alone."""
+
+from typing import Any
+
+import pytest
+
+from tunesmith.core.report import Prediction, RolloutPoint
+from tunesmith.evaluate.rewarded import rewarded, win_rate
+
+CALM: dict[str, Any] = {
+    "answers": 10, "reward": 1.0, "spread": 1.0, "unrewarded": 0, "empty": 0, "cut": 0, "equal": 0.0, "length": 10.0,
+    "kl": 1.0, "entropy": 1.0, "repeated": 0.0,
+}  # fmt: skip
+
+
+def points(count: int = 20, **last: Any) -> list[RolloutPoint]:
+    """``count`` calm rollouts, of which the second half has ``last``."""
+    return [RolloutPoint(step=i, **(CALM | (last if i >= count // 2 else {}))) for i in range(count)]
+
+
+def answers(tokens: int = 10, reward: float | None = 0.0, judged: float | None = None) -> list[Prediction]:
+    return [Prediction(id=str(i), answer="x", new_tokens=tokens, reward=reward, judged=judged) for i in range(40)]
+
+
+def told(own: list[Prediction], before: list[Prediction], rollouts: list[RolloutPoint]) -> tuple[str, ...]:
+    return rewarded("tuned", {"tuned": own, "start": before}, rollouts, "start").signs
+
+
+def test_a_tie_counts_half_and_rows_without_a_value_do_not_count() -> None:
+    found = win_rate([2.0, 1.0, 1.0, None, 5.0], [1.0, 1.0, 3.0, 0.0, None])
+    assert found is not None
+    assert (found.value, found.n) == (0.5, 3)
+    assert 0 < found.low < 0.5 < found.high < 1
+    assert win_rate([None], [1.0]) is None
+
+
+def test_calm_rollouts_show_no_sign() -> None:
+    assert told(answers(reward=1.0), answers(), points()) == ()
+
+
+@pytest.mark.parametrize(
+    ("last", "sign"),
+    [
+        ({"kl": 14.0}, "14.0 nats an answer away from its reference"),
+        ({"repeated": 0.3}, "30% of an answer repeats itself, at first 0%"),
+        ({"cut": 4}, "40% of the answers are cut off"),
+    ],
+)
+def test_each_sign_of_the_rollouts(last: dict[str, Any], sign: str) -> None:
+    (found,) = told(answers(reward=1.0), answers(), points(**last))
+    assert sign in found
+
+
+@pytest.mark.parametrize(("tokens", "seen"), [(16, True), (6, True), (14, False), (7, False)])
+def test_answers_that_grew_or_shrank(tokens: int, seen: bool) -> None:
+    assert bool(told(answers(tokens), answers(10), points())) is seen
+
+
+def test_a_judge_that_falls_while_the_reward_rises() -> None:
+    (found,) = told(answers(reward=2.0, judged=0.1), answers(reward=1.0, judged=0.4), points())
+    assert found == "The reward rose by 1 while the independent judge fell by 0.3."
+    assert told(answers(reward=2.0, judged=0.5), answers(reward=1.0, judged=0.4), points()) == ()
+    assert told(answers(reward=0.5, judged=0.1), answers(reward=1.0, judged=0.4), points()) == ()
+
+
+def test_the_sentence_counts_what_had_no_reward() -> None:
+    lost = [p.model_copy(update={"unrewarded": 2, "empty": 1}) for p in points(4, reward=3.0)]
+    found = rewarded("tuned", {"tuned": answers(), "start": answers()}, lost, "start")
+    assert found.sentence == (
+        "In 4 rollouts the mean reward went from 1 to 3, 1 nats an answer away from the reference; 8 answers had no "
+        "reward; 4 were empty."
+    )
+    none = rewarded("tuned", {"tuned": answers(), "start": answers()}, [], "start")
+    assert none.sentence == "No rollout had a reward."
+
+
+def test_wins_are_told_for_each_system() -> None:
+    by_name = {
+        "tuned": answers(reward=2.0, judged=1.0),
+        "start": answers(reward=1.0, judged=2.0),
+        "zero_shot": answers(),
+    }
+    found = rewarded("tuned", by_name, points(), "start")
+    assert {name: e.value for name, e in found.wins.items()} == {"start": 1.0, "zero_shot": 1.0}
+    assert {name: e.value for name, e in found.judged_wins.items()} == {"start": 0.0}

@@ -1,0 +1,171 @@
+"""Three stages from one file of preferences: what follows from what, what is taken over, and kill -9 in each."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tests.flows.conftest import MakeRecipe
+
+from tunesmith.core import recipe_file
+from tunesmith.core.errors import RecipeError, TunesmithError
+from tunesmith.core.report import Report
+from tunesmith.core.stages import Staged
+from tunesmith.flows.stages import recipes, run_stages
+from tunesmith.present.stages import render_stages
+from tunesmith.records.index import Index
+
+PPO = {"objective": "ppo", "rollout": {"prompts": 8, "answers": 2, "passes": 2}, "evaluate": {"max_new_tokens": 6}}
+
+
+def written(make_recipe: MakeRecipe, folder: Path, stages: Any = ("sft", "reward", PPO), **more: Any) -> Path:
+    """A recipe file in stages on the small preferences."""
+    base = make_recipe("preferred").model_dump(mode="json")
+    raw: dict[str, Any] = {
+        "model": base["model"],
+        "stages": list(stages) if isinstance(stages, tuple) else stages,
+        "data": {"train": base["data"]["train"], "limit": 24},
+        "method": {"name": "lora", "rank": 4},
+        "train": {"epochs": 1, "precision": "float32"},
+        "evaluate": {"limit": 8},
+    }
+    path = folder / "staged.yaml"
+    path.write_text(yaml.safe_dump(raw | more))
+    return path
+
+
+def reports(workspace: Path, found: Staged) -> list[Report]:
+    return [Report.load(workspace / "runs" / s.run_id / "report.json") for s in found.stages]
+
+
+def test_each_stage_goes_on_from_the_former_and_the_same_again_is_taken_over(
+    make_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    path = written(make_recipe, tmp_path)
+    found = run_stages(path, workspace=tmp_path)
+    assert [s.name for s in found.stages] == ["sft", "reward", "ppo"]
+    sft, reward, ppo = reports(tmp_path, found)
+    assert [r.recipe.task for r in (sft, reward, ppo)] == ["generate", "prefer", "generate"]
+    assert sft.recipe.start is None
+    assert [Path(r.recipe.start or "").name for r in (reward, ppo)] == [sft.run_id] * 2
+    assert Path(ppo.recipe.reward.model or "").name == reward.run_id
+    assert found.stages[2].follows == {"start": sft.run_id, "reward": reward.run_id}
+    # the locked test is the same rows in all of them, so nothing of it was trained on
+    locked = [
+        json.loads((tmp_path / "runs" / r.run_id / "data" / "splits.json").read_text()) for r in (sft, reward, ppo)
+    ]
+    assert len({tuple(sorted(x["test"])) for x in locked}) == 1
+    assert not set(locked[2]["test"]) & set(locked[1]["train"])
+    assert found.notes == ()
+    assert {(w.system, w.against) for w in found.wins} == {("ppo", "base"), ("sft", "base"), ("ppo", "sft")}
+    page = tmp_path / "stages" / found.id / "stages.html"
+    html = page.read_text()
+    assert all(s.run_id in html for s in found.stages) and "ppo against sft, by reward" in html
+    again = run_stages(path, workspace=tmp_path)
+    assert [s.run_id for s in again.stages] == [s.run_id for s in found.stages]
+    assert len(Index.open(tmp_path).all()) == 3
+    other = run_stages(path, overrides=["train.seed=1"], workspace=tmp_path)
+    assert not {s.run_id for s in other.stages} & {s.run_id for s in found.stages}
+
+
+def test_the_page_runs_nothing_that_came_from_a_model(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    found = run_stages(written(make_recipe, tmp_path), workspace=tmp_path)
+    assert found.rewarded is not None
+    evil = "<script>alert(1)</script>"
+    points = [p.model_copy(update={"samples": tuple(s.model_copy(update={"answer": evil, "prompt": evil})
+              for s in p.samples)}) for p in found.rewarded.points]  # fmt: skip
+    bad = found.model_copy(update={"notes": (evil,), "rewarded": found.rewarded.model_copy(update={
+        "points": tuple(points), "signs": (evil,), "sentence": evil})})  # fmt: skip
+    html = render_stages(bad)
+    assert "<script" not in html and "&lt;script&gt;" in html
+
+
+@pytest.mark.parametrize(
+    ("stages", "told"),
+    [
+        ([], r"stages is \[\]; expected a list such as"),
+        ("sft", "stages is 'sft'; expected a list such as"),
+        ([3], "stages, number 1 is 3; expected the name of an objective"),
+        ([{"train": {"epochs": 1}}], "number 1 is .* expected the name of an objective"),
+        (["sft", "rewards"], 'No objective called "rewards"'),
+        (["sft", "ppo"], "objective is ppo and nothing rewards an answer"),
+        (["sft", {"objective": "dpo", "train": {"epoch": 1}}], "stages, number 2: train.epoch is an unknown key"),
+        ([{"objective": {"beta": 1}}], "objective is {'beta': 1}; expected the name"),
+    ],
+)
+def test_stages_that_cannot_be_are_refused_before_one_runs(
+    make_recipe: MakeRecipe, tmp_path: Path, stages: Any, told: str
+) -> None:
+    path = written(make_recipe, tmp_path, stages)
+    with pytest.raises(TunesmithError, match=told):
+        run_stages(path, workspace=tmp_path)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_recipe_in_stages_is_no_single_run(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    path = written(make_recipe, tmp_path)
+    with pytest.raises(RecipeError, match="it is one recipe for several runs"):
+        recipe_file.load(path)
+    plans = recipes(path)
+    assert [r.objective.name for r in plans] == ["sft", "reward", "ppo"]
+    assert plans[0].evaluate.limit == 8 and plans[2].evaluate.max_new_tokens == 6
+
+
+def test_another_split_on_the_same_file_is_refused(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    other = {"objective": "dpo", "data": {"split": {"seed": 3}}}
+    with pytest.raises(RecipeError, match=r"data\.split is not that of"):
+        run_stages(written(make_recipe, tmp_path, ["sft", other]), workspace=tmp_path)
+
+
+# -- kill -9 -----------------------------------------------------------------------------------------------------------
+
+
+def child(path: Path, workspace: Path) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-m", "tunesmith", "run", str(path), "--runs", str(workspace), "--json"]
+    command += ["-s", "train.save_every=0"]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+
+
+def killed_in(path: Path, workspace: Path, stage: int) -> None:
+    """Start and kill -9 as soon as the run number ``stage`` has taken two steps."""
+    process = child(path, workspace)
+    deadline = time.monotonic() + 120
+    try:
+        while time.monotonic() < deadline and process.poll() is None:
+            runs = sorted((workspace / "runs").glob("*/metrics.jsonl")) if (workspace / "runs").exists() else []
+            if len(runs) > stage and len(runs[stage].read_bytes().splitlines()) >= 2:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                return
+            time.sleep(0.01)
+        raise AssertionError(f"stage {stage} was not seen in its steps (exit code {process.poll()})")
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def test_killed_in_every_stage_it_goes_on_to_the_same_result(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    whole.mkdir()
+    broken.mkdir()
+    path = written(make_recipe, tmp_path, train={"epochs": 3, "precision": "float32", "batch_tokens": "auto"})
+    expected = run_stages(path, overrides=["train.save_every=0"], workspace=whole)
+    for stage in range(3):
+        killed_in(path, broken, stage)
+    found = run_stages(path, overrides=["train.save_every=0"], workspace=broken)
+    assert len(Index.open(broken).all()) == 3  # every stage went on, none was begun anew
+    for mine, theirs in zip(reports(broken, found), reports(whole, expected), strict=True):
+        curves = [[(p.step, p.loss, p.dev_loss) for p in r.fit.curve] for r in (mine, theirs)]
+        assert curves[0] == curves[1]
+        scores = [{s.name: s.metrics[r.primary].value for s in r.systems} for r in (mine, theirs)]
+        assert scores[0] == scores[1]
+    last, first = reports(broken, found)[-1], reports(whole, expected)[-1]
+    assert last.rewarded is not None and first.rewarded is not None
+    assert last.rewarded.points == first.rewarded.points
