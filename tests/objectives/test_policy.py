@@ -136,7 +136,7 @@ def test_the_entropy_bonus_is_the_mean_surprise_of_an_answers_tokens() -> None:
     mask_BT = torch.tensor([[0.0, 1.0, 1.0], [0.0, 1.0, 0.0]])
     logp_BT = torch.tensor([[-9.0, -1.0, -3.0], [-9.0, -4.0, -9.0]])
     drawn = Drawn(torch.tensor([1.0, 0.0]), mask_BT, logp_BT, group=2)
-    assert _policy.with_entropy(drawn, 0.25).tolist() == [1.5, 1.0]
+    assert _policy.surprise(drawn).tolist() == [2.0, 4.0]
     assert credited("rloo", drawn, entropy=0.25).advantage_BT[:, 1].tolist() == [0.5, -0.5]
 
 
@@ -298,6 +298,13 @@ def test_ppo_penalty_grows_with_the_coefficient() -> None:
     found = [credited("ppo", ppo_drawn(coefficient=c), beta=b, lam=1.0).return_BT for c, b in ((3.0, 0.1), (1.0, 0.3))]
     assert found[0] is not None and found[1] is not None
     torch.testing.assert_close(found[0], found[1])
+
+
+def test_ppo_rewards_count_in_what_is_usual_and_penalties_do_not() -> None:
+    found = credited("ppo", ppo_drawn(scale=4.0), beta=0.5, lam=1.0).return_BT
+    plain = credited("ppo", ppo_drawn(reward_B=torch.tensor([0.5, -0.25])), beta=0.5, lam=1.0).return_BT
+    assert found is not None and plain is not None
+    torch.testing.assert_close(found, plain)
 
 
 def test_ppo_entropy_pays_the_surprise_of_each_token() -> None:

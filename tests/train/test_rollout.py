@@ -309,7 +309,6 @@ def test_a_pass_reads_every_prompt_once_and_the_last_rollout_is_smaller(llama: P
 def test_every_answer_is_trained_on_once_a_pass_in_parts_that_change(
     llama: Path, passes: int, steps: int, micro_tokens: int
 ) -> None:
-    """Parts may be empty: with two units of three answers, or one, there is nothing for every step."""
     here = world(llama, "ppo", passes=passes, steps=steps, micro_tokens=micro_tokens, prompts=PROMPTS[:4])
     taken = [rows_of(step) for step in here.rollouts(0)]
     assert all(taken)
@@ -324,6 +323,7 @@ def test_every_answer_is_trained_on_once_a_pass_in_parts_that_change(
 
 @pytest.mark.parametrize("micro_tokens", [200, 1])
 def test_a_rollout_of_fewer_units_than_steps_has_fewer_steps(llama: Path, micro_tokens: int) -> None:
+    """And how far the policy went is measured where the first part of a pass is empty."""
     here = world(llama, "ppo", passes=2, steps=4, kl_limit=1e8, prompts=PROMPTS[:3], micro_tokens=micro_tokens)
     taken = [rows_of(step) for step in here.rollouts(0)]
     units = [2, 1] if micro_tokens == 200 else [6, 3]
@@ -454,6 +454,21 @@ def test_the_best_and_the_worst_answer_are_kept_to_be_read(llama: Path) -> None:
     told = [(s.prompt, s.answer, s.reward) for s in here.points[0].samples]
     assert told == [(f"prompt {places[n]}", texts[n], rewards[n]) for n in (best, worst)]
     assert here.points[0].reward == pytest.approx(sum(rewards) / 6)
+
+
+def test_rewards_count_in_deviations_of_the_first_rollout_that_has_some(llama: Path) -> None:
+    """0.9 is no float32: rewards that are all 0.9 seem to differ by rounding, which is no measure."""
+    rewards = iter([[0.9] * 6, [math.nan] * 6, [0.0, 4.0, 0.0, 4.0, math.nan, math.inf], [1.0] * 6])
+    here = world(llama, "ppo", reward=lambda _p, _t: next(rewards), prompts=PROMPTS[:4])
+    scales = []
+    credit = here.rollouts.credit
+    here.rollouts.credit = lambda drawn: (scales.append(drawn.scale), credit(drawn))[1]
+    for epoch in (0, 1):
+        list(here.rollouts(epoch))
+    assert scales == [1.0, 1.0, 2.0, 2.0]
+    fresh = world(llama, "ppo")
+    fresh.rollouts.restore(here.rollouts.held())
+    assert fresh.rollouts.scale == 2.0
 
 
 # -- what is refused --------------------------------------------------------------------------------------------------

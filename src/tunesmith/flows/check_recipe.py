@@ -64,6 +64,14 @@ def _wrong_of_rewards(recipe: Recipe, objective: Objective) -> Iterator[str]:
             f"objective is {name}, whose reference is the model without its adapter, and method.name is {method.name}, "
             "which cannot be taken off. Set method.name: lora."
         )
+    for key in ("modules_to_save", "new_tokens"):
+        if getattr(recipe.method, key):
+            yield f"method.{key} trains weights of the base, which is the reference of {name} as well. Leave it out."
+    if recipe.method.dropout and rollout.passes * rollout.steps > 1:
+        yield (
+            f"method.dropout is {recipe.method.dropout:g} and each rollout is trained on in several steps: ratios to "
+            "the policy that wrote the answers would be noise. Set it to 0, or take one step."
+        )
     if objective.needs == "token_logp" and rollout.answers < 2:
         yield f"rollout.answers is 1; {name} compares the answers to a prompt with each other. Set at least 2."
     if recipe.train.batch_tokens != "auto":

@@ -72,10 +72,10 @@ def over_group(reward_B: Tensor, group: int, *, spread: bool) -> Tensor:
     return torch.where(differs_N1, found_NG, 0.0).flatten()
 
 
-def with_entropy(drawn: Drawn, entropy: float) -> Tensor:
-    """Rewards [B] plus ``entropy`` times the surprise a token of each answer: a bonus for a policy that stays open."""
-    tokens_B = drawn.mask_BT.sum(1).clamp(min=1)
-    return drawn.reward_B - entropy * (drawn.logp_BT * drawn.mask_BT).sum(1) / tokens_B
+def surprise(drawn: Drawn) -> Tensor:
+    """The policy's own surprise at each of its answers [B], in nats a token: not a number where the reward is none."""
+    mean_B = -(drawn.logp_BT * drawn.mask_BT).sum(1) / drawn.mask_BT.sum(1).clamp(min=1)
+    return torch.where(drawn.reward_B.isfinite(), mean_B, float("nan"))
 
 
 def gae(reward_BT: Tensor, value_BT: Tensor, mask_BT: Tensor, *, gamma: float, lam: float) -> Tensor:

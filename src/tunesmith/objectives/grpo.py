@@ -53,17 +53,19 @@ def by_answer(mask_BT: Tensor) -> Tensor:
 
 
 def credit(drawn: Drawn, *, entropy: float = 0.0, spread: bool, others: bool = False) -> Credit:
-    """The lead over the group, the same for each token; with ``others`` over the mean of the others.
+    """The lead over the group, the same for each token; with ``others`` over the mean of the others. ``entropy`` is
+    added as it is, so that it never counts for more where rewards are alike.
 
     >>> import torch
     >>> drawn = Drawn(torch.tensor([1.0, 0.0, 0.0]), torch.ones(3, 1), torch.zeros(3, 1), group=3)
     >>> credit(drawn, spread=False, others=True).advantage_BT[:, 0]
     tensor([ 1.0000, -0.5000, -0.5000])
     """
-    reward_B = _policy.with_entropy(drawn, entropy)
-    advantage_B = _policy.over_group(reward_B, drawn.group, spread=spread)
+    advantage_B = _policy.over_group(drawn.reward_B, drawn.group, spread=spread)
+    if entropy:
+        advantage_B = advantage_B + _policy.over_group(entropy * _policy.surprise(drawn), drawn.group, spread=False)
     if others:  # r - mean of the n - 1 others = (r - mean of all) x n / (n - 1)
-        known_N1 = reward_B.view(-1, drawn.group).isfinite().sum(1, keepdim=True)
+        known_N1 = drawn.reward_B.view(-1, drawn.group).isfinite().sum(1, keepdim=True)
         advantage_B = (advantage_B.view(-1, drawn.group) * known_N1 / (known_N1 - 1).clamp(min=1)).flatten()
     return Credit(advantage_B[:, None] * drawn.mask_BT)
 

@@ -23,7 +23,7 @@ from tunesmith.data.batches import collate, cut, in_order
 from tunesmith.generate.sampler import Answer, Sampling, answers
 from tunesmith.models.model import Model
 from tunesmith.objectives._objective import Objective
-from tunesmith.objectives._policy import Drawn, k3, over_group
+from tunesmith.objectives._policy import EQUAL, Drawn, k3, over_group
 
 Of = Callable[[Batch], Tensor]  # a batch's values [B, T], without a gradient
 AGREE = {"float32": 1e-3, "bfloat16": 0.5}  # largest difference of a token's log-probability, sampler and trainer
@@ -166,7 +166,8 @@ class Rollouts:
         reward_B = torch.tensor([float(x) for x in self.members.reward(places, texts)], dtype=torch.float32)
         rows = [_row(self.prompts[i], a) for i, a in zip(places, found, strict=True)]
         known_b = reward_B[reward_B.isfinite()]
-        self.scale = self.scale or (float(known_b.std(correction=0)) if len(known_b) else 0.0)
+        if not self.scale and len(known_b) and (spread := float(known_b.std(correction=0))) > EQUAL:
+            self.scale = spread
         drawn, rows = self._judged(rows, found, reward_B)
         self.policy.train(True)
         credit = self.credit(drawn)
@@ -236,8 +237,7 @@ class Rollouts:
         self.idle = 0 if learns else self.idle + 1
         if self.idle >= IDLE:
             known = reward_B[reward_B.isfinite()]
-            equal = "the answers to a prompt are all worth the same"
-            told = f"{equal}, as {float(known[0]):g} in the last one" if len(known) else "no answer had a reward"
+            told = "the answers to a prompt are all worth the same" if len(known) else "no answer had a reward"
             raise DataError(
                 f"{IDLE} rollouts in a row taught nothing: {told}. Choose a reward that tells these answers apart, "
                 "tune on examples first (start), or raise rollout.answers."
@@ -263,7 +263,7 @@ class Rollouts:
             cut=sum(a.finish == "length" for a in found),
             equal=float(equal_N.float().mean()),
             length=tokens / len(places),
-            kl=None if kl is None else kl / len(places),
+            kl=None if kl is None else max(0.0, kl / len(places)),  # rounding aside it is never below
             entropy=-float((drawn.logp_BT * drawn.mask_BT).sum()) / max(tokens, 1),
             repeated=sum(map(repeated, (a.ids for a in found))) / len(found),
             coefficient=drawn.coefficient,
