@@ -136,7 +136,7 @@ def verifiable(shared: Path, runs: Runs, seeds: int) -> Part:
             "start": runs.folder(start),
             "reward": {"rules": {"exact_match": 1}},
             "rollout": {"steps": 2},
-            "train": {"seed": seed, "epochs": 1 if runs.quick else 2, "learning_rate": 5e-4},
+            "train": {"seed": seed, "epochs": 1 if runs.quick else 3, "learning_rate": 5e-4},
             "data": {"train": files["rl"]} | data,
             "evaluate": {"baselines": ["zero_shot", "start"], "max_new_tokens": 40, "limit": 60},
         }
