@@ -109,6 +109,7 @@ def methods_page() -> str:
 def objectives_page() -> str:
     """Every objective: what it is, what it learns from, which settings it reads with which defaults."""
     units = {"row": "rows", "pair": "pairs of answers", "judged": "judged answers, or pairs"}
+    units |= {"answer": "rewards for its own answers"}
     lines = ["# Objectives", "", NOTE, "", "The values of `objective.name` (or of `objective` alone). Each is a pure"]
     lines += ["function in `objectives/` with an example worked by hand. A setting that an objective does not read is"]
     lines += ["refused. Where `train.learning_rate` is `auto`, it is the method's times the last column.", ""]
@@ -118,7 +119,8 @@ def objectives_page() -> str:
         module = importlib.import_module(f"tunesmith.objectives.{name}")
         what = " ".join(inspect.cleandoc(module.__doc__ or "").split("\n\n")[0].split()).replace("``", "`")
         reads = ", ".join(f"`{key}` {value:g}" for key, value in part.settings.items()) or "none"
-        needs = "the base, adapter off" if part.reference else "none"
+        compared = part.reference or (part.unit == "answer" and part.settings.get("beta", 0.0) > 0)
+        needs = "the base, adapter off, or the run of `start`" if compared else "none"
         learns = units[part.unit] + ("; ties" if part.ties else "") + (" and margins" if part.margins else "")
         lines.append(f"| `{name}` | {what} | {learns} | {reads} | {needs} | {part.rate:g} |")
     return "\n".join(lines) + "\n"
