@@ -9,11 +9,12 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-import yaml
 
 import tunesmith
-from tunesmith.core.recipe import Recipe
+from tunesmith.core import recipe_file
 from tunesmith.core.run import Run
+from tunesmith.flows import stages
+from tunesmith.flows.check_recipe import check_parts
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [
@@ -56,11 +57,14 @@ def test_paths_in_code_quotes_exist(document: Path) -> None:
     assert wrong == []
 
 
-def test_recipes_are_valid() -> None:
+def test_recipes_are_valid(tmp_path: Path) -> None:
     blocks = _blocks(ROOT / "README.md", "yaml")
     assert blocks
     for block in blocks:
-        Recipe.parse(yaml.safe_load(block))
+        path = tmp_path / "recipe.yaml"
+        path.write_text(block, encoding="utf-8")
+        for recipe in stages.recipes(path) or (recipe_file.load(path),):
+            check_parts(recipe)
 
 
 def test_python_uses_names_that_exist() -> None:
