@@ -115,19 +115,16 @@ def _charts(report: Report) -> dict[str, str]:
     dev = tuple((p.step, p.dev_loss) for p in fit.curve if p.dev_loss is not None)
     rate = tuple((p.step, p.learning_rate) for p in fit.curve if p.learning_rate is not None)
     unit = {"generate": "nats per trained token", "classify": "nats per row", "prefer": "per pair"}[report.recipe.task]
-    if report.rewarded is not None:
-        unit = "train: of the objective; dev: minus the mean reward"
-    steps = "optimiser step"
+    steps, best = "optimiser step", (fit.best_step, f"best step {fit.best_step:,}")
     longest = (plan.max_length, f"max_length {plan.max_length:,}")
+    lost = [charts.Series(*settled(train), "series-b"), charts.Series("dev", dev, "series-a", dots=True)]
+    shown = charts.lines("Loss on train and dev", steps, f"loss ({unit})", lost, best)
+    if report.rewarded is not None:  # the loss of a policy is about 0 whatever it learns
+        worth = charts.Series("dev", tuple((step, -loss) for step, loss in dev), "series-a", dots=True)
+        shown = charts.lines("Mean reward on dev prompts", steps, "mean reward", [worth], best)
     return {
         "whiskers": charts.whiskers(primary, rows, bar.value if bar else None),
-        "loss": charts.lines(
-            "Loss on train and dev",
-            steps,
-            f"loss ({unit})",
-            [charts.Series(*settled(train), "series-b"), charts.Series("dev", dev, "series-a", dots=True)],
-            (fit.best_step, f"best step {fit.best_step:,}"),
-        ),
+        "loss": shown,
         "rate": charts.lines(
             "Learning rate", steps, "learning rate", [charts.Series("learning rate", rate, "series-c")]
         ),

@@ -171,7 +171,7 @@ class _Training:
         point = CurvePoint(step=state.step, tokens=state.tokens, seconds=state.seconds, loss=loss, learning_rate=rate)
         if hooks.evaluate and (state.step % plan.eval_every == 0 or state.step == plan.steps):
             point = _evaluate(self.model, hooks, plan, state, self.keeper, point)
-        _tell_of_loss(hooks, state, micro_batches, loss, partly=plan.memory == "least")
+        _tell_of_loss(hooks, state, micro_batches, loss, self.objective, partly=plan.memory == "least")
         state.curve.append(point)
         hooks.on_step(point, plan.steps, state.tokens / max(state.seconds, 1e-9))
         last = state.step >= plan.steps or state.stopped == NO_IMPROVEMENT
@@ -308,7 +308,13 @@ def _rows(micro_batches: list[Batch]) -> str:
 
 
 def _tell_of_loss(
-    hooks: Hooks, state: Progress, micro_batches: list[Batch], loss: float | None, *, partly: bool
+    hooks: Hooks,
+    state: Progress,
+    micro_batches: list[Batch],
+    loss: float | None,
+    objective: Objective,
+    *,
+    partly: bool,
 ) -> None:
     if loss is None:
         taken = "was taken for finite gradients alone" if partly else "was not taken"
@@ -317,7 +323,7 @@ def _tell_of_loss(
         return
     before = [p.loss for p in state.curve[-states.SPIKE_WINDOW :] if p.loss is not None]
     usual = states.spike(before, loss)
-    if usual is not None:
+    if usual is not None and objective.unit != "answer":  # whose loss is about 0 whatever is learned
         hooks.on_note(
             f"Step {state.step}: the loss is {loss:.3g}, the median of the last {len(before)} steps {usual:.3g}. Its "
             f"rows: {_rows(micro_batches)}."
