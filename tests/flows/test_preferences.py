@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ from tunesmith.flows.chat import open_chat
 from tunesmith.flows.export import order
 from tunesmith.flows.finetune import finetune
 from tunesmith.flows.prepare import Prepared, prepare
+from tunesmith.flows.rewarding import before
 from tunesmith.flows.training import attach
+from tunesmith.models import artefact
 from tunesmith.models import load as loading
 from tunesmith.models.model import Model, adapters_off
 from tunesmith.objectives._pairs import total
@@ -38,6 +41,33 @@ def ready(make_recipe: MakeRecipe, store: Path, rows: str = "preferred", **group
 
 def report_of(run: Any) -> Report:
     return Report.load(Path(run.folder) / "report.json")
+
+
+# -- going on from a run -----------------------------------------------------------------------------------------------
+
+
+def test_the_reference_is_the_run_that_training_goes_on_from(
+    make_recipe: MakeRecipe, finished: Callable[[str], str], tmp_path: Path
+) -> None:
+    recipe = make_recipe("preferred", objective="dpo", start=finished("sft"))
+    prepared, model = prepare(recipe), loading.load(recipe.model)
+    prepared = dataclasses.replace(prepared, before=before(model, recipe))
+    attach(model, prepared)
+    told = preferring.referenced(model, prepared, tmp_path)
+    alone = artefact.load(Path(finished("sft")) / "adapter")
+    found = preferring.likelihoods(alone, told.train_rows, 4096, alone)
+    base = preferring.likelihoods(alone, told.train_rows, 4096)
+    for unit in told.train_rows:
+        for row in unit.unit:
+            key = (row.ids, row.weight)
+            assert row.reference == pytest.approx(found[key], abs=1e-4)
+    assert max(abs(found[key] - base[key]) for key in found) > 1e-2
+    gains = [value for row in preferring._values(model, told, told.train_rows[:8]) for value in row]
+    assert gains == pytest.approx([0.0] * len(gains), abs=1e-4)  # the policy begins as its reference
+    # another start is another reference: nothing is taken over from the store
+    other = dataclasses.replace(prepared, recipe=make_recipe("preferred", objective="dpo"), before=None)
+    rows = preferring.referenced(model, other, tmp_path).train_rows
+    assert max(abs(a.reference - b.reference) for a, b in zip(rows, told.train_rows, strict=True)) > 1e-2
 
 
 # -- rows --------------------------------------------------------------------------------------------------------------
