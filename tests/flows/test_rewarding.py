@@ -170,15 +170,13 @@ def test_a_classifier_rewards_by_the_log_odds_of_a_label(make_recipe: MakeRecipe
         ({"rules": {"exact_match": 1}, "judge": "SFT"}, "reward.judge"),
         ({"rules": {"perplexity": 1}}, "perplexity"),
         ({"rules": {"exact_match": 0}}, "expected one whose weight is not 0"),
-        ({"rules": {"unit_tests": 1}}, None),
+        ({"rules": {"unit_tests": 1}}, "TUNESMITH_RUN_CODE"),
     ],
 )
 def test_what_cannot_reward_is_refused(
-    make_recipe: MakeRecipe, finished: Finished, reward: dict[str, Any], told: str | None
+    make_recipe: MakeRecipe, finished: Finished, reward: dict[str, Any], told: str
 ) -> None:
     named = {k: finished(v.lower()) if v in ("CLASSIFIER", "REWARD", "SFT") else v for k, v in reward.items()}
-    if told is None:
-        return  # the permission to run code is asked for when the first answers are scored
     with pytest.raises(RecipeError, match=told):
         company(online(make_recipe, reward=named))
 

@@ -82,7 +82,9 @@ def company(model: Model, recipe: Recipe, objective: Objective) -> Company | Non
     if asked.judge is not None:
         judge = _scorer(model, asked.judge, asked.judge_label, "reward.judge", "reward.judge_label")
     critic = _critic(model, recipe) if objective.needs == "token_logp_value" else None
-    return Company(Mixture(scorers, seconds=asked.seconds), critic, judge)
+    reward = Mixture(scorers, seconds=asked.seconds)
+    reward((), ())  # what is not allowed says so now, and not when the first answers are written
+    return Company(reward, critic, judge)
 
 
 def before(model: Model, recipe: Recipe) -> Model | None:

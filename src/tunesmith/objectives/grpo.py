@@ -18,7 +18,7 @@ from tunesmith.objectives import _policy
 from tunesmith.objectives._objective import Objective
 from tunesmith.objectives._policy import Credit, Drawn
 
-RATE = 0.03  # of the method's learning rate: a rollout's advantages are noisy
+RATE = 0.15  # of the method's learning rate: a rollout's advantages are noisy
 LENGTH = 100.0  # tokens by which dr_grpo divides every answer: a constant, which no answer's length changes
 
 
