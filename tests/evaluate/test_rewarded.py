@@ -1,5 +1,6 @@
 """Win rates by hand, and each sign of a fooled reward alone."""
 
+import random
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ def answers(tokens: int = 10, reward: float | None = 0.0, judged: float | None =
 
 
 def told(own: list[Prediction], before: list[Prediction], rollouts: list[RolloutPoint]) -> tuple[str, ...]:
-    return rewarded("tuned", {"tuned": own, "start": before}, rollouts, "start").signs
+    return rewarded({"tuned": own, "start": before}, rollouts, "start", by_model=True).signs
 
 
 def test_a_tie_counts_half_and_rows_without_a_value_do_not_count() -> None:
@@ -63,14 +64,43 @@ def test_a_judge_that_falls_while_the_reward_rises() -> None:
     assert told(answers(reward=0.5, judged=0.1), answers(reward=1.0, judged=0.4), points()) == ()
 
 
+def test_a_judge_that_falls_by_chance_is_no_sign() -> None:
+    rng = random.Random(0)
+    seen = 0
+    for _ in range(200):
+        own, before = (
+            [p.model_copy(update={"judged": rng.gauss(0, 1)}) for p in answers(reward=reward)] for reward in (2.0, 1.0)
+        )
+        seen += bool(told(own, before, points()))
+    assert seen < 20  # one in forty by chance
+
+
+def test_rules_are_doubted_by_a_judge_alone() -> None:
+    long, before = answers(40, reward=2.0, judged=0.1), answers(10, reward=1.0, judged=0.4)
+    by_model, by_rules = (
+        rewarded({"tuned": long, "start": before}, points(kl=14.0), "start", by_model=found) for found in (True, False)
+    )
+    assert len(by_model.signs) == len(by_rules.signs) == len(by_model.doubts) == 3
+    (doubt,) = by_rules.doubts
+    assert "judge fell" in doubt
+    assert by_rules.looked == ("length", "repetition", "distance", "an independent judge")
+    plain = rewarded(
+        {"tuned": answers(), "start": answers()},
+        [p.model_copy(update={"kl": None}) for p in points()],
+        "start",
+        by_model=True,
+    )
+    assert plain.looked == ("length", "repetition")
+
+
 def test_the_sentence_counts_what_had_no_reward() -> None:
     lost = [p.model_copy(update={"unrewarded": 2, "empty": 1}) for p in points(4, reward=3.0)]
-    found = rewarded("tuned", {"tuned": answers(), "start": answers()}, lost, "start")
+    found = rewarded({"tuned": answers(), "start": answers()}, lost, "start", by_model=True)
     assert found.sentence == (
-        "In 4 rollouts the mean reward went from 1 to 3, 1 nats an answer away from the reference; 8 answers had no "
-        "reward; 4 were empty."
+        "In 4 rollouts the mean reward went from 1 (standard error 0.35, n = 8) to 3 (standard error 0.35, n = 8), "
+        "1 nats an answer away from the reference; 8 answers had no reward; 4 were empty."
     )
-    none = rewarded("tuned", {"tuned": answers(), "start": answers()}, [], "start")
+    none = rewarded({"tuned": answers(), "start": answers()}, [], "start", by_model=True)
     assert none.sentence == "No rollout had a reward."
 
 
@@ -80,6 +110,6 @@ def test_wins_are_told_for_each_system() -> None:
         "start": answers(reward=1.0, judged=2.0),
         "zero_shot": answers(),
     }
-    found = rewarded("tuned", by_name, points(), "start")
+    found = rewarded(by_name, points(), "start", by_model=True)
     assert {name: e.value for name, e in found.wins.items()} == {"start": 1.0, "zero_shot": 1.0}
     assert {name: e.value for name, e in found.judged_wins.items()} == {"start": 0.0}

@@ -49,7 +49,7 @@ def same(found: Sequence[float], expected: Sequence[float]) -> bool:
 def test_every_metric_of_rows_is_a_reward_and_no_other(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TUNESMITH_RUN_CODE", "1")
     metric = find_metric(name)
-    if metric.kind == "corpus" or metric.needs == "likelihood":
+    if metric.kind == "corpus" or metric.needs != "text":
         with pytest.raises(RecipeError, match=f'reward "{name}": found a metric of .*accuracy, exact_match') as caught:
             rule(name)
         assert f" {name}," not in str(caught.value)
@@ -142,7 +142,10 @@ def test_a_scorer_that_hangs_is_left_behind_and_then_ends_it() -> None:
         assert same(scored.total, [NAN, NAN])
         assert scored.parts["length"] == (1.0, 2.0)
         assert mixture.faults == {"slow hung": times}
-    with pytest.raises(RecipeError, match=r'reward "slow": found it not returning within 0.05 seconds, 3 times.*leave'):
+    with pytest.raises(
+        RecipeError,
+        match=r'reward "slow": found it not returning within 0.05 seconds for each 16 answers, 3 times.*leave',
+    ):
         mixture(asked("a"), ["x"])
 
 

@@ -66,7 +66,7 @@ def test_weights_that_never_beat_their_start_are_held_whatever_the_test_says() -
     held = verdict(180, 200, 100, learned=False)
     assert (shipped.decision, held.decision) == ("SHIP", "HOLD")
     assert held.difference == shipped.difference
-    assert "the base's own weights" in held.sentence
+    assert "the weights that training began with" in held.sentence
 
 
 def test_few_rows_never_decide() -> None:

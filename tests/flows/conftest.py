@@ -131,6 +131,9 @@ def finished(make_recipe: MakeRecipe, tmp_path_factory: pytest.TempPathFactory) 
     kinds: dict[str, Callable[[], Recipe]] = {
         "sft": lambda: make_recipe(evaluate={"baselines": ["majority"], "max_new_tokens": 8}),
         "reward": lambda: make_recipe("preferred", objective="reward", evaluate={"baselines": ["longer"]}),
+        "judge": lambda: make_recipe(
+            "preferred", objective="reward", evaluate={"baselines": ["longer"]}, train={"seed": 5}
+        ),
         "classifier": lambda: make_recipe("labelled", model="bert", evaluate={"baselines": ["majority"]}),
     }
     made: dict[str, str] = {}

@@ -342,7 +342,7 @@ def test_a_run_that_never_beats_its_start_is_held(make_recipe: MakeRecipe, tmp_p
     run = finetune(make_recipe("preferred", train={"epochs": 1, "learning_rate": 1.0}), workspace=tmp_path)
     found = report_of(run)
     assert found.fit.best_step == 0
-    assert found.verdict.decision == "HOLD" and "the base's own weights" in found.verdict.sentence
+    assert found.verdict.decision == "HOLD" and "the weights that training began with" in found.verdict.sentence
 
 
 @pytest.mark.parametrize(

@@ -157,7 +157,7 @@ ACTS: dict[str, tuple[Any, See, tuple[str, ...]]] = {
     "reward.model": ("REWARD", worth, REWARDED),
     "reward.weight": (0.5, worth, SCORED),
     "reward.label": ("fee", worth, CHOSEN),
-    "reward.judge": ("REWARD", worth, REWARDED),
+    "reward.judge": ("JUDGE", worth, REWARDED),
     "reward.judge_label": ("fee", worth, JUDGED),
     "reward.seconds": (7, worth, REWARDED),
     "rollout.prompts": (4, plan("steps"), REWARDED),
@@ -235,9 +235,9 @@ def test_each_field_acts(
 ) -> None:
     value, see, before = ACTS[field]
     data = before[0] if before and "=" not in before[0] else "asked"
-    for kind in ("SFT", "REWARD", "CLASSIFIER"):
+    for kind in ("SFT", "REWARD", "JUDGE", "CLASSIFIER"):
         value = finished(kind.lower()) if value == kind else value
-        before = tuple(s.replace(kind, finished(kind.lower())) if kind in s else s for s in before)
+        before = tuple(s.replace(f"={kind}", f"={finished(kind.lower())}") if f"={kind}" in s else s for s in before)
     base = recipe_file.override(make_recipe(data), [s for s in before if "=" in s])
     if value == "OTHER":
         value = str(small.llama(tmp_path_factory.mktemp("other") / "llama", seed=1, max_position_embeddings=256))

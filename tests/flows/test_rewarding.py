@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,19 @@ from tests.flows.conftest import MakeRecipe
 from tunesmith.core.errors import DataError, RecipeError
 from tunesmith.core.example import Message
 from tunesmith.core.report import Report, RolloutPoint
-from tunesmith.evaluate.rewards import Asked
-from tunesmith.flows import judging, rewarding
+from tunesmith.data.batches import collate
+from tunesmith.evaluate.rewards import Asked, rule
+from tunesmith.flows import judging, keeping, rewarding
 from tunesmith.flows.check_recipe import check_parts
 from tunesmith.flows.finetune import finetune
 from tunesmith.flows.prepare import prepare
+from tunesmith.flows.rollouts import rollouts
+from tunesmith.flows.training import attach
 from tunesmith.models import artefact
 from tunesmith.models import load as loading
 from tunesmith.models.model import adapters_off
 from tunesmith.present.html import render_html
+from tunesmith.records.folder import RunFolder
 
 Finished = Callable[[str], str]
 EVALUATE = {"baselines": ["zero_shot"], "max_new_tokens": 6, "limit": 12}
@@ -51,7 +56,7 @@ def test_grpo_goes_on_from_a_run_and_tells_what_the_rollouts_were_like(
 ) -> None:
     run = finetune(
         online(make_recipe, start=finished("sft"), evaluate=EVALUATE | {"baselines": "auto"}, reward={
-            "rules": {"token_f1": 1.0}, "model": finished("reward"), "weight": 0.5, "judge": finished("reward")}),
+            "rules": {"token_f1": 1.0}, "model": finished("reward"), "weight": 0.5, "judge": finished("judge")}),
         workspace=tmp_path,
     )  # fmt: skip
     report = report_of(run)
@@ -67,9 +72,17 @@ def test_grpo_goes_on_from_a_run_and_tells_what_the_rollouts_were_like(
     assert set(report.rewarded.wins) == set(report.rewarded.judged_wins) == set(names) - {"tuned"}
     by_name = {s.name: s for s in report.systems}
     assert {"reward", "judged", "token_f1"} <= set(by_name["tuned"].metrics)
-    for system in by_name.values():  # what is rewarded is what is measured; the judge is the same model here
-        found = {name: estimate.value for name, estimate in system.metrics.items()}
-        assert found["reward"] == pytest.approx(found["token_f1"] + 0.5 * found["judged"], abs=1e-5)
+    told = {n: keeping.read_predictions(RunFolder(Path(run.folder)), n) for n in ("tuned", "zero_shot")}
+    test = {e.id: e for e in prepare(report.recipe).test}
+    alone = artefact.load(Path(finished("reward")) / "adapter")
+    for name, predictions in told.items():  # what is rewarded is what is measured
+        asked, texts = [rewarding.asked_of(test[p.id]) for p in predictions], [p.answer for p in predictions]
+        by_model = rewarding.scores(alone, asked, texts, None)
+        by_rule = rule("token_f1")(asked, texts)
+        expected = [a + 0.5 * b for a, b in zip(by_rule, by_model, strict=True)]
+        assert [p.reward for p in predictions] == pytest.approx(expected, abs=1e-4)
+        assert by_name[name].metrics["reward"].value == pytest.approx(sum(expected) / len(expected), abs=1e-4)
+    assert points[-1].kl is not None and points[-1].kl > 1e-6  # the reference stays where it was
     lines = (Path(run.folder) / "rollouts.jsonl").read_text().splitlines()
     assert [RolloutPoint.model_validate_json(line) for line in lines] == list(points)
     html = render_html(report)
@@ -126,8 +139,6 @@ def test_a_reward_model_scores_a_conversation_as_it_was_trained(make_recipe: Mak
     row = prepared.splits.test[0]
     unit = prepared.compared[row.place]
     values = found.reward([Asked(row.prompt, "")] * 2, [row.answer, row.rejected.content]).total  # type: ignore[union-attr]
-    from tunesmith.data.batches import collate
-
     with torch.no_grad():
         expected = alone.score(collate([unit], 0)).tolist()
     assert values == pytest.approx(expected, abs=1e-5)
@@ -146,6 +157,34 @@ def test_members_share_the_base_and_what_is_not_trained_has_no_gradient(
         own = {n: p for n, p in twin.network.named_parameters() if "lora_" not in n}
         assert {p.data_ptr() for p in own.values()} == base
     assert len(found.critic.trainable()) > 1
+
+
+def test_a_critic_begins_as_the_reward_model_of_its_base(make_recipe: MakeRecipe, finished: Finished) -> None:
+    _, found = company(online(make_recipe, objective={"name": "ppo"}, reward={"model": finished("reward")}))
+    alone = artefact.load(Path(finished("reward")) / "adapter")
+    assert found.critic is not None and found.critic.head is not None and alone.head is not None
+    assert torch.equal(found.critic.head.score.weight, alone.head.score.weight)
+    theirs = dict(alone.trainable())
+    assert all(torch.equal(p, theirs[n]) for n, p in found.critic.trainable())
+    _, fresh = company(online(make_recipe, objective={"name": "ppo"}))
+    assert fresh.critic is not None and fresh.critic.head is not None
+    assert not fresh.critic.head.score.weight.any()
+
+
+def test_each_answer_is_scored_against_its_own_row(make_recipe: MakeRecipe) -> None:
+    recipe = online(make_recipe, {"exact_match": 1.0})
+    prepared, model = prepare(recipe), loading.load(recipe.model)
+    prepared = replace(prepared, company=rewarding.company(model, recipe, prepared.objective))
+    source = rollouts(model, prepared, lambda _: None)
+    rows = {e.id: e.answer for e in prepared.splits.train}
+    references = [rows[p.example_id] for p in source.prompts]
+    other = next(i for i, r in enumerate(references) if r != references[0])
+    assert source.members.reward([0, 0, other], [references[0], references[other], references[other]]) == (1, 0, 1)
+
+
+def test_a_judge_that_is_the_reward_model_is_refused(make_recipe: MakeRecipe, finished: Finished) -> None:
+    with pytest.raises(RecipeError, match="is the reward model itself"):
+        company(online(make_recipe, reward={"model": finished("reward"), "judge": finished("reward")}))
 
 
 def test_a_classifier_rewards_by_the_log_odds_of_a_label(make_recipe: MakeRecipe, finished: Finished) -> None:
@@ -169,7 +208,7 @@ def test_a_classifier_rewards_by_the_log_odds_of_a_label(make_recipe: MakeRecipe
         ({"model": "/no/such/run"}, "is no folder"),
         ({"rules": {"exact_match": 1}, "judge": "SFT"}, "reward.judge"),
         ({"rules": {"perplexity": 1}}, "perplexity"),
-        ({"rules": {"exact_match": 0}}, "expected one whose weight is not 0"),
+        ({"rules": {"exact_match": 0}}, "reward.rules.exact_match is 0 and has no effect"),
         ({"rules": {"unit_tests": 1}}, "TUNESMITH_RUN_CODE"),
     ],
 )
@@ -224,12 +263,16 @@ def test_an_answer_without_a_reward_is_counted_and_the_rest_is_learned_from(
     make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rewarding, "rule", lambda _name: broken([1.0, math.nan, 0.0]))
+    doubts: list[str] = []
+    own = judging.judge
+    monkeypatch.setattr(judging, "judge", lambda *a, doubt, **k: (doubts.append(doubt), own(*a, doubt=doubt, **k))[1])
     run = finetune(online(make_recipe), workspace=tmp_path)
     report = report_of(run)
     assert report.rewarded is not None
     assert sum(p.unrewarded for p in report.rewarded.points) > 0
     assert "had no reward" in report.rewarded.sentence
     assert any("token_f1 gave nan" in w for w in report.warnings)
+    assert "evaluated answers had no reward and count as 0" in doubts[0]  # with which nothing ships
     assert all(math.isfinite(p.loss) for p in report.fit.curve if p.loss is not None)
 
 
@@ -251,10 +294,6 @@ def test_the_base_is_measured_with_the_adapter_off(make_recipe: MakeRecipe, fini
     recipe = online(make_recipe, start=finished("sft"), evaluate=EVALUATE | {"baselines": ["start"]})
     prepared = prepare(recipe)
     model = loading.load(recipe.model)
-    from dataclasses import replace
-
-    from tunesmith.flows.training import attach
-
     prepared = replace(
         prepared,
         before=rewarding.before(model, recipe),

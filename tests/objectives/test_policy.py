@@ -268,10 +268,10 @@ def ppo_drawn(**changes: Any) -> Drawn:
 
 
 def test_ppo_pays_at_the_last_token_and_takes_for_each_that_leaves_the_reference() -> None:
-    """Without a critic's opinion and with lambda 1 a return is the sum of what is still to come. k3 of -1 against -2 is
-    1/e; against -3 it is 1 + exp(-2)."""
+    """Without a critic's opinion and with lambda 1 a return is the sum of what is still to come. -1 is 1 nat above -2,
+    and 2 above -3."""
     found = credited("ppo", ppo_drawn(), beta=0.5, lam=1.0)
-    first, second = 0.5 * math.exp(-1), 0.5 * (1 + math.exp(-2))
+    first, second = 0.5 * 1, 0.5 * 2
     expected_BT = torch.tensor([[0.0, 2 - first, 2 - first, 2.0], [0.0, -1 - second, 0.0, 0.0]])
     assert found.return_BT is not None
     torch.testing.assert_close(found.return_BT, expected_BT)
@@ -371,3 +371,22 @@ def test_the_critic_is_clipped_where_it_has_moved_far_enough(
 def test_ppo_counts_every_token_alike() -> None:
     batch = batch_of([[0.0, 1.0, 1.0], [0.0, 1.0, 0.0]])
     assert float(find("ppo").weight(batch)) == 3.0
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.75, 0.9, 0.99])
+def test_the_penalty_of_ppo_alone_leads_back_to_the_reference(share: float) -> None:
+    """Answers of one token in the exact proportions of a policy over two tokens, whose reference is even: the step that
+    the advantages ask for lowers the exact KL (as a reward, k3 would not)."""
+    count = 1000
+    first = round(share * count)
+    logit = torch.tensor(share / (1 - share)).log().requires_grad_()
+    logp = torch.stack([torch.nn.functional.logsigmoid(logit), torch.nn.functional.logsigmoid(-logit)])
+    chosen_BT = torch.tensor([0] * first + [1] * (count - first))[:, None]
+    drawn = Drawn(
+        torch.zeros(count), torch.ones(count, 1), logp.detach()[chosen_BT], torch.full((count, 1), 0.5).log(),
+        torch.zeros(count, 1),
+    )  # fmt: skip
+    advantage_BT = credited("ppo", drawn, beta=0.1).advantage_BT
+    (rises,) = torch.autograd.grad((logp[chosen_BT] * advantage_BT).sum(), logit, retain_graph=True)
+    (kl_rises,) = torch.autograd.grad((logp.exp() * (logp - torch.tensor(0.5).log())).sum(), logit)
+    assert float(rises * kl_rises) < 0

@@ -20,7 +20,7 @@ EXAMPLES = {
         "tunesmith run support.yaml -s train.epochs=5 -s method.rank=32",
         "tunesmith run support.yaml --dry-run",
         "tunesmith run support.yaml --json --runs /data/work",
-        "tunesmith run three_stages.yaml  # stages: [sft, reward, ppo]; the same again goes on where it stopped",
+        "tunesmith run three_stages.yaml",
     )
 }
 
@@ -32,7 +32,9 @@ def run(
     as_json: AsJson = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and write nothing.")] = False,
 ) -> None:
-    """Check the data, measure the baselines, train, and give the verdict; of each stage, where the recipe has stages.
+    """Check the data, measure the baselines, train, and give the verdict.
+
+    A recipe with stages, such as [sft, reward, ppo], is a run for each; the same again goes on where it stopped.
 
     Exit code 0 when the verdict is SHIP, 7 when it is HOLD or NOT ENOUGH EVIDENCE.
     """

@@ -155,7 +155,7 @@ class RewardRecipe(Noun):
     label: str | None = Field(None, description="label whose log-odds are a classifier's reward")
     judge: str | None = Field(None, description="run whose model judges the result and never trains it")
     judge_label: str | None = Field(None, description="label whose log-odds are a judging classifier's score")
-    seconds: Annotated[float, Field(gt=0)] = Field(60.0, description="longest time for the rewards of one rollout")
+    seconds: Annotated[float, Field(gt=0)] = Field(60.0, description="longest time for the rewards of 16 answers")
 
 
 class RolloutRecipe(Noun):

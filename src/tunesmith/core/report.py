@@ -205,12 +205,15 @@ class RowOutcome(Noun):
 class Rewarded(Noun):
     """What stands beside the scores of a policy that learned from rewards: its rollouts, how often its answer is worth
     more than another system's on the locked test (a tie counts half), by the reward and by the judge, and signs that
-    the reward rather than the answer got better."""
+    the reward rather than the answer got better, of what was ``looked`` at. With ``doubts``, which are signs too,
+    nothing ships."""
 
     points: tuple[RolloutPoint, ...]
     wins: dict[str, Estimate]
     judged_wins: dict[str, Estimate] = {}
     signs: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
+    looked: tuple[str, ...] = ()
     sentence: str = ""
 
 

@@ -75,16 +75,23 @@ def lock(
     return splits.model_copy(update={"test_hash": hash_rows(splits.test)})
 
 
-def lock_as(train: Dataset, recipe: DataRecipe, then: Mapping[str, Sequence[str]], *, task: str) -> Splits:
-    """The split ``then`` of an earlier run on the same file, row by row, so that what that run has learned from is not
-    tested on. ``then`` names rows by their ids; rows that the run did not have are left out. Raises DataError."""
-    part = {row: name for name in ("train", "dev", "test") for row in then[name]}
-    held = {n: tuple(e for e in train.examples if part.get(e.id) == n) for n in ("train", "dev", "test")}
-    if not held["train"] or not held["test"]:
-        raise DataError("No row of the run that training goes on from is left to train on, or to test on.")
-    how = ["split as in the run that training goes on from"]
-    if other := len(train.examples) - sum(map(len, held.values())):
-        how.append(f"{counted(other)} left out, which that run did not have")
+def lock_as(train: Dataset, recipe: DataRecipe, then: Mapping[str, str], *, task: str) -> Splits:
+    """The split of an earlier run, so that what that run has learned from is not tested on. ``then`` gives the part by
+    hash of a row's input; rows that the run did not have are trained on, unless they (nearly) repeat held-out ones.
+    Raises DataError."""
+    part = [then.get(input_hash(e), "new") for e in train.examples]
+    held = {n: _where(train.examples, [p == n for p in part]) for n in ("train", "dev", "test", "new")}
+    new = held.pop("new")
+    if not held["test"]:
+        raise DataError(
+            "The run that training goes on from has tested on none of these rows, and has trained on some. Give it a "
+            "file of its own to test on (data.test)."
+        )
+    how = ["rows of the run that training goes on from are split as there"]
+    if new:
+        fresh = _without(new, (*held["dev"], *held["test"]), "train", how)
+        how.append(f"{counted(len(fresh))} that it did not have are trained on")
+        held["train"] = (*held["train"], *fresh)
     if recipe.limit is not None and recipe.limit < len(held["train"]):
         how.append(f"{recipe.limit:,} of {len(held['train']):,} training rows drawn by the seed (data.limit)")
         chosen = _draw(_strata(held["train"]), recipe.limit, recipe.split.seed)
@@ -92,6 +99,11 @@ def lock_as(train: Dataset, recipe: DataRecipe, then: Mapping[str, Sequence[str]
     splits = Splits(**held, test_hash=hash_rows(held["test"]), how="; ".join(how))
     _check_labels(splits, train.examples, task)
     return splits
+
+
+def input_hash(row: Example) -> str:
+    """Of what a row asks, whatever its file, its answers and its task are."""
+    return content_hash([row.input_text, list(row.tools)])
 
 
 def hash_rows(rows: Sequence[Example]) -> str:
@@ -310,6 +322,7 @@ def _locked(splits: Splits) -> dict[str, object]:
         "how": splits.how,
         "moved": splits.moved,
         **{name: [e.id for e in rows] for name, rows in parts.items()},
+        "inputs": {name: [input_hash(e) for e in rows] for name, rows in parts.items()},
     }
 
 

@@ -1,14 +1,15 @@
 """Of a policy that learned from rewards: how often it wins, and signs that it learned to please the reward alone.
 
 Notable: a policy finds what its reward overlooks (Gao et al., 2023, arXiv 2210.10760). Looked at are the distance from
-the reference, the length of answers, repetition, and whether a judge that trained nothing agrees.
+the reference, the length of answers, repetition, and whether a judge that trained nothing agrees. With a sign a reward
+that is a model's opinion ships nothing; of rules, which check the answer itself, a judge alone raises a doubt.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from statistics import fmean
+from statistics import fmean, stdev
 
 from tunesmith.core.report import Estimate, Prediction, Rewarded, RolloutPoint
-from tunesmith.evaluate.score import wilson
+from tunesmith.evaluate.score import Z95, wilson
 
 FAR = 10.0  # nats an answer from the reference
 LONGER = 1.5  # times as long, or as short
@@ -20,21 +21,27 @@ Values = Sequence[float | None]
 
 
 def rewarded(
-    tuned: str, predictions: Mapping[str, Sequence[Prediction]], points: Sequence[RolloutPoint], compared: str
+    predictions: Mapping[str, Sequence[Prediction]], points: Sequence[RolloutPoint], compared: str, *, by_model: bool
 ) -> Rewarded:
-    """``predictions`` of all systems on the locked test; ``compared`` is the one that training began as."""
-    own, before = predictions[tuned], predictions[compared]
-    others = {name: found for name, found in predictions.items() if name != tuned}
+    """``predictions`` of all systems on the locked test, ``tuned`` among them; ``compared`` is the one that training
+    began as. ``by_model``: the reward is, or holds, what a model says."""
+    own, before = predictions["tuned"], predictions[compared]
+    others = {name: found for name, found in predictions.items() if name != "tuned"}
 
     def wins(of: Callable[[Prediction], float | None]) -> dict[str, Estimate]:
         found = {name: win_rate(list(map(of, own)), list(map(of, theirs))) for name, theirs in others.items()}
         return {name: rate for name, rate in found.items() if rate is not None}
 
+    judged = tuple(_of_judge(own, before))
+    signs = (*_of_rollouts(points), *_of_length(own, before, compared))
+    far, asked = any(p.kl is not None for p in points), any(p.judged is not None for p in own)
     return Rewarded(
         points=tuple(points),
         wins=wins(lambda p: p.reward),
         judged_wins=wins(lambda p: p.judged),
-        signs=(*_of_rollouts(points), *_of_answers(own, before, compared)),
+        signs=(*signs, *judged),
+        doubts=(*signs, *judged) if by_model else judged,
+        looked=("length", "repetition", *(["distance"] if far else []), *(["an independent judge"] if asked else [])),
         sentence=_sentence(points),
     )
 
@@ -72,26 +79,38 @@ def _of_rollouts(points: Sequence[RolloutPoint]) -> Iterator[str]:
         yield f"{cut[1]:.0%} of the answers are cut off at the longest one allowed, at first {cut[0]:.0%}."
 
 
-def _of_answers(own: Sequence[Prediction], before: Sequence[Prediction], compared: str) -> Iterator[str]:
+def _of_length(own: Sequence[Prediction], before: Sequence[Prediction], compared: str) -> Iterator[str]:
     now, then = (fmean(p.new_tokens for p in found) for found in (own, before))
     if not 1 / LONGER <= now / max(then, 1e-9) <= LONGER:
         yield f"Answers have {now:.0f} tokens; those of {compared} have {then:.0f}."
-    reward = _gain([p.reward for p in own], [p.reward for p in before])
-    judged = _gain([p.judged for p in own], [p.judged for p in before])
-    if reward is not None and judged is not None and reward > 0 > judged:
-        yield f"The reward rose by {reward:.3g} while the independent judge fell by {-judged:.3g}."
 
 
-def _gain(own: Values, before: Values) -> float | None:
-    pairs = [(a, b) for a, b in zip(own, before, strict=True) if a is not None and b is not None]
-    return fmean(a - b for a, b in pairs) if pairs else None
+def _of_judge(own: Sequence[Prediction], before: Sequence[Prediction]) -> Iterator[str]:
+    """Where the judge has fallen by more than chance (the whole 95% interval of the paired mean lies below 0)."""
+    pairs = list(zip(own, before, strict=True))
+    reward = [a.reward - b.reward for a, b in pairs if a.reward is not None and b.reward is not None]
+    judged = [a.judged - b.judged for a, b in pairs if a.judged is not None and b.judged is not None]
+    if len(judged) < 2 or not reward or fmean(reward) <= 0:
+        return
+    fell = -fmean(judged)
+    if fell > Z95 * stdev(judged) / len(judged) ** 0.5:
+        yield f"The reward rose by {fmean(reward):.3g} while the independent judge fell by {fell:.3g}."
 
 
 def _sentence(points: Sequence[RolloutPoint]) -> str:
-    reward, far = _ends(points, lambda p: p.reward), _ends(points, lambda p: p.kl)
-    if reward is None:
+    """Means of the first and the last tenth of the rollouts, each with its standard error over answers."""
+    known = [p for p in points if p.reward is not None]
+    if not known:
         return "No rollout had a reward."
-    told = f"In {len(points):,} rollouts the mean reward went from {reward[0]:.3g} to {reward[1]:.3g}"
+    size = len(known) // TENTH + 1
+
+    def mean(held: Sequence[RolloutPoint]) -> str:
+        answers = sum(p.answers - p.unrewarded for p in held)
+        error = (fmean((p.spread or 0.0) ** 2 for p in held) / max(answers, 1)) ** 0.5
+        return f"{fmean(p.reward or 0.0 for p in held):.3g} (standard error {error:.2g}, n = {answers:,})"
+
+    far = _ends(points, lambda p: p.kl)
+    told = f"In {len(points):,} rollouts the mean reward went from {mean(known[:size])} to {mean(known[-size:])}"
     told += "" if far is None else f", {far[1]:.2g} nats an answer away from the reference"
     lost, empty = sum(p.unrewarded for p in points), sum(p.empty for p in points)
     more = [f"{lost:,} answers had no reward" if lost else "", f"{empty:,} were empty" if empty else ""]

@@ -20,6 +20,7 @@ from tunesmith.core.protocols import Conversation
 from tunesmith.evaluate.metrics._metric import Metric
 from tunesmith.evaluate.score import find_metric
 
+A_TIME = 16  # answers for which ``seconds`` are meant
 HANGS = 3  # over the whole run
 LOST_CALLS = 3  # in a row
 KINDS = 100  # different sentences of faults that are kept apart
@@ -47,7 +48,8 @@ def rule(name: str) -> Scorer:
     """
     metric = find_metric(name)
     if not _scores_rows(metric):
-        what = "of a whole set of answers" if metric.kind == "corpus" else "of the reference's likelihood"
+        of = {"likelihood": "the reference's likelihood"}.get(metric.needs, "what a model says")
+        what = "of a whole set of answers" if metric.kind == "corpus" else f"of {of}"
         fitting = [n for n in parts.names("evaluate.metrics") if _scores_rows(find_metric(n))]
         raise RecipeError(
             f'reward "{name}": found a metric {what}, expected one that scores each answer alone. '
@@ -85,8 +87,8 @@ class Mixture:
     """
 
     def __init__(self, scorers: Mapping[str, tuple[float, Scorer]], *, seconds: float = 60.0) -> None:
-        """``scorers`` gives a weight and a scorer by name; a scorer may take ``seconds`` for a batch. Raises
-        RecipeError for weights that cannot be."""
+        """``scorers`` gives a weight and a scorer by name; a scorer may take ``seconds`` for each ``A_TIME`` answers.
+        Raises RecipeError for weights that cannot be."""
         weights = {name: weight for name, (weight, _) in scorers.items()}
         for name, weight in weights.items():
             if not math.isfinite(weight):
@@ -132,8 +134,8 @@ class Mixture:
         self._lost[name] = self._lost[name] + 1 if lost else self._lost[name] * (not answers)
         if self._hung[name] >= HANGS:
             raise RecipeError(
-                f'reward "{name}": found it not returning within {self._seconds:g} seconds, {HANGS} times; expected '
-                f"{len(answers)} values. Make it faster, ask for fewer answers at a time, or leave it out."
+                f'reward "{name}": found it not returning within {self._seconds:g} seconds for each {A_TIME} '
+                f"answers, {HANGS} times; expected {len(answers)} values. Make it faster, or leave it out."
             )
         if self._lost[name] >= LOST_CALLS:
             raise RecipeError(
@@ -144,20 +146,21 @@ class Mixture:
 
     def _asked(self, name: str, scorer: Scorer, asked: Sequence[Asked], answers: Sequence[str]) -> tuple[float, ...]:
         """All at once; where that fails, one by one, so that only the guilty answers lose their value."""
-        together = self._within(lambda: [_ask(scorer, asked, answers)])
+        seconds = self._seconds * -(-len(answers) // A_TIME)
+        together = self._within(lambda: [_ask(scorer, asked, answers)], seconds)
         if together is None:
             return self._hangs(name, len(answers))
         whole = together[0]
         if not isinstance(whole, str):
             return tuple(self._finite(name, value) for value in whole)
-        alone = self._within(lambda: [_ask(scorer, [a], [b]) for a, b in zip(asked, answers, strict=True)])
+        alone = self._within(lambda: [_ask(scorer, [a], [b]) for a, b in zip(asked, answers, strict=True)], seconds)
         if alone is None:
             return self._hangs(name, len(answers))
         if not any(isinstance(one, str) for one in alone):
             self._fault(name, f"{whole}; not so when asked answer by answer")
         return tuple(self._fault(name, one) if isinstance(one, str) else self._finite(name, one[0]) for one in alone)
 
-    def _within(self, work: Callable[[], list[list[float] | str]]) -> list[list[float] | str] | None:
+    def _within(self, work: Callable[[], list[list[float] | str]], seconds: float) -> list[list[float] | str] | None:
         """What ``work`` returns; None when it takes too long. What it raises is raised here."""
         caught, box = _Caught(), list[list[list[float] | str]]()
 
@@ -167,7 +170,7 @@ class Mixture:
 
         thread = threading.Thread(target=run, name="reward", daemon=True)
         thread.start()
-        thread.join(self._seconds)
+        thread.join(seconds)
         if caught.error is not None:
             raise caught.error
         return box[0] if box else None

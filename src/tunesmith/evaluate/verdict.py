@@ -108,7 +108,7 @@ def _rule(metric: Metric, gain: _Gain, comparison: Comparison, candidates: int, 
         f"HOLD where training has not beaten its start on dev, when the interval ends at or below {gain.least:g}, or "
         f"when the gain is at most {gain.least:g} and the interval ends at or below {gain.least + gain.near:.3g}. "
         f"Otherwise, and always with fewer than {MIN_ROWS} {'rows' if independent == rows else 'groups'}, NOT ENOUGH "
-        "EVIDENCE."
+        f"EVIDENCE{', as with signs that the metric cannot be believed' if gain.doubt else ''}."
     )
     if candidates == 1:
         return rule
@@ -137,13 +137,13 @@ def _reason(decision: Decision, gain: _Gain, rows: int) -> str:
     if decision == "SHIP":
         return f"The whole interval lies above {gain.least:g}."
     if not gain.learned:
-        return "No step was better on dev than the start: these are the base's own weights, asked another way."
+        return "No step was better on dev than the start: these are the weights that training began with."
     if decision == "HOLD" and gain.high <= gain.least:
         return f"The whole interval lies at or below {gain.least:g}."
     if decision == "HOLD":
         return f"The gain is at most {gain.least:g}, and the interval leaves no room for one that would matter."
     if gain.doubt and gain.low > gain.least and rows >= MIN_ROWS:
-        return f"The whole interval lies above {gain.least:g}, but a reward cannot vouch for itself: {gain.doubt}"
+        return f"The whole interval lies above {gain.least:g}, but it cannot be believed: {gain.doubt}"
     if rows < MIN_ROWS:
         return f"At least {MIN_ROWS} test rows that do not belong together are needed for a decision."
     return f"The rows leave open whether the gain is above {gain.least:g}; more test rows would tell."

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from tunesmith.core import parts
 from tunesmith.core.errors import RecipeError
 from tunesmith.core.recipe import OBJECTIVE, Recipe
+from tunesmith.evaluate.rewards import rule
 from tunesmith.evaluate.score import find_metric
 from tunesmith.evaluate.systems import find_baseline
 from tunesmith.models.adapters._method import Method
@@ -59,6 +60,12 @@ def _wrong_of_rewards(recipe: Recipe, objective: Objective) -> Iterator[str]:
         yield f"objective is {name} and task is {recipe.task}; {name} rewards what is written. Set task: generate."
     if not recipe.reward.rules and recipe.reward.model is None:
         yield f"objective is {name} and nothing rewards an answer. Set reward.rules, such as {{exact_match: 1}}."
+    for rule_name, weight in recipe.reward.rules.items():
+        rule(rule_name)([], [])  # raises for what rewards nothing, or is not allowed
+        if not weight:
+            yield f"reward.rules.{rule_name} is 0 and has no effect. Leave it out, or give it a weight."
+    if rollout.steps > rollout.prompts:
+        yield f"rollout.steps is {rollout.steps} and rollout.prompts {rollout.prompts}: steps would be empty. Lower it."
     if not method.is_adapter or method.soft or method.score is not None:
         yield (
             f"objective is {name}, whose reference is the model without its adapter, and method.name is {method.name}, "

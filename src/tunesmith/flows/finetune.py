@@ -125,7 +125,7 @@ def carry_out(
     fit, lost = judging.fit_report(model, prepared, trained), judging.forgotten(model, before)
     clock.stage("Verdict")
     answers = bars.predictions | {"tuned": predictions}
-    learned = None if prepared.company is None else judging.of_rewards(answers, folder.rollout_points())
+    learned = None if prepared.company is None else judging.of_rewards(prepared, answers, folder.rollout_points())
     report = judging.report(folder.id, prepared, bars, result, answers, fit, learned)
     warnings = (*report.warnings, *_earlier_verdicts(record.workspace, prepared))
     about = {"seconds": clock.seconds(), "environment": environment(), "warnings": warnings, "forgetting": lost}

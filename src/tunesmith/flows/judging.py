@@ -211,11 +211,13 @@ def fit_report(model: Model, prepared: Prepared, trained: Trained) -> Fit:
     )
 
 
-def of_rewards(answers: dict[str, tuple[Prediction, ...]], points: Sequence[RolloutPoint]) -> Rewarded:
+def of_rewards(
+    prepared: Prepared, answers: dict[str, tuple[Prediction, ...]], points: Sequence[RolloutPoint]
+) -> Rewarded:
     """What is to be told of a policy that learned from rewards."""
     asked = ("start", "zero_shot", *answers)
     compared = next(name for name in asked if name in answers and name != "tuned")
-    return rewarded("tuned", answers, points, compared)
+    return rewarded(answers, points, compared, by_model=prepared.recipe.reward.model is not None)
 
 
 def _thinned(curve: Sequence[CurvePoint], most: int = 400) -> list[CurvePoint]:
@@ -236,7 +238,8 @@ def report(
     """The verdict and everything behind it as one value."""
     recipe, primary, measure = prepared.recipe, prepared.metrics[0], ruler(prepared)
     learned = fit.best_step > 0 or prepared.uses_head  # a head begins with what the rows tell of their classes
-    doubt = " ".join(of_reward.signs) if of_reward is not None else ""
+    lost = "" if prepared.company is None else prepared.company.doubt
+    doubt = " ".join(filter(None, (prepared.doubt, lost, *(of_reward.doubts if of_reward is not None else ()))))
     gain = recipe.evaluate.min_gain
     verdict = judge(result, bars.results, answers, measure, min_gain=gain, learned=learned, doubt=doubt)
     picked = outcomes(primary, answers["tuned"], answers[verdict.baseline], prepared.test, measure.references)

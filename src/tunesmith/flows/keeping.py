@@ -25,6 +25,7 @@ def origin(prepared: Prepared, versions: dict[str, str]) -> Origin:
     """What ``prepared`` stands on."""
     recipe = prepared.recipe
     paths = {role: getattr(recipe.data, role) for role in ("train", "dev", "test")}
+    follows = {"start": recipe.start, "reward.model": recipe.reward.model, "reward.judge": recipe.reward.judge}
     digest = hashlib.sha256()
     for row in (r for unit in (*prepared.train_rows, *prepared.dev_rows) for r in unit.unit):
         digest.update(array("q", (row.label, *row.ids)).tobytes())
@@ -35,7 +36,7 @@ def origin(prepared: Prepared, versions: dict[str, str]) -> Origin:
         files={role: files.sha256(Path(path)) for role, path in paths.items() if path is not None},
         plan=prepared.plan,
         model={"weights": card.fingerprint, "tokenizer": card.tokenizer_hash, "chat template": card.template_hash}
-        | ({} if recipe.start is None else {"start": start_hash(recipe.start)}),
+        | {key: start_hash(run) for key, run in follows.items() if run is not None},
         rows=digest.hexdigest()[:16],
         test=prepared.splits.test_hash,
         versions=versions,

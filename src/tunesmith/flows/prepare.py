@@ -23,7 +23,7 @@ from tunesmith.data.batches import Steps
 from tunesmith.data.render import Renderer
 from tunesmith.evaluate.score import default_metrics
 from tunesmith.flows.check_recipe import check_parts
-from tunesmith.flows.rewarding import Company, split_of_start
+from tunesmith.flows.rewarding import Company, parts_of_start, seen
 from tunesmith.flows.rows import sized
 from tunesmith.models import load as loading
 from tunesmith.models import own_weights
@@ -44,7 +44,8 @@ FEWEST_DEV_ROWS = 100  # or a quarter of the training rows where that is more
 class Prepared:
     """What the later steps need. ``dev_rows`` are at most ``DEV_ROWS`` rows of dev, drawn by the seed; ``compared`` are
     the answers of each row with a preference, as they are evaluated. With the model come the tuned one that training
-    goes on from (``before``), and who stands beside a policy that learns from rewards (``company``)."""
+    goes on from (``before``), and who stands beside a policy that learns from rewards (``company``). ``doubt`` says why
+    the test cannot be believed."""
 
     recipe: Recipe
     card: ModelCard
@@ -62,6 +63,7 @@ class Prepared:
     max_new_tokens: int
     bad_rows: tuple[BadRow, ...]
     warnings: tuple[str, ...]
+    doubt: str = ""
     before: Model | None = None
     company: Company | None = None
 
@@ -141,6 +143,8 @@ def prepare(recipe: Recipe, store: Path | None = None) -> Prepared:
     asked, warnings = _asked(recipe, splits)
     compared, shortened = _compared(recipe, checked, splits, whole)
     warnings += tuple(_unread(splits.train, objective))
+    doubt, beside = seen(recipe, asked)
+    warnings += tuple(filter(None, (doubt, beside)))
     if shortened:
         warnings += (f"The answers of {shortened:,} rows do not fit the context and are compared as far as they do.",)
     if objective.unit == "judged" and len({r.label for r in train_rows}) == 1:
@@ -172,6 +176,7 @@ def prepare(recipe: Recipe, store: Path | None = None) -> Prepared:
         max_new_tokens=_answer_limit(recipe, card, renderer, splits),
         bad_rows=bad_rows,
         warnings=warnings,
+        doubt=doubt,
     )
 
 
@@ -319,7 +324,7 @@ def _metrics(recipe: Recipe, objective: Objective, splits: Splits) -> tuple[str,
 
 def _split(recipe: Recipe, dataset: Dataset, dev: Dataset | None, test: Dataset | None) -> Splits:
     """The run's rows in train, dev and test, as in the run that it goes on from where that had the same file."""
-    then = None if dev is not None or test is not None else split_of_start(recipe, dataset.file_sha256)
+    then = None if dev is not None or test is not None else parts_of_start(recipe, dataset.examples)
     if then is not None:
         return split.lock_as(dataset, recipe.data, then, task=recipe.task)
     splits = split.lock(dataset, recipe.data, task=recipe.task, dev=dev, test=test)

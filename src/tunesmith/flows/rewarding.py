@@ -22,7 +22,7 @@ from tunesmith.core.recipe import Recipe
 from tunesmith.core.report import Prediction, Report
 from tunesmith.data.batches import in_order
 from tunesmith.data.render import Renderer
-from tunesmith.data.split import LOCK
+from tunesmith.data.split import LOCK, input_hash
 from tunesmith.evaluate.rewards import Asked, Mixture, Scorer, rule
 from tunesmith.models import artefact
 from tunesmith.models.model import Model
@@ -61,8 +61,12 @@ class Company:
     def told(self) -> tuple[str, ...]:
         """A sentence for each kind of fault that the rewards had."""
         times = (f"{fault} ({n:,} times)." for fault, n in self.reward.faults.most_common(MOST_FAULTS))
-        lost = f"{sum(self.lost):,} evaluated answers had no reward and count as 0." if self.lost else ""
-        return tuple(filter(None, (*(f"Reward: {told}" for told in times), lost)))
+        return tuple(f"Reward: {told}" for told in times)
+
+    @property
+    def doubt(self) -> str:
+        """Why the rewards of an evaluation cannot be believed."""
+        return f"{sum(self.lost):,} evaluated answers had no reward and count as 0." if self.lost else ""
 
 
 def asked_of(example: Example) -> Asked:
@@ -80,6 +84,11 @@ def company(model: Model, recipe: Recipe, objective: Objective) -> Company | Non
         scorers["model"] = (asked.weight, _scorer(model, asked.model, asked.label, "reward.model", "reward.label"))
     judge = None
     if asked.judge is not None:
+        if asked.model is not None and start_hash(asked.judge) == start_hash(asked.model):
+            raise RecipeError(
+                f"reward.judge: {asked.judge} is the reward model itself; expected a run that was trained apart from "
+                "it. Train another, or leave the judge out."
+            )
         judge = _scorer(model, asked.judge, asked.judge_label, "reward.judge", "reward.judge_label")
     critic = _critic(model, recipe) if objective.needs == "token_logp_value" else None
     reward = Mixture(scorers, seconds=asked.seconds)
@@ -112,28 +121,51 @@ def begin_from(model: Model, recipe: Recipe) -> None:
                 f"start: {recipe.start} was trained with method.{key}: {was!r}, and this recipe has {now!r}. Training "
                 "goes on with the same adapter; give the same method, or leave start out."
             )
-    artefact.put_on(model, folder)
+    artefact.put_on(model, folder, trained=report.fit.best_step > 0)
 
 
-def split_of_start(recipe: Recipe, file_sha256: str) -> dict[str, list[str]] | None:
-    """The ids of train, dev and test of the run that ``recipe`` starts from, where that split the same file. Raises
-    RecipeError where this recipe would split it otherwise."""
+def parts_of(run: str, key: str) -> dict[str, str]:
+    """Part (train, dev or test) by hash of the inputs of a finished ``run``. Raises DataError."""
+    folder, _ = _finished(run, key)
+    try:
+        found = json.loads((folder.parent / "data" / LOCK).read_text(encoding="utf-8"))["inputs"]
+        return {each: name for name in ("test", "dev", "train") for each in found[name]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{key}: the split of {run} cannot be read ({error}). Name another run.") from error
+
+
+def parts_of_start(recipe: Recipe, examples: Sequence[Example]) -> dict[str, str] | None:
+    """``parts_of`` the run that ``recipe`` starts from, where it had some of these rows. Raises RecipeError where this
+    recipe would split them otherwise."""
     if recipe.start is None:
         return None
-    folder, report = _finished(recipe.start, "start")
-    then = report.recipe.data
-    if report.data.file_sha256 != file_sha256 or then.test is not None or then.dev is not None:
+    then = parts_of(recipe.start, "start")
+    if not any(input_hash(e) in then for e in examples):
         return None
-    if then.split != recipe.data.split:
+    _, report = _finished(recipe.start, "start")
+    if report.recipe.data.split != recipe.data.split:
         raise RecipeError(
-            f"data.split is not that of {recipe.start}, which training goes on from, on the same file: rows that it "
-            "has learned from would be tested on. Give the same data.split, or other rows."
+            f"data.split is not that of {recipe.start}, which training goes on from, and the rows are partly the same: "
+            "rows that it has learned from would be tested on. Give the same data.split, or other rows."
         )
-    try:
-        found = json.loads((folder.parent / "data" / LOCK).read_text(encoding="utf-8"))
-        return {name: list(found[name]) for name in ("train", "dev", "test")}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"start: the split of {recipe.start} cannot be read ({error}). Name another run.") from error
+    return then
+
+
+def seen(recipe: Recipe, test: Sequence[Example]) -> tuple[str, str]:
+    """(why the test cannot be believed, what else is to be said) where rows of it were trained on by a run that this
+    one stands on."""
+    told: dict[str, str] = {}
+    for key, run in (
+        ("start", recipe.start),
+        ("reward.model", recipe.reward.model),
+        ("reward.judge", recipe.reward.judge),
+    ):
+        if run is None or not Path(run).is_dir():
+            continue
+        then = parts_of(run, key)
+        if count := sum(then.get(input_hash(e)) == "train" for e in test):
+            told[key] = f"{count:,} of {len(test):,} test rows were trained on by the run of {key}."
+    return told.get("start", ""), " ".join(told[k] for k in told if k != "start")
 
 
 def start_hash(run: str) -> str:

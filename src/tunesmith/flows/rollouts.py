@@ -77,7 +77,8 @@ def dev_rewards(model: Model, prepared: Prepared) -> DevResult:
     texts = [model.tokenizer.decode(ids, skip_special_tokens=True) for ids in written]
     scored = company.reward([Asked(e.prompt, e.answer) for e in examples], texts).total
     known = [x for x in scored if x == x]
-    loss = -fmean(known) if known else float("inf")
+    worst = min(known, default=float("nan"))  # what an answer without a reward counts as
+    loss = -fmean(x if x == x else worst for x in scored) if known else float("inf")
     return DevResult(loss, (loss,))
 
 

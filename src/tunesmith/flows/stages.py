@@ -22,13 +22,16 @@ from tunesmith.core.recipe_file import Stage
 from tunesmith.core.report import Prediction, Report
 from tunesmith.core.run import Run
 from tunesmith.core.stages import Staged, StageResult, Win
+from tunesmith.data.inspect import stop_on_blocking
 from tunesmith.data.split import LOCK
 from tunesmith.evaluate.rewarded import win_rate
 from tunesmith.flows import keeping
 from tunesmith.flows.check_recipe import check_parts
-from tunesmith.flows.finetune import environment, finetune
+from tunesmith.flows.finetune import ROWS, environment, finetune, versions
+from tunesmith.flows.prepare import check_data
 from tunesmith.flows.resume import resume
 from tunesmith.flows.watch import Silent, Watcher
+from tunesmith.models.load import card_of
 from tunesmith.objectives._objective import Objective
 from tunesmith.present.stages import render_stages
 from tunesmith.records.folder import RunFolder, as_it_stands
@@ -49,8 +52,9 @@ def run_stages(
     """
     watch, workspace, path = watch or Silent(), Path(workspace), Path(path)
     stages = recipe_file.stages(path, overrides)
-    for recipe in recipes(path, overrides):
-        check_parts(recipe)
+    for recipe in recipes(path, overrides):  # whatever can be refused is refused before a stage runs
+        watch.stage("Read and check", recipe.data.train)
+        stop_on_blocking(check_data(recipe, check_parts(recipe), workspace / ROWS).data)
     folder = workspace / FOLDER / content_hash([(s.shared, s.own) for s in stages])[:10]
     follows: dict[str, str] = {}
     done: list[tuple[Stage, Run, dict[str, str]]] = []
@@ -125,11 +129,14 @@ def _carried(recipe: Recipe, workspace: Path, watch: Watcher) -> Run:
 
 
 def _same_files(run: Run, recipe: Recipe) -> bool:
+    """Whether the run stands on the same files, base and versions."""
     try:
         then: Origin = keeping.read_origin(RunFolder(Path(run.folder)))
-        return all(files.sha256(Path(getattr(recipe.data, role))) == was for role, was in then.files.items())
+        same = all(files.sha256(Path(getattr(recipe.data, role))) == was for role, was in then.files.items())
+        base = card_of(recipe.model)[0].fingerprint
     except (DataError, OSError):
         return False
+    return same and then.versions == versions() and then.model["weights"] == base
 
 
 def _staged(name: str, done: Sequence[tuple[Stage, Run, dict[str, str]]], total: int) -> Staged:

@@ -80,8 +80,9 @@ def goes_on(folder: Path, model: Model) -> bool:
     return bool(method.is_adapter and same)
 
 
-def put_on(model: Model, folder: Path) -> Model:
-    """Load what was trained in ``folder`` onto its untouched base ``model``. Raises ModelError, DataError."""
+def put_on(model: Model, folder: Path, *, trained: bool = True) -> Model:
+    """Load what was trained in ``folder`` onto its untouched base ``model``. Raises ModelError, DataError; ModelError
+    also for an adapter that changes nothing, where it should have been ``trained``."""
     note = _note(folder)
     method = parts.find("models.adapters", note["method"])
     check_base(model, folder, note)
@@ -90,7 +91,7 @@ def put_on(model: Model, folder: Path) -> Model:
         assert model.head is not None
         model.head.load_state_dict(load_file(folder / HEAD_WEIGHTS))
     method.load(model, folder)
-    if method.is_adapter:
+    if method.is_adapter and trained:
         check_changes(model, folder)
     model.train(False)
     return model

@@ -2,9 +2,11 @@
 al., 2022, arXiv 2203.02155): a critic expects the reward token by token, and leaving the reference costs some of it.
 
 Notable: rewards count in standard deviations of the first rollout, so that ``beta`` means the same for every reward: a
-nat away from the reference costs that much of one. The penalty of each token is by k3, which is never negative; with
-``kl_target`` it grows or shrinks after each rollout towards a KL of that many nats an answer (Ziegler et al., 2019,
-arXiv 1909.08593). The reward comes with the last token. Advantages are whitened over the whole rollout.
+nat away from the reference costs that much of one. A token's penalty is the log of its ratio to the reference (k1), for
+as a reward that alone has the gradient of the KL (k3, which is never negative, has not: near the reference its gradient
+vanishes). The KL itself is measured by k3; with ``kl_target`` the penalty grows or shrinks after each rollout towards
+that many nats an answer (Ziegler et al., 2019, arXiv 1909.08593). The reward comes with the last token. Advantages are
+whitened over the whole rollout.
 Legend: B answers, T tokens.
 """
 
@@ -63,8 +65,8 @@ def credit(
     assert drawn.value_BT is not None
     known_B1 = drawn.reward_B.isfinite()[:, None]
     mask_BT = drawn.mask_BT * known_B1
-    kl_BT = torch.zeros_like(mask_BT) if drawn.base_BT is None else _policy.k3(drawn.logp_BT, drawn.base_BT)
-    reward_BT = -beta * drawn.coefficient * kl_BT - entropy * drawn.logp_BT
+    base_BT = drawn.logp_BT if drawn.base_BT is None else drawn.base_BT
+    reward_BT = -beta * drawn.coefficient * (drawn.logp_BT - base_BT) - entropy * drawn.logp_BT
     place_T = torch.arange(mask_BT.shape[1], device=mask_BT.device)
     last_B = (drawn.mask_BT * place_T).argmax(1)
     ends_BT = (place_T == last_B[:, None]) * mask_BT
@@ -72,7 +74,7 @@ def credit(
     reward_BT = (reward_BT + ends_BT * worth_B[:, None]) * mask_BT
     value_BT = drawn.value_BT * mask_BT
     advantage_BT = _policy.gae(reward_BT, value_BT, mask_BT, gamma=gamma, lam=lam)
-    kl = float((kl_BT * drawn.mask_BT).sum() / len(kl_BT))
+    kl = float((_policy.k3(drawn.logp_BT, base_BT) * drawn.mask_BT).sum() / len(mask_BT))
     return Credit(
         _policy.whiten(advantage_BT, mask_BT), advantage_BT + value_BT, adapted(drawn.coefficient, kl, kl_target)
     )
