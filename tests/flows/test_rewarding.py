@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +12,11 @@ import pytest
 import torch
 from tests.flows.conftest import MakeRecipe
 
-from tunesmith.core.errors import DataError, RecipeError
+from tunesmith.core import parts
+from tunesmith.core.errors import DataError, ModelError, RecipeError
 from tunesmith.core.example import Message
 from tunesmith.core.report import Report, RolloutPoint
+from tunesmith.data import split
 from tunesmith.data.batches import collate
 from tunesmith.evaluate.rewards import Asked, rule
 from tunesmith.flows import judging, keeping, rewarding
@@ -308,3 +311,59 @@ def test_the_base_is_measured_with_the_adapter_off(make_recipe: MakeRecipe, fini
     assert shared
     assert all(mine[:4] == theirs[:4] for mine, theirs in shared)  # limits differ, beginnings do not
     assert all(p.reward is not None for p in found)
+
+
+# -- what a run stands on ----------------------------------------------------------------------------------------------
+
+
+def with_rows(source: Path, target: Path, rows: Sequence[dict[str, Any]]) -> Path:
+    target.write_text(source.read_text() + "".join(json.dumps(row) + "\n" for row in rows))
+    return target
+
+
+def test_rows_that_the_start_has_learned_from_are_not_tested_on(
+    make_recipe: MakeRecipe, finished: Finished, tmp_path: Path
+) -> None:
+    """Also where the file has another name and more rows."""
+    base = make_recipe()
+    fresh = [{"prompt": f"where is the lost garden number {i} of the mountain", "completion": "no"} for i in (1, 2, 3)]
+    path = with_rows(Path(base.data.train), tmp_path / "other.jsonl", fresh)
+    recipe = online(make_recipe, start=finished("sft"), data={"train": str(path)})
+    then = json.loads((Path(finished("sft")) / "data" / "splits.json").read_text())["inputs"]
+    found = prepare(recipe).splits
+    assert {split.input_hash(e) for e in found.test} == set(then["test"])
+    assert not {split.input_hash(e) for e in found.train} & {*then["test"], *then["dev"]}
+    assert {e.input_text for e in found.train} >= {row["prompt"] for row in fresh}
+    assert "3 rows that it did not have are trained on" in found.how
+
+
+def test_a_test_file_with_rows_that_the_start_has_learned_from_ships_nothing(
+    make_recipe: MakeRecipe, finished: Finished, tmp_path: Path
+) -> None:
+    base, held = make_recipe(), tmp_path / "held.jsonl"
+    then = json.loads((Path(finished("sft")) / "data" / "splits.json").read_text())
+    lines = Path(base.data.train).read_text().splitlines()
+    numbers = [int(name.rsplit(":", 1)[1]) for name in then["train"][:10]]
+    held.write_text("".join(lines[n - 1] + "\n" for n in numbers))
+    prepared = prepare(make_recipe(start=finished("sft"),
+                                   data={"test": str(held)}))  # fmt: skip
+    assert prepared.doubt == "10 of 10 test rows were trained on by the run of start."
+    assert prepared.doubt in prepared.warnings
+
+
+def test_a_run_that_did_not_learn_can_be_gone_on_from(
+    make_recipe: MakeRecipe, finished: Finished, tmp_path: Path
+) -> None:
+    """Its adapter changes nothing, which is refused of a run that did learn."""
+    folder = Path(shutil.copytree(finished("sft"), tmp_path / "still"))
+    report = Report.load(folder / "report.json")
+    untrained = loading.load(make_recipe().model)
+    parts.find("models.adapters", "lora").attach(untrained, report.recipe.method, 0)
+    shutil.rmtree(folder / "adapter")
+    artefact.publish(untrained, "lora", folder / "adapter", {})
+    recipe = make_recipe(start=str(folder))
+    with pytest.raises(ModelError, match="does not change the model's states"):
+        rewarding.before(loading.load(recipe.model), recipe)
+    still = report.model_copy(update={"fit": report.fit.model_copy(update={"best_step": 0})})
+    still.save(folder / "report.json")
+    assert rewarding.before(loading.load(recipe.model), recipe) is not None
