@@ -7,6 +7,9 @@ thrown away, and a guard inside the interpreter (``_fenced``) against sockets, o
 folder. What holds only where the kernel grants it (Linux with user namespaces): no network at all, whatever the
 program does to the guard, and a limit of processes (never for root).
 
+What does not hold: files of the machine that the user may read can be read, and the number of files is not limited,
+only their sizes.
+
 Success is a token that comes back after the tests ran, so ``sys.exit(0)`` and ``os._exit(0)`` are failures. The
 program and the tests share an interpreter, so a program that looks for the token on open descriptors, or returns
 objects that equal everything, can cheat.
