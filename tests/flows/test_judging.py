@@ -44,7 +44,7 @@ def test_a_model_that_writes_what_was_trained_is_right_on_every_call(
         return [list(t.ids[start:]) for t, start in zip(trained, starts, strict=True)]
 
     monkeypatch.setattr(local, "sample", perfect)
-    prepared: Any = SimpleNamespace(recipe=SimpleNamespace(task="generate"), max_new_tokens=64)
+    prepared: Any = SimpleNamespace(recipe=SimpleNamespace(task="generate"), max_new_tokens=64, company=None)
     answers = judging.answer(model, prepared, rows, ["perplexity"])
     assert asked == [list(t.ids[:start]) for t, start in zip(trained, starts, strict=True)]
     references = judging.references(rows, "generate")

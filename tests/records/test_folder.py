@@ -57,7 +57,7 @@ def test_paths_are_those_of_the_design(folder: RunFolder) -> None:
     found = {p.name for p in vars(folder).values() if isinstance(p, Path)} - {folder.id}
     assert found == {
         "recipe.yaml", "resolved.json", "run.json", "metrics.jsonl", "data", "predictions", "adapter",
-        "report.json", "report.html", "run.lock", "checkpoints", "origin.json", "proof.jsonl",
+        "report.json", "report.html", "run.lock", "checkpoints", "origin.json", "proof.jsonl", "rollouts.jsonl",
     }  # fmt: skip
 
 

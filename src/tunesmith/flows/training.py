@@ -17,7 +17,7 @@ from torch import Tensor
 from tunesmith.core import parts, seeds
 from tunesmith.core.batch import Batch
 from tunesmith.core.errors import DataError, ModelError
-from tunesmith.core.report import CurvePoint
+from tunesmith.core.report import CurvePoint, RolloutPoint
 from tunesmith.data.batches import Steps, collate, cut, in_order
 from tunesmith.flows.checkpointing import Checkpointing
 from tunesmith.flows.prepare import Prepared
@@ -130,8 +130,13 @@ def train(
         model.recompute(2 if plan.memory == "selective" else 1)
     compiling = _compiled(model, objective, first, watch) if plan.compiled else 0.0
     hooks = _hooks(model, objective, prepared, watch, folder, kept, resume)
+
+    def told(point: RolloutPoint) -> None:
+        folder.append_rollout(point)
+        folder.beat()
+
     if prepared.company is not None:
-        source = rollouts(model, prepared, folder.append_rollout)
+        source = rollouts(model, prepared, told)
         hooks = replace(hooks, source=source, worst=None)
     torch.manual_seed(seeds.stream(plan.seed, "dropout"))
     with kept.guarded():

@@ -15,6 +15,7 @@ from tunesmith.data.render import Renderer
 from tunesmith.evaluate.baselines._context import Baseline, BaselineContext
 
 NAMES = parts.names("evaluate.baselines")
+ASKED = [name for name in NAMES if name != "start"]  # which needs a run to go on from
 MakeContext = Callable[..., BaselineContext]
 Make = Callable[..., Example]
 
@@ -41,7 +42,20 @@ def test_part_says_who_it_is(name: str) -> None:
     assert find(name).description.endswith(".")
 
 
-@pytest.mark.parametrize("name", NAMES)
+def test_start_answers_as_the_run_that_training_goes_on_from(make_context: MakeContext, parrot: Any) -> None:
+    alone = make_context()
+    assert find("start").applies(alone) == "training does not go on from a run (start)"
+    assert not find("start").wanted(alone)
+    context = make_context(start=parrot, completer=None, likelihood=True)
+    assert find("start").applies(context) is None and find("start").wanted(context)
+    predictions = find("start").answer(context)
+    assert [p.id for p in predictions] == [row.id for row in context.test]
+    assert [list(seen) for seen in parrot.seen] == [list(row.prompt) for row in context.test]  # no instruction is added
+    assert all(p.nll is not None for p in predictions)
+    assert find("start").applies(replace(context, task="classify")) == "it is asked where something is written"
+
+
+@pytest.mark.parametrize("name", ASKED)
 @pytest.mark.parametrize("case", ["decoder generates", "decoder chooses", "encoder chooses", "open text"])
 def test_one_prediction_a_row_in_order_and_repeatable(
     name: str, case: str, contexts: dict[str, BaselineContext]
@@ -58,14 +72,14 @@ def test_one_prediction_a_row_in_order_and_repeatable(
         assert {p.answer for p in predictions} <= set(context.labels)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ASKED)
 def test_never_looks_at_the_test_answers(name: str, contexts: dict[str, BaselineContext], make_chat: Make) -> None:
     context = contexts["decoder generates"]
     hidden = tuple(make_chat(row.place.line, row.input_text, "hidden") for row in context.test)
     assert find(name).answer(replace(context, test=hidden)) == find(name).answer(context)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ASKED)
 def test_reasons_not_to_run(name: str, make_context: MakeContext, letters: Embedder) -> None:
     encoder = make_context(completer=None, embedder=letters)
     expected = {"zero_shot": "an encoder cannot be prompted", "few_shot": "an encoder cannot be prompted"}

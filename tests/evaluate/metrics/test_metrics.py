@@ -13,7 +13,8 @@ from tunesmith.core.report import Prediction
 from tunesmith.evaluate.metrics._metric import Metric
 from tunesmith.evaluate.score import has_inputs, score, statistics
 
-NAMES = parts.names("evaluate.metrics")
+ASKED = ("reward", "judged")  # of what a prediction carries, not of its answer
+NAMES = [name for name in parts.names("evaluate.metrics") if name not in ASKED]
 GOLDEN = Path(__file__).parents[1] / "golden"
 WORDS = [
     "the",
@@ -67,6 +68,19 @@ def _may_run_code(monkeypatch: pytest.MonkeyPatch) -> None:
 def references() -> list[str]:
     """JSON, so that every metric has a perfect answer."""
     return [json.dumps({"intent": "abc"[n % 3], "text": f"number {n % 5}"}) for n in range(40)]
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_what_a_prediction_carries_is_its_mean_and_none_where_one_is_missing(name: str) -> None:
+    whole = [Prediction(id=str(n), answer="", reward=float(n), judged=-float(n)) for n in range(40)]
+    found = score(whole, [""] * 40, [name], seed=0)[name]
+    assert found.value == pytest.approx(19.5 if name == "reward" else -19.5)
+    assert found.low < found.value < found.high
+    part = [*whole[:-1], whole[-1].model_copy(update={name: None})]
+    assert score(part, [""] * 40, [name], seed=0) == {}
+    assert not has_inputs(find(name), [whole[0].model_copy(update={name: float("nan")})])
+    with pytest.raises(DataError, match=f"{name}: row 39 has no {name}"):
+        statistics(find(name), part, [""] * 40)
 
 
 @pytest.mark.parametrize("name", NAMES)
