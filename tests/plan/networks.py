@@ -84,6 +84,8 @@ def small(model_type: str, seed: int) -> dict[str, Any]:
         "decoder_sparse_step": [1, 2],
         "mlp_only_layers": [[0], []],
         "first_k_dense_replace": [0, 1, 2],
+        "no_rope_layer_interval": [2, 3],
+        "no_rope_layers": [[draw.randint(0, 1) for _ in range(layers)]],
         "type_vocab_size": [1, 3],
         "q_lora_rank": [5],
         "layer_types": [[draw.choice(["sliding_attention", "full_attention"]) for _ in range(layers)]],

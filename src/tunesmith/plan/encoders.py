@@ -32,7 +32,7 @@ AFTER_PAD = ("roberta", "xlm-roberta", "camembert", "mpnet")  # their first posi
 
 
 def bert_like(config: Config, model_type: str) -> Shape:
-    """Biases and norms with biases everywhere, learned positions."""
+    """BERT and its kin: biases everywhere, learned positions. Raises ModelError."""
     names = {"mpnet": MPNET, "distilbert": DISTILBERT}.get(model_type, BERT)
     width, inner = config.number("hidden_size", "dim"), config.number("intermediate_size", "hidden_dim")
     every = tuple(range(config.layers()))

@@ -1,8 +1,8 @@
 """From a ``config.json`` to the shape of its network, in microseconds and without weights.
 
 Notable: an unknown ``model_type`` is read as Llama only where the file has all of Llama's keys and none that tells of
-something else (experts, other kinds of layers), and the shape says so; otherwise it is an error, for a plan that is
-wrong by a factor is worse than none.
+something else (experts, other kinds of layers, an activation that goes without a gate), and the shape says so; else it
+is an error, for a plan that is wrong by a factor is worse than none.
 """
 
 import re
@@ -12,14 +12,19 @@ from typing import Any
 
 from tunesmith.core.errors import ModelError, did_you_mean
 from tunesmith.plan.config import Config
-from tunesmith.plan.decoders import LLAMA_LIKE, OTHERS, UNKNOWN, llama_like
 from tunesmith.plan.encoders import ENCODERS
+from tunesmith.plan.llama_like import LLAMA_LIKE, UNKNOWN, llama_like
+from tunesmith.plan.older import OLDER
 from tunesmith.plan.shape import Shape
 
-KNOWN = tuple(sorted([*LLAMA_LIKE, *OTHERS, *ENCODERS]))
+KNOWN = tuple(sorted([*LLAMA_LIKE, *OLDER, *ENCODERS]))
 NESTED = {"gemma3": "gemma3_text"}  # what the text part is called where it does not say
 USUAL = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")
-OTHERWISE = re.compile(r"expert|moe|lora_rank|ssm|mamba|conv|linear_(num|key|value)|recurrent|rwkv|encoder_layers")
+OTHERWISE = re.compile(
+    r"expert|moe|lora_rank|ssm|mamba|conv|linear_(num|key|value)|recurrent|rwkv|encoder_layers|cross_attention|cycles"
+    r"|per_layer|shared_layers|k_eq_v|vision_config|audio_config"
+)
+GATED = ("silu", "swish", "gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh")
 
 
 def shape_of(config: object, where: str = "config.json") -> Shape:
@@ -51,7 +56,7 @@ def _known(values: Mapping[str, Any], model_type: str, where: str) -> Shape:
     if model_type in LLAMA_LIKE:
         departure, defaults = LLAMA_LIKE[model_type]
         return llama_like(Config(values, defaults, where), model_type, departure)
-    build, defaults = (OTHERS | ENCODERS)[model_type]
+    build, defaults = (OLDER | ENCODERS)[model_type]
     return build(Config(values, defaults, where), model_type)
 
 
@@ -59,9 +64,10 @@ def _assumed(values: Mapping[str, Any], model_type: object, where: str) -> Shape
     """As Llama, where that is likely. Raises ModelError."""
     missing = [key for key in USUAL if key not in values]
     missing += [] if "rms_norm_eps" in values else ["rms_norm_eps"]  # which tells Llama's kin from older layouts
-    odd = sorted(key for key, value in values.items() if value and OTHERWISE.search(key))
-    if missing or odd:
-        why = f"it has {odd[0]}" if odd else f"it has no {missing[0]}"
+    odd = sorted(key for key in values if OTHERWISE.search(key))
+    activation = values.get("hidden_act") or values.get("hidden_activation") or "silu"
+    if missing or odd or activation not in GATED:
+        why = f"it has {odd[0]}" if odd else f"it has no {missing[0]}" if missing else f"its activation is {activation}"
         raise ModelError(
             f'model: {where}: the model_type "{model_type}" is not known, and it cannot be read as llama: {why}.'
             f"{did_you_mean(str(model_type), KNOWN)} Known are: {', '.join(KNOWN)}. Name a model of one of these."

@@ -61,10 +61,12 @@ def find(name: str) -> KnownModel:
     whole = {known.casefold(): known for known in models}
     last = {known.casefold().rpartition("/")[2]: known for known in models}
     wanted = name.strip().casefold()
-    found = whole.get(wanted) or last.get(wanted.rpartition("/")[2])
+    tail = wanted.rpartition("/")[2]
+    found = whole.get(wanted) or last.get(tail)
     if found is None:
-        near = did_you_mean(wanted, whole) or did_you_mean(wanted.rpartition("/")[2], last)
-        hint = next((f' Did you mean "{known}"?' for key, known in (whole | last).items() if f'"{key}"' in near), "")
+        hint = did_you_mean(wanted, whole) or did_you_mean(tail, last)
+        for key, known in (whole | last).items():  # in the case of the hub, with the owner
+            hint = hint.replace(f'"{key}"', f'"{known}"')
         raise ModelError(
             f'model: "{name}" is not among the {len(models)} models whose size is known here.{hint} Name a folder that '
             "holds its config.json, or a model of the hub when online."

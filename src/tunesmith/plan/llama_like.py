@@ -1,4 +1,4 @@
-"""The decoders whose shape is known: Llama and what departs from it, and three older layouts.
+"""Llama and the decoders that depart from it.
 
 Notable: a family is one line that says how it departs from Llama, after transformers' own modelling files, whose names
 of weights are used; the tests compare them. Experts lie in one tensor a layer there, so no adapter of ours takes them.
@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from tunesmith.plan import windows
 from tunesmith.plan.config import Config
 from tunesmith.plan.shape import Experts, Shape, Weight
 
@@ -17,49 +18,6 @@ AFTER = ("post_attention_layernorm", "post_feedforward_layernorm")
 FOUR = ("input_layernorm", *AFTER, "pre_feedforward_layernorm")
 ATTENTION = "model.layers.{}.self_attn."
 MLP = "model.layers.{}.mlp."
-
-
-def _everywhere(config: Config, layers: int) -> tuple[int | None, ...]:
-    return (config.optional("sliding_window"),) * layers
-
-
-def _nowhere(_config: Config, layers: int) -> tuple[int | None, ...]:
-    return (None,) * layers
-
-
-def _as_told(config: Config, layers: int) -> tuple[int | None, ...]:
-    return _by_kind(config, layers, [False] * layers)
-
-
-def _by_kind(config: Config, layers: int, default: list[bool]) -> tuple[int | None, ...]:
-    """A window in the layers that slide, by the file or else by ``default``."""
-    window = config.optional("sliding_window")
-    return tuple(window if slides else None for slides in config.sliding(layers) or default)
-
-
-def _alternating(config: Config, layers: int) -> tuple[int | None, ...]:
-    """All but the last of each ``sliding_window_pattern`` layers."""
-    pattern = config.number("sliding_window_pattern", "_sliding_window_pattern")
-    return _by_kind(config, layers, [bool((i + 1) % pattern) for i in range(layers)])
-
-
-def _late(config: Config, layers: int) -> tuple[int | None, ...]:
-    """Where ``use_sliding_window`` is set: from layer ``max_window_layers`` on."""
-    if not config.flag("use_sliding_window"):
-        return _nowhere(config, layers)
-    return _by_kind(config, layers, [i >= config.count("max_window_layers") for i in range(layers)])
-
-
-def _odd(config: Config, layers: int) -> tuple[int | None, ...]:
-    """Where ``use_sliding_window`` is set: every other layer below ``max_window_layers``."""
-    if not config.flag("use_sliding_window"):
-        return _nowhere(config, layers)
-    first = config.count("max_window_layers")
-    return _by_kind(config, layers, [i % 2 == 0 and i < first for i in range(layers)])
-
-
-def _if_used(config: Config, layers: int) -> tuple[int | None, ...]:
-    return _everywhere(config, layers) if config.flag("use_sliding_window") else _nowhere(config, layers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +34,11 @@ class Departure:
     fused: bool = False
     latent: bool = False
     experts: Literal["", "mixtral", "qwen", "deepseek"] = ""
-    windows: Windows = _nowhere
+    windows: Windows = windows.nowhere
 
 
 @dataclass(frozen=True, slots=True)
-class _Size:
+class Size:
     """The numbers that the weights are built from."""
 
     layers: int
@@ -104,6 +62,7 @@ class _Size:
 
 
 def llama_like(config: Config, model_type: str, like: Departure) -> Shape:
+    """The shape of a network that is built like Llama but for what ``like`` says. Raises ModelError."""
     width = config.number("hidden_size")
     if like.latent:
         heads, head = config.number("num_attention_heads"), config.number("qk_nope_head_dim")
@@ -112,7 +71,7 @@ def llama_like(config: Config, model_type: str, like: Departure) -> Shape:
     else:
         heads, grouped, head = config.heads(width)
         value, cached = head, 2 * grouped * head
-    size = _Size(config.layers(), width, heads, grouped, head, value, config.number("intermediate_size"))
+    size = Size(config.layers(), width, heads, grouped, head, value, config.number("intermediate_size"))
     experts = _experts(config, size, like)
     attention = _latent(config, size) if like.latent else _attention(config, size, like)
     norms = [size.norm(f"model.layers.{{}}.{name}", width) for name in like.norms]
@@ -132,7 +91,7 @@ def llama_like(config: Config, model_type: str, like: Departure) -> Shape:
         windows=like.windows(config, size.layers),
         cached=cached,
         weights=(
-            *_ends(config, "model.embed_tokens", Weight("model.norm", (width,), "norm")),
+            *ends(config, "model.embed_tokens", Weight("model.norm", (width,), "norm")),
             *attention,
             *norms,
             *_mlp(config, size, like, experts),
@@ -141,7 +100,7 @@ def llama_like(config: Config, model_type: str, like: Departure) -> Shape:
     )
 
 
-def _ends(config: Config, embedding: str, norm: Weight, *, head_bias: bool = False) -> list[Weight]:
+def ends(config: Config, embedding: str, norm: Weight, *, head_bias: bool = False) -> list[Weight]:
     """The embedding, the last norm, and the output matrix where it is a weight of its own."""
     rows = (config.number("vocab_size"), config.number("hidden_size", "n_embd"))
     found = [Weight(embedding, rows, "embedding"), norm]
@@ -152,7 +111,7 @@ def _ends(config: Config, embedding: str, norm: Weight, *, head_bias: bool = Fal
     return found
 
 
-def _attention(config: Config, size: _Size, like: Departure) -> list[Weight]:
+def _attention(config: Config, size: Size, like: Departure) -> list[Weight]:
     q, kv, bias = size.heads * size.head, size.grouped * size.head, config.flag(like.qkv_bias)
     if like.fused:
         found = [size.linear(ATTENTION + "qkv_proj", q + 2 * kv, size.width, bias)]
@@ -165,7 +124,7 @@ def _attention(config: Config, size: _Size, like: Departure) -> list[Weight]:
     return found
 
 
-def _latent(config: Config, size: _Size) -> list[Weight]:
+def _latent(config: Config, size: Size) -> list[Weight]:
     narrow, rank, bias = config.number("kv_lora_rank"), config.optional("q_lora_rank"), config.flag("attention_bias")
     position, q = config.number("qk_rope_head_dim"), size.heads * size.head
     found = [size.linear(ATTENTION + "q_proj", q, size.width)]
@@ -184,7 +143,7 @@ def _latent(config: Config, size: _Size) -> list[Weight]:
     ]
 
 
-def _experts(config: Config, size: _Size, like: Departure) -> Experts | None:
+def _experts(config: Config, size: Size, like: Departure) -> Experts | None:
     if not like.experts:
         return None
     if like.experts == "mixtral":
@@ -201,7 +160,7 @@ def _experts(config: Config, size: _Size, like: Departure) -> Experts | None:
     return Experts(count, min(config.number("num_experts_per_tok"), count), inner, shared, layers)
 
 
-def _mlp(config: Config, size: _Size, like: Departure, experts: Experts | None) -> list[Weight]:
+def _mlp(config: Config, size: Size, like: Departure, experts: Experts | None) -> list[Weight]:
     """The dense layers' and the mixture's."""
     mixed = experts.layers if experts else ()
     dense, bias = tuple(i for i in size.every if i not in mixed), config.flag(like.mlp_bias)
@@ -234,137 +193,63 @@ def _gated(prefix: str, width: int, inner: int, layers: tuple[int, ...], *, bias
     ]
 
 
-def phi(config: Config, model_type: str) -> Shape:
-    """Phi-1 to Phi-2: biases everywhere, one norm a layer."""
-    width = config.number("hidden_size")
-    heads, grouped, head = config.heads(width)
-    size = _Size(config.layers(), width, heads, grouped, head, head, config.number("intermediate_size"))
-    weights = [
-        *_ends(
-            config, "model.embed_tokens", Weight("model.final_layernorm", (width,), "norm", bias=width), head_bias=True
-        ),
-        *(size.linear(f"{ATTENTION}{n}_proj", (heads if n == "q" else grouped) * head, width, True) for n in "qkv"),
-        size.linear(ATTENTION + "dense", width, heads * head, True),
-        size.linear(MLP + "fc1", size.inner, width, True),
-        size.linear(MLP + "fc2", width, size.inner, True),
-        size.norm("model.layers.{}.input_layernorm", width, True),
-    ]
-    if config.flag("qk_layernorm"):
-        weights += [size.norm(f"{ATTENTION}{n}_layernorm", width // heads, True) for n in "qk"]
-    return _plain(config, model_type, size, weights)
-
-
-def gpt_neox(config: Config, model_type: str) -> Shape:
-    """GPT-NeoX and Pythia."""
-    width = config.number("hidden_size")
-    heads, _, head = config.heads(width)
-    size = _Size(config.layers(), width, heads, heads, head, head, config.number("intermediate_size"))
-    bias, layer = config.flag("attention_bias"), "gpt_neox.layers.{}."
-    weights = [
-        *_ends(config, "gpt_neox.embed_in", Weight("gpt_neox.final_layer_norm", (width,), "norm", bias=width)),
-        size.linear(layer + "attention.query_key_value", 3 * width, width, bias),
-        size.linear(layer + "attention.dense", width, width, bias),
-        size.linear(layer + "mlp.dense_h_to_4h", size.inner, width, True),
-        size.linear(layer + "mlp.dense_4h_to_h", width, size.inner, True),
-        *(size.norm(layer + name, width, True) for name in TWO),
-    ]
-    return _plain(config, model_type, size, weights)
-
-
-def gpt2(config: Config, model_type: str) -> Shape:
-    """GPT-2: positions are learned, and its matrices are no linear layers of torch."""
-    width = config.number("n_embd", "hidden_size")
-    heads, _, head = config.heads(width)
-    size = _Size(config.layers(), width, heads, heads, head, head, config.optional("n_inner") or 4 * width)
-
-    def matrix(name: str, outputs: int, inputs: int) -> Weight:
-        return Weight(f"transformer.h.{{}}.{name}", (outputs, inputs), "matrix", size.every, outputs)
-
-    weights = [
-        *_ends(config, "transformer.wte", Weight("transformer.ln_f", (width,), "norm", bias=width)),
-        Weight("transformer.wpe", (config.number("n_positions", "max_position_embeddings"), width), "embedding"),
-        matrix("attn.c_attn", 3 * width, width),
-        matrix("attn.c_proj", width, width),
-        matrix("mlp.c_fc", size.inner, width),
-        matrix("mlp.c_proj", width, size.inner),
-        size.norm("transformer.h.{}.ln_1", width, True),
-        size.norm("transformer.h.{}.ln_2", width, True),
-    ]
-    return _plain(config, model_type, size, weights)
-
-
-def _plain(config: Config, model_type: str, size: _Size, weights: list[Weight]) -> Shape:
-    return Shape(
-        model_type=model_type,
-        kind="decoder",
-        vocabulary=config.number("vocab_size"),
-        width=size.width,
-        layers=size.layers,
-        heads=size.heads,
-        key_value_heads=size.grouped,
-        head_width=size.head,
-        value_width=size.value,
-        inner_width=size.inner,
-        context=config.number("n_positions", "max_position_embeddings"),
-        tied=config.flag("tie_word_embeddings"),
-        windows=(None,) * size.layers,
-        cached=2 * size.grouped * size.head,
-        weights=tuple(weights),
-    )
-
-
 QWEN = {"vocab_size": 151936, "max_position_embeddings": 32768, "sliding_window": 4096, "max_window_layers": 28}
 GEMMA = {"vocab_size": 256000, "max_position_embeddings": 8192, "tie_word_embeddings": True, "head_dim": 256}
 MOE = {"decoder_sparse_step": 1}
 LLAMA = Departure(mlp_bias="mlp_bias")
-UNKNOWN = Departure(mlp_bias="mlp_bias", windows=_as_told)
-PLAIN = Departure(qkv_bias=False, o_bias=False, windows=_everywhere)
+UNKNOWN = Departure(mlp_bias="mlp_bias", windows=windows.as_told)
+PLAIN = Departure(qkv_bias=False, o_bias=False, windows=windows.everywhere)
 LLAMA_LIKE: dict[str, tuple[Departure, dict[str, Any]]] = {  # each with its defaults
     "llama": (LLAMA, {"vocab_size": 32000, "max_position_embeddings": 2048}),
+    "granite": (LLAMA, {"vocab_size": 32000, "max_position_embeddings": 2048}),
+    "smollm3": (
+        Departure(mlp_bias="mlp_bias", windows=windows.without_positions),
+        {"vocab_size": 128256, "max_position_embeddings": 32768, "num_key_value_heads": 4, "tie_word_embeddings": True}
+        | {"no_rope_layer_interval": 4},
+    ),
     "mistral": (
         PLAIN,
         {"vocab_size": 32000, "max_position_embeddings": 131072, "num_key_value_heads": 8, "sliding_window": 4096},
     ),
     "mixtral": (
-        Departure(qkv_bias=False, o_bias=False, experts="mixtral", windows=_everywhere),
+        Departure(qkv_bias=False, o_bias=False, experts="mixtral", windows=windows.everywhere),
         {"vocab_size": 32000, "max_position_embeddings": 131072, "num_key_value_heads": 8, "num_experts_per_tok": 2},
     ),
-    "qwen2": (Departure(qkv_bias=True, o_bias=False, windows=_late), {**QWEN, "num_key_value_heads": 32}),
-    "qwen3": (Departure(qk_norm="head", windows=_late), {**QWEN, "num_key_value_heads": 32, "head_dim": 128}),
+    "qwen2": (Departure(qkv_bias=True, o_bias=False, windows=windows.late), {**QWEN, "num_key_value_heads": 32}),
+    "qwen3": (Departure(qk_norm="head", windows=windows.late), {**QWEN, "num_key_value_heads": 32, "head_dim": 128}),
     "qwen2_moe": (
-        Departure(qkv_bias="qkv_bias", o_bias=False, experts="qwen", windows=_odd),
+        Departure(qkv_bias="qkv_bias", o_bias=False, experts="qwen", windows=windows.odd),
         {**QWEN, **MOE, "num_key_value_heads": 16, "qkv_bias": True, "num_experts": 60, "num_experts_per_tok": 4}
         | {"moe_intermediate_size": 1408, "shared_expert_intermediate_size": 5632},
     ),
     "qwen3_moe": (
-        Departure(qk_norm="head", experts="qwen", windows=_if_used),
+        Departure(qk_norm="head", experts="qwen", windows=windows.if_used),
         {**QWEN, **MOE, "num_key_value_heads": 4, "num_experts_per_tok": 8, "moe_intermediate_size": 768},
     ),
     "gemma": (Departure(), {**GEMMA, "num_key_value_heads": 16}),
     "gemma2": (
-        Departure(norms=FOUR, windows=_alternating),
+        Departure(norms=FOUR, windows=windows.alternating),
         {**GEMMA, "num_attention_heads": 8, "num_key_value_heads": 4, "sliding_window": 4096}
         | {"sliding_window_pattern": 2},
     ),
     "gemma3_text": (
-        Departure(norms=FOUR, qk_norm="head", windows=_alternating),
+        Departure(norms=FOUR, qk_norm="head", windows=windows.alternating),
         {**GEMMA, "vocab_size": 262208, "max_position_embeddings": 131072, "num_attention_heads": 8}
         | {"num_key_value_heads": 4, "sliding_window": 4096, "sliding_window_pattern": 6},
     ),
     "phi3": (
-        Departure(qkv_bias=False, o_bias=False, fused=True, windows=_everywhere),
+        Departure(qkv_bias=False, o_bias=False, fused=True, windows=windows.everywhere),
         {"vocab_size": 32064, "max_position_embeddings": 4096},
     ),
     "olmo2": (Departure(qk_norm="all", norms=AFTER), {"vocab_size": 50304, "max_position_embeddings": 2048}),
+    "olmo3": (
+        Departure(qk_norm="all", norms=AFTER, windows=windows.alternating),
+        {"vocab_size": 50304, "max_position_embeddings": 2048, "sliding_window": 4096, "sliding_window_pattern": 4},
+    ),
     "deepseek_v3": (
         Departure(latent=True, experts="deepseek"),
         {"vocab_size": 129280, "max_position_embeddings": 4096, "n_routed_experts": 256, "n_shared_experts": 1}
         | {"num_experts_per_tok": 8, "first_k_dense_replace": 3, "moe_intermediate_size": 2048, "kv_lora_rank": 512}
         | {"q_lora_rank": 1536, "qk_rope_head_dim": 64, "qk_nope_head_dim": 128, "v_head_dim": 128},
     ),
-}
-OTHERS: dict[str, tuple[Callable[[Config, str], Shape], dict[str, Any]]] = {
-    "phi": (phi, {"vocab_size": 51200, "max_position_embeddings": 2048}),
-    "gpt_neox": (gpt_neox, {"vocab_size": 50432, "max_position_embeddings": 2048, "attention_bias": True}),
-    "gpt2": (gpt2, {"vocab_size": 50257, "n_positions": 1024, "tie_word_embeddings": True}),
 }
