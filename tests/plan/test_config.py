@@ -48,6 +48,10 @@ LLAMA = {
         ),
         ({"model_type": "gemma2", "layer_types": 3, "num_key_value_heads": 1}, "layer_types: found 3"),
         ({"model_type": "qwen3_moe", "num_experts": 2, "mlp_only_layers": ["a"]}, r"mlp_only_layers: found \['a'\]"),
+        (
+            {"model_type": "mixtral", "num_local_experts": 2, "num_experts_per_tok": 3, "num_key_value_heads": 1},
+            "field num_experts_per_tok: found 3; expected a whole number from 1 to 2",
+        ),
         ({"model_type": "roberta", "max_position_embeddings": 2}, "has no position after its pad_token_id"),
     ],
 )

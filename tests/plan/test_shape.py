@@ -114,10 +114,21 @@ def test_lora_of_llama_8b_is_the_number_that_peft_prints() -> None:
 
 @pytest.mark.parametrize(("name", "seed"), [(n, s) for n in DECODERS for s in range(8)])
 def test_windows_are_those_that_transformers_cache_gives_the_layers(name: str, seed: int) -> None:
-    config = small(name, seed)
+    compare_windows(small(name, seed))
+
+
+def compare_windows(config: dict[str, Any]) -> None:
     shape, cache = shape_of(config), DynamicCache(config=settings(config))
     assert [window is not None for window in shape.windows] == list(cache.is_sliding)
     assert {w for w in shape.windows if w} <= {getattr(layer, "sliding_window", None) for layer in cache.layers}
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_windows_that_the_file_does_not_list_follow_the_pattern_of_the_family(name: str) -> None:
+    config = {k: v for k, v in small(name, 0).items() if k not in ("layer_types", "no_rope_layers")}
+    wanted = {"num_hidden_layers": 7, "sliding_window": 4, "use_sliding_window": True, "max_window_layers": 4}
+    config |= {key: value for key, value in wanted.items() if key in config or hasattr(settings(config), key)}
+    compare_windows(config)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -167,6 +178,9 @@ def test_operations_by_hand() -> None:
     shape = shape_of(config | {"intermediate_size": 16, "vocab_size": 10, "num_key_value_heads": 1})
     matrices = 3 * (8 * 8 * 2 + 2 * 4 * 8 + 3 * 8 * 16) + 10 * 8
     assert shape.forward_flops(6) == 2 * matrices + 4 * 3 * 2 * 4 * 3  # half of six tokens
+    half = shape_of(config | {"model_type": "mistral", "intermediate_size": 16, "sliding_window": 4} | MIXED)
+    looked_at = (4 * 2 + 4 * 4) / 8  # four tokens see two on average, then four see four
+    assert half.attention_flops(8) == 4 * 3 * 2 * 4 * looked_at
     mixed = shape_of(config | {"model_type": "mixtral", "intermediate_size": 16, "vocab_size": 10} | MIXED)
     matrices = 3 * (8 * 8 * 2 + 2 * 4 * 8 + 2 * 3 * 8 * 16 + 5 * 8) + 10 * 8
     assert mixed.forward_flops(6) - mixed.attention_flops(6) == 2 * matrices

@@ -157,7 +157,7 @@ def _experts(config: Config, size: Size, like: Departure) -> Experts | None:
         shared, step = config.count("shared_expert_intermediate_size"), config.number("decoder_sparse_step")
         dense = config.numbers("mlp_only_layers")
         layers = tuple(i for i in size.every if i not in dense and (i + 1) % step == 0)
-    return Experts(count, min(config.number("num_experts_per_tok"), count), inner, shared, layers)
+    return Experts(count, config.number("num_experts_per_tok", most=count), inner, shared, layers)
 
 
 def _mlp(config: Config, size: Size, like: Departure, experts: Experts | None) -> list[Weight]:
