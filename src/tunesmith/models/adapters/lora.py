@@ -13,13 +13,14 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from tunesmith.core.errors import RecipeError, did_you_mean
+from tunesmith.core.errors import RecipeError
 from tunesmith.core.recipe import MethodRecipe
 from tunesmith.models import own_weights
 from tunesmith.models.adapters import _lora_files as lora_files
 from tunesmith.models.adapters._method import Method
 from tunesmith.models.model import Model
 from tunesmith.models.skeleton import HasNetwork
+from tunesmith.plan.targets import by_layer, choose
 
 Start = Callable[[Tensor, int, float, torch.Generator], tuple[Tensor, Tensor]]  # W, rank, scale -> A, B
 READS = ("rank", "alpha", "dropout", "target_modules", "rank_pattern", "alpha_pattern")
@@ -31,26 +32,7 @@ def targets(model: HasNetwork, wanted: tuple[str, ...]) -> list[str]:
     pooler = getattr(model.network, "pooler", None)
     unused = {id(m) for m in pooler.modules()} if pooler is not None else set()
     linear = {name: module for name, module in lora_files.linear(model).items() if id(module) not in unused}
-    if not linear:
-        raise RecipeError(
-            f"{model.card.name} ({model.card.architecture}) has no linear layer to adapt. Use method.name: full."
-        )
-    if wanted == ("all-linear",):
-        return list(linear)
-    leaves = sorted({name.rsplit(".", 1)[-1] for name in linear})
-    if not wanted:
-        raise RecipeError(f"method.target_modules is empty; expected all-linear, or some of: {', '.join(leaves)}.")
-    chosen: list[str] = []
-    for want in wanted:
-        matched = [name for name in linear if name == want or name.endswith("." + want)]
-        if not matched:
-            raise RecipeError(
-                f'method.target_modules: "{want}" matches no linear layer of {model.card.name}.'
-                f"{did_you_mean(want, leaves)} "
-                f"There are: {', '.join(leaves)}; or all-linear."
-            )
-        chosen += matched
-    return list(dict.fromkeys(chosen))
+    return choose(linear, wanted, model.card.name, model.card.architecture)
 
 
 def _attach(
@@ -59,8 +41,8 @@ def _attach(
     """Adapt the wanted layers; all else is frozen. Raises RecipeError."""
     rows = own_weights.grow(model, recipe.new_tokens) if recipe.new_tokens else []
     names = targets(model, recipe.target_modules)
-    ranks = _by_layer(names, recipe.rank_pattern, "method.rank_pattern")
-    alphas = _by_layer(names, recipe.alpha_pattern, "method.alpha_pattern")
+    ranks = by_layer(names, recipe.rank_pattern, "method.rank_pattern")
+    alphas = by_layer(names, recipe.alpha_pattern, "method.alpha_pattern")
     check_rank(model, names, recipe.rank, ranks)
     settings = {}
     for name in names:
@@ -85,7 +67,7 @@ def _attach(
 def _count(model: HasNetwork, recipe: MethodRecipe, *, magnitude: bool) -> int:
     """rank x (inputs + outputs) a layer, the lengths of its rows with ``magnitude``, and what is trained beside."""
     names = targets(model, recipe.target_modules)
-    ranks = _by_layer(names, recipe.rank_pattern, "method.rank_pattern")
+    ranks = by_layer(names, recipe.rank_pattern, "method.rank_pattern")
     total = own_weights.count(model, recipe.modules_to_save, len(recipe.new_tokens), names)
     for name in names:
         layer, rank = model.network.get_submodule(name), int(ranks.get(name, recipe.rank))
@@ -105,21 +87,6 @@ def check_rank(model: Model, names: list[str], rank: int, own: Mapping[str, floa
     if too_high:
         smallest, key, wanted, name = min(too_high)
         raise RecipeError(f"{key} is {wanted}; {name} of {model.card.name} has {smallest} dimensions. Lower it.")
-
-
-def _by_layer(names: list[str], pattern: Mapping[str, float], key: str) -> dict[str, float]:
-    """The pattern's value of each layer that it names, whole or by its end; later ones win."""
-    found: dict[str, float] = {}
-    for wanted, value in pattern.items():
-        matched = [n for n in names if n == wanted or n.endswith("." + wanted)]
-        if not matched:
-            leaves = sorted({n.rsplit(".", 1)[-1] for n in names})
-            raise RecipeError(
-                f'{key}: "{wanted}" matches no adapted layer.{did_you_mean(wanted, leaves)} There are: '
-                f"{', '.join(leaves)}."
-            )
-        found |= dict.fromkeys(matched, value)
-    return found
 
 
 def family(
