@@ -131,12 +131,12 @@ def train(
     compiling = _compiled(model, objective, first, watch) if plan.compiled else 0.0
     hooks = _hooks(model, objective, prepared, watch, folder, kept, resume)
 
-    def told(point: RolloutPoint) -> None:
+    def tell(point: RolloutPoint) -> None:
         folder.append_rollout(point)
         folder.beat()
 
     if prepared.company is not None:
-        source = rollouts(model, prepared, told)
+        source = rollouts(model, prepared, tell)
         hooks = replace(hooks, source=source, worst=None)
     torch.manual_seed(seeds.stream(plan.seed, "dropout"))
     with kept.guarded():
