@@ -44,3 +44,13 @@ def start_equal(trainer: Any, spec: dict[str, Any]) -> None:
     tensors = load_file(Path(spec["adapter"]) / "adapter_model.safetensors")
     told: Any = set_peft_model_state_dict(trainer.model, tensors)
     assert not told.unexpected_keys, told.unexpected_keys
+
+
+def described(model: Any) -> dict[str, Any]:
+    """What a trainer made of its model, for the results."""
+    return {
+        "trained_weights": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        "types": sorted({str(p.dtype) for p in model.parameters()}),
+        "attention": model.config._attn_implementation,
+        "threads": torch.get_num_threads(),
+    }

@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch
 from datasets import Dataset
 from trl import DPOConfig, DPOTrainer
 
@@ -70,12 +69,7 @@ def main(spec: dict[str, Any]) -> None:
         rows=[spec["rows_per_step"]] * spec["steps"],
         reference_seconds=trainer.reference_seconds,
         digest=digest(ids, trained),
-        detail={
-            "trained_weights": sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
-            "types": sorted({str(p.dtype) for p in trainer.model.parameters()}),
-            "attention": trainer.model.config._attn_implementation,
-            "threads": torch.get_num_threads(),
-        },
+        detail=trl_common.described(trainer.model),
     )
 
 

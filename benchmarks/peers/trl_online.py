@@ -12,7 +12,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch
 from datasets import Dataset
 from transformers import AutoModelForCausalLM
 from trl import GRPOConfig, GRPOTrainer
@@ -141,12 +140,7 @@ def told(spec: dict[str, Any], clock: Clock, trainer: Any, rewards: list[float],
             "advantages": sorted(trainer.advantages[:step]),
             "norm": norms[0],
         },
-        detail={
-            "trained_weights": sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
-            "types": sorted({str(p.dtype) for p in trainer.model.parameters()}),
-            "attention": trainer.model.config._attn_implementation,
-            "threads": torch.get_num_threads(),
-        },
+        detail=trl_common.described(trainer.model),
     )
 
 

@@ -69,12 +69,7 @@ def main(spec: dict[str, Any]) -> None:
         trained=[sum(map(sum, trained[g])) for g in groups],
         rows=[sum(map(len, held["seq_lengths"][g])) if spec["packing"] else len(ids[g]) for g in groups],
         digest=None if spec["packing"] else digest(ids, trained),
-        detail={
-            "trained_weights": sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
-            "types": sorted({str(p.dtype) for p in trainer.model.parameters()}),
-            "attention": trainer.model.config._attn_implementation,
-            "threads": torch.get_num_threads(),
-        },
+        detail=trl_common.described(trainer.model),
     )
 
 

@@ -200,18 +200,22 @@ def test_answers_of_a_peer_go_through_our_rollouts(spec: dict[str, Any], tmp_pat
     assert ended["norm"] != found["norm"]  # but trained
 
 
+MEASURED = {
+    "created": "2026-11-26T10:00:00",
+    "command": "python benchmarks/rlhf_vs_trl.py",
+    "machine": "two cores",
+    "versions": {"torch": "2"},
+    "load_before": 0.1,
+    "seconds": 60,
+    "settings": {"model": "tiny"},
+}
+
+
 def test_the_page_tells_goals_reached_and_missed() -> None:
     runs = [run("ours_dpo", "ours"), run("trl_float32", "peer", step_seconds=[4.0] * 6)]
     table = figures.summary(runs, "rows")
-    part = {
-        "created": "2026-11-26T10:00:00",
-        "command": "python benchmarks/rlhf_vs_trl.py",
-        "machine": "two cores",
-        "versions": {"torch": "2"},
-        "load_before": 0.1,
-        "seconds": 60,
+    part = MEASURED | {
         "data": {"pairs_per_step": 4},
-        "settings": {"model": "tiny"},
         "summary": table,
         "compared": figures.compared(table, "rows"),
         "stopped": [{"name": "trl_bf16", "because": "it was slow"}],
@@ -231,15 +235,8 @@ def test_the_page_tells_of_answers() -> None:
     runs = [learned("ours_online", "ours"), learned("trl", "peer", step_seconds=[9.0, 4.0, 4.0])]
     table = online.summary(runs)
     stopped = [{"name": "trl_bf16", "answers_per_s_below": 0.25, "peak_bytes_at_least": 2**31}]
-    part = {
-        "created": "2026-11-26T10:00:00",
-        "command": "python benchmarks/rlhf_vs_trl.py",
-        "machine": "two cores",
-        "versions": {"torch": "2"},
-        "load_before": 0.1,
-        "seconds": 60,
+    part = MEASURED | {
         "data": {"prompts_per_step": 2},
-        "settings": {"model": "tiny"},
         "summary": table,
         "compared": online.compared(table, stopped),
         "stopped": stopped,

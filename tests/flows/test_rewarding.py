@@ -135,13 +135,13 @@ def test_a_reward_model_scores_a_conversation_as_it_was_trained(make_recipe: Mak
     _, found = company(recipe)
     alone = artefact.load(Path(finished("reward")) / "adapter")
     asked = [Asked((Message(role="user", content=text),), "") for text in ("one thing", "another")]
-    told = found.reward(asked, ["yes", "no, never"]).total
+    told = found.reward(asked, ["yes", "no, never"])
     assert told == pytest.approx(rewarding.scores(alone, asked, ["yes", "no, never"], None), abs=1e-5)
     assert told[0] != told[1]
     prepared = prepare(make_recipe("preferred", objective="reward"))
     row = prepared.splits.test[0]
     unit = prepared.compared[row.place]
-    values = found.reward([Asked(row.prompt, "")] * 2, [row.answer, row.rejected.content]).total  # type: ignore[union-attr]
+    values = found.reward([Asked(row.prompt, "")] * 2, [row.answer, row.rejected.content])  # type: ignore[union-attr]
     with torch.no_grad():
         expected = alone.score(collate([unit], 0)).tolist()
     assert values == pytest.approx(expected, abs=1e-5)
@@ -196,7 +196,7 @@ def test_a_classifier_rewards_by_the_log_odds_of_a_label(make_recipe: MakeRecipe
     logp = artefact.load(Path(finished("classifier")) / "adapter")
     for label in ("fee", "card"):
         recipe = online(make_recipe, reward={"model": finished("classifier"), "label": label})
-        told = company(recipe)[1].reward(asked, texts).total
+        told = company(recipe)[1].reward(asked, texts)
         column = logp.labels.index(label)
         assert told == pytest.approx(rewarding.scores(logp, asked, texts, column), abs=1e-4)
 

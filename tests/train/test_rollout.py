@@ -19,6 +19,7 @@ import small
 from tunesmith.core import parts
 from tunesmith.core.batch import Batch, TokenRow
 from tunesmith.core.errors import DataError, ModelError
+from tunesmith.core.recipe import RolloutRecipe
 from tunesmith.core.report import RolloutPoint
 from tunesmith.data.batches import collate
 from tunesmith.generate.sampler import Sampling
@@ -300,7 +301,7 @@ def test_a_pass_reads_every_prompt_once_and_the_last_rollout_is_smaller(llama: P
     assert sorted(p for places, _ in here.asked for p in places) == sorted(list(range(5)) * 3)
     assert all(places[0::3] == places[1::3] == places[2::3] for places, _ in here.asked)
     assert [len(rows_of(step)) for step in steps] == [6, 6, 3]
-    assert here.rollouts.how.steps_of(5) == 3
+    assert RolloutRecipe(prompts=2).steps_of(5) == 3
     assert [p.answers for p in here.points] == [6, 6, 3]
     assert [p.step for p in here.points] == [0, 1, 2]
 
@@ -312,7 +313,7 @@ def test_every_answer_is_trained_on_once_a_pass_in_parts_that_change(
     here = world(llama, "ppo", passes=passes, steps=steps, micro_tokens=micro_tokens, prompts=PROMPTS[:4])
     taken = [rows_of(step) for step in here.rollouts(0)]
     assert all(taken)
-    assert len(taken) == here.rollouts.how.steps_of(4)
+    assert len(taken) == RolloutRecipe(prompts=2, passes=passes, steps=steps).steps_of(4)
     for first in range(0, len(taken), passes * steps):
         parts = taken[first : first + passes * steps]
         turns = [sorted(row for part in parts[t : t + steps] for row in part) for t in range(0, len(parts), steps)]

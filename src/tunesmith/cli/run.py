@@ -10,6 +10,8 @@ from tunesmith.cli.progress import Watch
 from tunesmith.core.errors import VERDICT_NO
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tunesmith.core.recipe import Recipe
     from tunesmith.core.report import Report
     from tunesmith.core.run import Run
@@ -45,7 +47,7 @@ def run(
         return
     loaded = recipe_file.load(recipe, settings or [])  # before torch is imported: a wrong key answers at once
     if dry_run:
-        _plan(loaded, as_json)
+        _plans([loaded], as_json)
         return
     from tunesmith.flows.finetune import finetune
 
@@ -59,8 +61,7 @@ def _stages(recipe: Path, settings: list[str], runs: Path, as_json: bool, dry_ru
     from tunesmith.flows.stages import recipes, run_stages
 
     if dry_run:
-        for stage in recipes(recipe, settings):
-            _plan(stage, as_json)
+        _plans(recipes(recipe, settings), as_json)
         return
     with Watch() as watch:
         found = run_stages(recipe, overrides=settings, workspace=runs, watch=watch)
@@ -111,14 +112,17 @@ def summary_object(done: "Run", adapter: str) -> dict[str, Any]:
     }
 
 
-def _plan(recipe: "Recipe", as_json: bool) -> None:
+def _plans(recipes: "Sequence[Recipe]", as_json: bool) -> None:
+    """The plan of a recipe, or of each of its stages."""
     from tunesmith.flows.finetune import plan_only
 
-    plan, data = plan_only(recipe)
+    found = [plan_only(recipe) for recipe in recipes]
     if as_json:
-        show_json({"plan": plan.model_dump(mode="json"), "data": data.model_dump(mode="json")})
+        told = [{"plan": p.model_dump(mode="json"), "data": d.model_dump(mode="json")} for p, d in found]
+        show_json(told[0] if len(told) == 1 else {"stages": told})
         return
     from tunesmith.present import terminal
 
-    show(terminal.data_summary(data))
-    show(terminal.plan_summary(plan))
+    for plan, data in found:
+        show(terminal.data_summary(data))
+        show(terminal.plan_summary(plan))

@@ -167,6 +167,10 @@ class RolloutRecipe(Noun):
         2.0, description="KL in nats an answer to the policy that wrote them, at which further passes are left out"
     )
 
+    def steps_of(self, prompts: int) -> int:
+        """Optimiser steps of one pass over so many prompts, at most."""
+        return -(-prompts // self.prompts) * self.passes * self.steps
+
 
 class TrainRecipe(Noun):
     epochs: Annotated[float, Field(gt=0, le=1000)] = Field(3, description="passes over the training rows")

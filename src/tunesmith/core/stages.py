@@ -32,7 +32,7 @@ class Win(Noun):
 
 class Staged(Noun):
     """``total`` stages were asked for; ``stages`` are those that are done. ``rewarded`` is that of the last one, where
-    it learned from rewards."""
+    it learned from rewards; ``notes`` are its warnings."""
 
     schema_version: int = 1
     id: str

@@ -67,22 +67,14 @@ def _scores_rows(metric: Metric) -> bool:
     return metric.kind != "corpus" and metric.needs == "text"
 
 
-@dataclass(frozen=True, slots=True)
-class Scored:
-    """One number an answer: the weighted sum, NaN where any part failed, and each part before it is weighted."""
-
-    total: tuple[float, ...]
-    parts: dict[str, tuple[float, ...]]
-
-
 class Mixture:
     """A weighted sum of scorers, called with what was asked and what was answered.
 
-    ``faults`` counts what went wrong, by sentence; ``empty`` counts the answers of white space alone, which are scored
-    like all others. A RecipeError of a scorer passes through, for it is meant for a person.
+    ``faults`` counts what went wrong, by sentence. Answers of white space alone are scored like all others. A
+    RecipeError of a scorer passes through, for it is meant for a person.
 
     >>> half = Mixture({"exact_match": (0.5, rule("exact_match")), "token_f1": (1.0, rule("token_f1"))})
-    >>> half([Asked(prompt=(), reference="call us")], ["call me"]).total
+    >>> half([Asked(prompt=(), reference="call us")], ["call me"])
     (0.5,)
     """
 
@@ -104,21 +96,19 @@ class Mixture:
                 f"rewards: found {seconds} seconds for a scorer, expected more than 0. Leave it out for 60."
             )
         self.faults: Counter[str] = Counter()
-        self.empty = 0
         self._scorers, self._seconds = dict(scorers), seconds
         self._hung: Counter[str] = Counter()
         self._lost: Counter[str] = Counter()  # calls in a row without a value
         self._last: dict[str, str] = {}  # the newest fault of each
 
-    def __call__(self, asked: Sequence[Asked], answers: Sequence[str]) -> Scored:
-        """Scores ``answers``, one for each of ``asked``. Raises DataError when they do not line up, RecipeError when a
-        scorer goes on failing."""
+    def __call__(self, asked: Sequence[Asked], answers: Sequence[str]) -> tuple[float, ...]:
+        """The weighted sum for each of ``answers``, one for each of ``asked``; NaN where any part failed. Raises
+        DataError when they do not line up, RecipeError when a scorer goes on failing."""
         if len(asked) != len(answers):
             raise DataError(
                 f"rewards: found {len(answers)} answers to {len(asked)} prompts, expected one each. "
                 "Repeat a prompt for each of its answers."
             )
-        self.empty += sum(not answer.strip() for answer in answers)
         values = {name: self._values(name, scorer, asked, answers) for name, (_, scorer) in self._scorers.items()}
         total = tuple(
             sum(weight * values[name][n] for name, (weight, _) in self._scorers.items()) for n in range(len(answers))
@@ -126,7 +116,7 @@ class Mixture:
         for n, value in enumerate(total):
             if not math.isfinite(value) and all(math.isfinite(part[n]) for part in values.values()):
                 self._fault("the sum", "is too large for a number")
-        return Scored(tuple(value if math.isfinite(value) else math.nan for value in total), values)
+        return tuple(value if math.isfinite(value) else math.nan for value in total)
 
     def _values(self, name: str, scorer: Scorer, asked: Sequence[Asked], answers: Sequence[str]) -> tuple[float, ...]:
         values = self._asked(name, scorer, asked, answers)

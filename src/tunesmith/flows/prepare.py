@@ -292,7 +292,7 @@ def rollouts_planned(
     """The plan where a policy writes the answers itself: steps are counted in rollouts."""
     how, count = recipe.rollout, len(rows)
     asked = [len(r.ids) - r.trained for r in rows]
-    steps = -(-count // how.prompts) * how.passes * how.steps
+    steps = how.steps_of(count)
     plan = resolve(
         recipe,
         card,

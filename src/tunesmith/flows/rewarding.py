@@ -48,7 +48,7 @@ class Company:
         """``predictions`` with their rewards, and what the judge says of them. An answer for which no reward could be
         found counts as 0, and is counted."""
         asked, texts = [asked_of(e) for e in examples], [p.answer for p in predictions]
-        rewards = self.reward(asked, texts).total
+        rewards = self.reward(asked, texts)
         if lost := sum(map(math.isnan, rewards)):
             self.lost.append(lost)
             rewards = tuple(0.0 if math.isnan(x) else x for x in rewards)

@@ -36,7 +36,7 @@ def rollouts(model: Model, prepared: Prepared, tell: Callable[[RolloutPoint], No
     beta = prepared.objective.settings.get("beta", 0.0)
 
     def reward(places: Sequence[int], answers: Sequence[str]) -> Sequence[float]:
-        return company.reward([asked[i] for i in places], answers).total
+        return company.reward([asked[i] for i in places], answers)
 
     @torch.no_grad()
     def base(batch: Batch) -> Tensor:
@@ -75,7 +75,7 @@ def dev_rewards(model: Model, prepared: Prepared) -> DevResult:
     model.train(False)
     written = sample(model, [p.ids for p in prompts], sampling(model, prepared))
     texts = [model.tokenizer.decode(ids, skip_special_tokens=True) for ids in written]
-    scored = company.reward([Asked(e.prompt, e.answer) for e in examples], texts).total
+    scored = company.reward([Asked(e.prompt, e.answer) for e in examples], texts)
     known = [x for x in scored if x == x]
     worst = min(known, default=float("nan"))  # what an answer without a reward counts as
     loss = -fmean(x if x == x else worst for x in scored) if known else float("inf")

@@ -7,7 +7,6 @@ recipe again is all there is to resuming. What follows from a stage is filled in
 ``reward.model`` the last reward model.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +22,6 @@ from tunesmith.core.report import Prediction, Report
 from tunesmith.core.run import Run
 from tunesmith.core.stages import Staged, StageResult, Win
 from tunesmith.data.inspect import stop_on_blocking
-from tunesmith.data.split import LOCK
 from tunesmith.evaluate.rewarded import win_rate
 from tunesmith.flows import keeping
 from tunesmith.flows.check_recipe import check_parts
@@ -151,7 +149,7 @@ def _staged(name: str, done: Sequence[tuple[Stage, Run, dict[str, str]]], total:
         stages=tuple(_result(stage, report, stands) for (stage, _, stands), report in rows),
         wins=tuple(_wins(run, last, policies[-1] if policies else "start")) if last.rewarded is not None else (),
         rewarded=last.rewarded,
-        notes=tuple(_leaks(reports, [run for _, run, _ in done])),
+        notes=last.warnings,
         environment=environment(),
     )
 
@@ -179,10 +177,8 @@ def _wins(run: Run, report: Report, before: str) -> Iterator[Win]:
     there is one."""
     folder = RunFolder(Path(run.folder))
     known = [s.name for s in report.systems]
-    answers = {
-        name: keeping.read_predictions(folder, name) for name in ("tuned", "start", "zero_shot") if name in known
-    }
     names = {"tuned": report.recipe.objective.name, "start": before, "zero_shot": "base"}
+    answers = {name: keeping.read_predictions(folder, name) for name in names if name in known}
     for system, against in (("tuned", "zero_shot"), ("start", "zero_shot"), ("tuned", "start")):
         for by in ("reward", "judged"):
             if system in answers and against in answers:
@@ -193,23 +189,3 @@ def _wins(run: Run, report: Report, before: str) -> Iterator[Win]:
 
 def _of(predictions: Sequence[Prediction], by: str) -> list[float | None]:
     return [getattr(p, by) for p in predictions]
-
-
-def _leaks(reports: Sequence[Report], runs: Sequence[Run]) -> Iterator[str]:
-    """A sentence where rows of the same file on which the last stage is tested were trained on by a stage before."""
-    *before, last = zip(reports, runs, strict=True)
-    test = _rows(last[1], "test")
-    for report, run in before:
-        seen = test & _rows(run, "train") if report.recipe.data.train == last[0].recipe.data.train else set()
-        if seen:
-            yield (
-                f"{len(seen):,} of the {len(test):,} test rows of the last stage were trained on in run {run.id}: what "
-                "it shows of new rows is too good. Give the stages data of their own, or the same split."
-            )
-
-
-def _rows(run: Run, part: str) -> set[str]:
-    try:
-        return set(json.loads((RunFolder(Path(run.folder)).data / LOCK).read_text(encoding="utf-8"))[part])
-    except (OSError, ValueError, KeyError, TypeError):
-        return set()

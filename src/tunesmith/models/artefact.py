@@ -69,7 +69,7 @@ def load(
     note = _note(folder)
     few = parts.find("models.adapters", note["method"]).four_bits if four_bits is None else four_bits
     model = loading.load(base or note["base"], precision=precision or note["precision"], four_bits=few)
-    return put_on(model, folder)
+    return _put(model, folder, note)
 
 
 def goes_on(folder: Path, model: Model) -> bool:
@@ -83,7 +83,10 @@ def goes_on(folder: Path, model: Model) -> bool:
 def put_on(model: Model, folder: Path, *, trained: bool = True) -> Model:
     """Load what was trained in ``folder`` onto its untouched base ``model``. Raises ModelError, DataError; ModelError
     also for an adapter that changes nothing, where it should have been ``trained``."""
-    note = _note(folder)
+    return _put(model, folder, _note(folder), trained=trained)
+
+
+def _put(model: Model, folder: Path, note: Mapping[str, Any], *, trained: bool = True) -> Model:
     method = parts.find("models.adapters", note["method"])
     check_base(model, folder, note)
     if "labels" in note:

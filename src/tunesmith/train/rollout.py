@@ -61,10 +61,6 @@ class How:
                 "from another distribution than the one that is trained, and every ratio is wrong."
             )
 
-    def steps_of(self, prompts: int) -> int:
-        """Optimiser steps of one pass over ``prompts`` prompts, at most."""
-        return -(-prompts // self.prompts) * self.passes * self.steps
-
 
 @dataclass(frozen=True, slots=True)
 class Members:

@@ -1,19 +1,7 @@
-"""What a judge that trained nothing says of an answer (reward.judge), in the mean."""
+"""What a judge that trained nothing says of an answer (reward.judge), in the mean; the rows are those of ``reward``."""
 
-from collections.abc import Sequence
-
-from tunesmith.evaluate.metrics._metric import Array, Metric, per_row
-
-
-def rows(values: Sequence[float], references: Sequence[str]) -> Array:
-    """Statistics [N, 2]; the references are not looked at.
-
-    >>> rows([0.5, 1.5], ["", ""]).sum(axis=0).tolist()
-    [2.0, 2.0]
-    """
-    assert len(values) == len(references)  # scoring lines them up
-    return per_row(values)
-
+from tunesmith.evaluate.metrics._metric import Metric
+from tunesmith.evaluate.metrics.reward import rows
 
 PART = Metric(
     "judged", "What a judge that trained nothing says of an answer (reward.judge).", "row_mean", rows, needs="judged"
