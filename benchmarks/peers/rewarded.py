@@ -11,14 +11,14 @@ import json
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, pstdev
 from typing import Any
 
 import numpy as np
 
+from peers.runs import Runs
 from tunesmith.core.example import Message
 from tunesmith.core.recipe import Recipe
 from tunesmith.core.report import Estimate, Report
@@ -33,29 +33,6 @@ from tunesmith.models.model import Model
 Part = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Runs:
-    """Whole runs in the folder ``work``; one that is there already is taken."""
-
-    work: Path
-    of: Callable[[Recipe, Path], Report]
-    quick: bool = False
-
-    def __call__(self, recipe: Recipe) -> Report:
-        return self.of(recipe, self.work)
-
-    def folder(self, report: Report) -> str:
-        return str(self.work / "runs" / report.run_id)
-
-    def file(self, name: str, rows: Sequence[Mapping[str, Any]]) -> str:
-        path = self.work / f"{name}.jsonl"
-        path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-        return str(path)
-
-    def model(self, report: Report) -> Model:
-        return artefact.load(Path(self.folder(report)) / report.adapter)
-
-
 SAMPLES = 4  # answers to each held-out prompt
 INTENTS, TAUGHT = 6, 120  # of banking77, and questions whose answers are shown before rewards begin
 OPENING, GOES_ON = 8, 40  # words of a review: shown, and to be written
@@ -67,6 +44,16 @@ LORA: Mapping[str, Any] = {"name": "lora"}
 def _read(path: Path) -> list[dict[str, Any]]:
     data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     return [json.loads(line) for line in data.decode("utf-8").split("\n") if line]
+
+
+def _file(work: Path, name: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    path = work / f"{name}.jsonl"
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+def _model(runs: Runs, report: Report) -> Model:
+    return artefact.load(runs.folder(report) / report.adapter)
 
 
 def _recipe(name: str, **groups: Any) -> Recipe:
@@ -93,9 +80,11 @@ def worth(values: Sequence[float]) -> Part:
     return found.model_dump() | {"spread": pstdev(values)}
 
 
-def _curve(report: Report) -> list[Part]:
+def _way(report: Report) -> Part:
+    """How it got there."""
     told = report.rewarded.points if report.rewarded is not None else ()
-    return [{"step": p.step, "reward": p.reward, "kl": p.kl, "length": p.length} for p in told]
+    curve = [{"step": p.step, "reward": p.reward, "kl": p.kl, "length": p.length} for p in told]
+    return {"curve": curve, "steps": report.fit.steps}
 
 
 # -- an answer that is right or wrong ----------------------------------------------------------------------------------
@@ -113,36 +102,33 @@ def verifiable(shared: Path, runs: Runs, seeds: int) -> Part:
 
     learned, held = rows(train), rows(test)[: 24 if runs.quick else None]
     files = {
-        "sft": runs.file("verifiable_sft", learned[:TAUGHT]),
-        "rl": runs.file("verifiable_rl", learned[TAUGHT:][: 48 if runs.quick else None]),
-        "test": runs.file("verifiable_test", held),
+        "sft": _file(runs.work, "verifiable_sft", learned[:TAUGHT]),
+        "rl": _file(runs.work, "verifiable_rl", learned[TAUGHT:][: 48 if runs.quick else None]),
+        "test": _file(runs.work, "verifiable_test", held),
     }
     evaluate = {"baselines": ["zero_shot"], "metrics": ["exact_match"], "max_new_tokens": 40}
     data = {"test": files["test"], "split": {"dev": 0.1}}
     taught = {"data": {"train": files["sft"]} | data, "evaluate": evaluate}
-    start = runs(_recipe("sft", train={"epochs": 6}, **taught))
+    (start,) = runs(_recipe("sft", train={"epochs": 6}, **taught))
     prompts = [Asked(_asked(r["prompt"]), r["completion"]) for r in held]
     right = rule("exact_match")
 
     def measured(report: Report) -> Part:
-        texts = sampled(runs.model(report), prompts, 40)
+        texts = sampled(_model(runs, report), prompts, 40)
         return worth(list(right([p for p in prompts for _ in range(SAMPLES)], texts)))
 
     arms: dict[str, Part] = {"sft": {"n": len(held), "each": [measured(start)]}}
-    found = []
-    for seed in range(seeds):
-        learn = {
-            "objective": {"name": "grpo"},
-            "start": runs.folder(start),
-            "reward": {"rules": {"exact_match": 1}},
-            "rollout": {"steps": 2},
-            "train": {"seed": seed, "epochs": 1 if runs.quick else 3, "learning_rate": 5e-4},
-            "data": {"train": files["rl"]} | data,
-            "evaluate": {"baselines": ["zero_shot", "start"], "max_new_tokens": 40, "limit": 60},
-        }
-        report = runs(_recipe("grpo", **learn))
-        found.append(measured(report) | {"curve": _curve(report), "steps": report.fit.steps})
-    arms["grpo"] = {"n": len(held), "each": found}
+    learn: Part = {
+        "objective": {"name": "grpo"},
+        "start": str(runs.folder(start)),
+        "reward": {"rules": {"exact_match": 1}},
+        "rollout": {"steps": 2},
+        "data": {"train": files["rl"]} | data,
+        "evaluate": {"baselines": ["zero_shot", "start"], "max_new_tokens": 40, "limit": 60},
+    }
+    rates = {"epochs": 1 if runs.quick else 3, "learning_rate": 5e-4}
+    reports = runs(*(_recipe("grpo", train={"seed": seed} | rates, **learn) for seed in range(seeds)))
+    arms["grpo"] = {"n": len(held), "each": [measured(r) | _way(r) for r in reports]}
     return {
         "about": f"the intent of a bank customer's question as JSON, {INTENTS} intents; GRPO after {TAUGHT} examples, "
         "rewarded where the answer is exactly right; pass@1 of answers sampled at temperature 1",
@@ -185,26 +171,26 @@ def imdb(shared: Path, runs: Runs, seeds: int, minilm: str) -> Part:
             if len(w) == OPENING + GOES_ON
         ]
 
-    locked = runs.file("imdb_held", labelled(parts["held"]))
+    locked = _file(runs.work, "imdb_held", labelled(parts["held"]))
     asked = reviews(parts["held"])[: 200 // few]
-    policy = runs.file("imdb_policy", reviews(parts["policy"]))
-    test_file = runs.file("imdb_asked", asked)
+    policy = _file(runs.work, "imdb_policy", reviews(parts["policy"]))
+    test_file = _file(runs.work, "imdb_asked", asked)
 
-    def classifier(name: str, model: str) -> Report:
-        file = runs.file(f"imdb_{name}", labelled(parts[name]))
+    def classifier(name: str, model: str) -> Recipe:
+        file = _file(runs.work, f"imdb_{name}", labelled(parts[name]))
         groups: Part = {"model": model, "task": "classify", "method": {"name": "full"}}
         groups |= {"data": {"train": file, "test": locked, "split": {"dev": 0.05}}, "train": {"epochs": 1}}
-        return runs(_recipe(name, **groups, evaluate={"baselines": ["majority"]}))
+        return _recipe(name, **groups, evaluate={"baselines": ["majority"]})
 
-    reward, judge = classifier("reward", minilm), classifier("judge", "bundled")
     most, limits = 48, {"max_new_tokens": 48, "limit": 40}
     data = {"train": policy, "test": test_file, "split": {"dev": 0.06}}
-    start = runs(_recipe("sft", data=data, train={"epochs": 1}, evaluate={"baselines": ["zero_shot"], **limits}))
+    shown = _recipe("sft", data=data, train={"epochs": 1}, evaluate={"baselines": ["zero_shot"], **limits})
+    reward, judge, start = runs(classifier("reward", minilm), classifier("judge", "bundled"), shown)
     prompts = [Asked(_asked(r["prompt"]), "") for r in asked]
-    sides = {"reward": runs.model(reward), "judge": runs.model(judge)}
+    sides = {"reward": _model(runs, reward), "judge": _model(runs, judge)}
 
     def measured(report: Report) -> Part:
-        texts = sampled(runs.model(report), prompts, most)
+        texts = sampled(_model(runs, report), prompts, most)
         every = [p for p in prompts for _ in range(SAMPLES)]
         told = {n: worth(scores(m, every, texts, m.labels.index("kind"))) for n, m in sides.items()}
         points = report.rewarded.points[-3:] if report.rewarded is not None else ()
@@ -212,22 +198,26 @@ def imdb(shared: Path, runs: Runs, seeds: int, minilm: str) -> Part:
         return told["reward"] | {"judge": told["judge"], "kl": kl, "examples": texts[:: 4 * SAMPLES][:4]}
 
     arms: dict[str, Part] = {"sft": {"n": len(asked), "each": [measured(start)]}}
-    for name in ("ppo", "grpo"):
-        found = []
-        for seed in range(seeds):
-            learn: Part = {
-                "objective": {"name": name},
-                "start": runs.folder(start),
-                "reward": {"model": runs.folder(reward), "label": "kind"},
-                "rollout": {"prompts": 16, "answers": 4, "steps": 2} | ({"passes": 2} if name == "ppo" else {}),
-                "train": {"seed": seed, "epochs": 0.1 if runs.quick else 0.5},
-                "data": data,
-                "evaluate": {"baselines": ["zero_shot", "start"], **limits},
-            }
-            learn["reward"] |= {"judge": runs.folder(judge), "judge_label": "kind"}
-            report = runs(_recipe(name, **learn))
-            found.append(measured(report) | {"curve": _curve(report), "steps": report.fit.steps})
-        arms[name] = {"n": len(asked), "each": found}
+    learn: Part = {
+        "start": str(runs.folder(start)),
+        "reward": {"model": str(runs.folder(reward)), "label": "kind"},
+        "data": data,
+        "evaluate": {"baselines": ["zero_shot", "start"], **limits},
+    }
+    learn["reward"] |= {"judge": str(runs.folder(judge)), "judge_label": "kind"}
+    drawn = {"prompts": 16, "answers": 4, "steps": 2}
+    ways: dict[str, Part] = {"ppo": drawn | {"passes": 2}, "grpo": drawn}
+    epochs = 0.1 if runs.quick else 0.5
+    reports = runs(
+        *(
+            _recipe(name, objective={"name": name}, rollout=way, train={"seed": seed, "epochs": epochs}, **learn)
+            for name, way in ways.items()
+            for seed in range(seeds)
+        )
+    )
+    for name in ways:
+        mine, reports = reports[:seeds], reports[seeds:]
+        arms[name] = {"n": len(asked), "each": [measured(r) | _way(r) for r in mine]}
     accuracy = {n: _tuned(r, "accuracy") for n, r in (("reward", reward), ("judge", judge))}
     return {
         "about": f"film reviews that go on from {OPENING} words; the reward is MiniLM's log-odds of a kind review, the "

@@ -1,0 +1,80 @@
+"""What a training computes, as far as its memory and its time depend on it: a network, a method, rows, and settings."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from tunesmith.core.plan import Technique
+from tunesmith.plan.shape import Shape
+
+Level = Literal["fast", "selective", "checkpoint", "least"]
+Precision = Literal["float32", "bfloat16"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Of one pass: ``count`` rows (pairs where answers are compared), ``tokens`` as the network reads them (what rows
+    of a pair begin with alike once), ``trained`` of them in the loss, ``longest`` in one row, ``typical`` the mean
+    over tokens of the length of their row; ``unit`` rows are compared with each other."""
+
+    count: int
+    tokens: int
+    trained: int
+    longest: int
+    typical: int
+    unit: int = 1
+
+    @property
+    def share(self) -> float:
+        """Of the tokens, those in the loss."""
+        return self.trained / max(self.tokens, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Rollouts:
+    """Where a policy writes the rows itself: answers a rollout, tokens of a prompt and of an answer (means), steps that
+    a rollout is trained on. ``critic`` is a second adapter and head on the base, ``reward`` the network of the reward
+    model, None where rules reward."""
+
+    prompts: int
+    answers: int
+    prompt_tokens: int
+    answer_tokens: int
+    steps: int
+    critic: bool = False
+    reward: Shape | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """``micro_tokens`` stand in memory at once, ``batch_tokens`` make an optimiser step; ``outputs`` of a head (0: the
+    language model's own). ``reference``: log-probabilities of the base are computed before the first step.
+    ``looks``: rows of dev are looked at during training, and the best weights kept beside."""
+
+    shape: Shape
+    technique: Technique
+    rows: Rows
+    precision: Precision
+    micro_tokens: int
+    batch_tokens: int
+    steps: int
+    level: Level = "fast"
+    outputs: int = 0
+    reference: bool = False
+    looks: bool = True
+    small_moments: bool = False
+    rollouts: Rollouts | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of a number in the network."""
+        return 2 if self.precision == "bfloat16" else 4
+
+    @property
+    def at_once(self) -> int:
+        """Tokens in memory at once: a micro-batch, of which there is at least one row, and no more than a step."""
+        return max(min(self.micro_tokens, self.batch_tokens), self.rows.longest * self.rows.unit)
+
+    @property
+    def accumulates(self) -> bool:
+        """Whether a step is more than one micro-batch."""
+        return self.batch_tokens > self.at_once
