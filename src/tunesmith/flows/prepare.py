@@ -32,7 +32,8 @@ from tunesmith.models.machine import machine
 from tunesmith.models.model import Model
 from tunesmith.models.skeleton import skeleton
 from tunesmith.objectives._objective import Objective
-from tunesmith.plan.resolve import resolve
+from tunesmith.plan.families import shape_like
+from tunesmith.plan.resolve import Data, resolve
 
 SHORTEST_ROW = 8  # tokens that must be left beside those that a method puts before each row
 DEV_ROWS = 1000  # looked at during training; more would cost time and tell nothing new
@@ -271,37 +272,41 @@ def _rows(
     dev_rows = render(_sample(splits.dev, most, recipe.train.seed))
     technique = _technique(recipe, method, checked, objective, len(number))
     if objective.unit == "answer":
-        return rollouts_planned(recipe, checked.card, train_rows, limit, technique), train_rows, dev_rows, cut
-    plan = resolve(
-        recipe,
-        checked.card,
+        return rollouts_planned(recipe, checked, train_rows, limit, technique), train_rows, dev_rows, cut
+    each = [row for r in train_rows for row in r.unit]
+    data = Data(
         [r.size for r in train_rows],
         lambda batch, longest: Steps(
             train_rows, batch_tokens=batch, micro_tokens=longest, pad_id=0, seed=recipe.train.seed
         ).per_epoch(),
         dev_tokens=sum(r.size for r in dev_rows),
-        machine=machine(),
-        technique=technique,
+        trained=sum(row.trained for row in each),
+        longest=max((len(row.ids) for row in each), default=1),
+        unit=len(train_rows[0].unit) if train_rows else 1,
+        outputs=len(number) or int(objective.needs == "score"),
+        reference=objective.reference,
     )
+    shape = shape_like(checked.card, checked.config.to_dict())
+    plan = resolve(recipe, checked.card, data, shape=shape, machine=machine(), technique=technique)
     return plan, train_rows, dev_rows, cut
 
 
 def rollouts_planned(
-    recipe: Recipe, card: ModelCard, rows: Sequence[TokenRow], longest_answer: int, technique: Technique
+    recipe: Recipe, checked: Checked, rows: Sequence[TokenRow], longest_answer: int, technique: Technique
 ) -> Plan:
     """The plan where a policy writes the answers itself: steps are counted in rollouts."""
     how, count = recipe.rollout, len(rows)
     asked = [len(r.ids) - r.trained for r in rows]
     steps = how.steps_of(count)
-    plan = resolve(
-        recipe,
-        card,
+    data = Data(
         [n + longest_answer for n in asked],
         lambda *_: steps,
         dev_tokens=0,
-        machine=machine(),
-        technique=technique,
+        trained=count * longest_answer,
+        longest=max(asked, default=1) + longest_answer,
     )
+    shape = shape_like(checked.card, checked.config.to_dict())
+    plan = resolve(recipe, checked.card, data, shape=shape, machine=machine(), technique=technique)
     tokens = how.prompts * how.answers * (sum(asked) // max(count, 1) + longest_answer) // how.steps
     written = f"{how.prompts} prompts x {how.answers} answers a rollout, {how.passes} x {how.steps} steps on them"
     why = {

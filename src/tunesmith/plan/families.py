@@ -10,12 +10,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from tunesmith.core.card import ModelCard
 from tunesmith.core.errors import ModelError, did_you_mean
 from tunesmith.plan.config import Config
 from tunesmith.plan.encoders import ENCODERS
 from tunesmith.plan.llama_like import LLAMA_LIKE, UNKNOWN, llama_like
 from tunesmith.plan.older import OLDER
-from tunesmith.plan.shape import Shape
+from tunesmith.plan.shape import Shape, Weight
 
 KNOWN = tuple(sorted([*LLAMA_LIKE, *OLDER, *ENCODERS]))
 NESTED = {"gemma3": "gemma3_text"}  # what the text part is called where it does not say
@@ -50,6 +51,41 @@ def shape_of(config: object, where: str = "config.json") -> Shape:
     if isinstance(model_type, str) and model_type in KNOWN:
         return _known(config, model_type, where)
     return _assumed(config, model_type, where)
+
+
+def shape_like(card: ModelCard, config: object) -> Shape:
+    """The shape by ``config``; where that is of no family that is known, one with the counts of ``card``, its layers
+    built like llama's, which is said in ``assumed``."""
+    try:
+        return shape_of(config, card.name)
+    except ModelError:
+        table = card.vocabulary * card.width
+        inner = max(1, (card.parameters - table) // card.layers)
+        heads = max(1, card.width // 64)
+        every = tuple(range(card.layers))
+        weights = (
+            Weight("embedding", (card.vocabulary, card.width), "embedding"),
+            Weight("layers.{}", (max(1, inner // card.width), card.width), "linear", every),
+        )
+        note = f"{card.architecture} is of no family that is known; its layers are taken to be built like llama's."
+        return Shape(
+            "unknown",
+            card.kind,
+            card.vocabulary,
+            card.width,
+            card.layers,
+            heads,
+            heads,
+            card.width // heads,
+            card.width // heads,
+            max(1, (inner - 4 * card.width**2) // (3 * card.width)),
+            card.context,
+            True,
+            (None,) * card.layers,
+            2 * card.width,
+            weights,
+            assumed=(note,),
+        )
 
 
 def _known(values: Mapping[str, Any], model_type: str, where: str) -> Shape:

@@ -1,82 +1,161 @@
-"""Bytes that training needs, by part, and the level of thrift that fits: arithmetic on a model card; no torch.
+"""Bytes that training needs, by part, and the level of thrift that fits: arithmetic on a shape; no torch.
 
 Notable: one dial. Each level gives up some speed for memory: ``fast`` keeps every activation; ``selective`` recomputes
 those of every second layer, ``checkpoint`` those of all (Chen et al., 2016); ``least`` also steps each weight as soon
 as its gradient is whole, so that the gradients of all weights never stand side by side, and keeps its moments in eight
-bits where bitsandbytes is there (Dettmers et al., 2022).
-Legend: a layer's activations are counted in floats a token.
+bits where bitsandbytes is there (Dettmers et al., 2022). The parts are those of the moment of the step that needs most:
+before the backward pass all activations stand, at its end all gradients. What was measured beside it:
+docs/plan_accuracy.md.
+Legend: D width, V vocabulary.
 """
 
-from dataclasses import dataclass
-from typing import Literal, get_args
+from dataclasses import dataclass, replace
+from typing import get_args
 
-from tunesmith.core.card import ModelCard
 from tunesmith.core.errors import MemoryNeeded
+from tunesmith.plan.activations import Device, Held, kept
+from tunesmith.plan.work import Level, Work
 
-Level = Literal["fast", "selective", "checkpoint", "least"]
 LEVELS: tuple[Level, ...] = get_args(Level)
-BESIDES = 600 << 20  # the interpreter, the libraries and their buffers
-HEADROOM = 0.85  # of the limit: the estimate is rough
+BESIDES: dict[Device, int] = {"cpu": 600 << 20, "cuda": 500 << 20}  # interpreter, libraries and buffers; CUDA's context
+SLACK: dict[Device, float] = {"cpu": 0.04, "cuda": 0.05}  # of what comes and goes: holes between blocks that stay
+HEADROOM = 0.9  # of the limit: others run on the same machine
 MOMENTS = 8  # bytes a trained weight: two float32 numbers
-FOUR_BITS = 0.53  # bytes a weight, with the doubly quantised scales of blocks of 64
-SMALL_MOMENTS = 2.1  # two bytes and the scales of their blocks; those of the embedding stay float32
+FOUR_BITS = 0.5 + 1 / 64 + 4 / 64 / 256  # bytes a weight: NF4, scales of blocks of 64 in eight bits, theirs in float32
+SMALL_MOMENTS = 2 + 2 * 4 / 256  # two bytes and the scales of their blocks; those of the embedding stay float32
+CHUNK = {"cpu": 1 << 24, "cuda": 1 << 27}  # logits at a time, as in models/linear_logp.py; a test compares them
+WIDE = {"cpu": 1 << 20, "cuda": 1 << 27}  # of these in float32 at a time
+COPIED = 256 << 20  # bytes of a snapshot that is copied and written beside the training (train/saver.py)
 
 
 @dataclass(frozen=True, slots=True)
-class Training:
-    """What the bytes depend on. ``trained`` counts weights. ``narrow``: the network's weights and activations are bf16;
-    ``keeps_best``: a copy of the best trained weights lies in the same memory; ``four_bits``: the weights inside the
-    layers are NF4."""
+class _Moment:
+    """Of a step: what stands in memory then, beside what always does."""
 
-    card: ModelCard
-    full: bool
-    trained: int
-    narrow: bool
-    eight_bit: bool = False
-    keeps_best: bool = False
-    four_bits: bool = False
+    gradients: int = 0
+    activations: int = 0
+    logits: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.gradients + self.activations + self.logits
 
 
-def needed(of: Training, *, micro_tokens: int, level: Level = "fast") -> dict[str, int]:
-    """Bytes by part."""
-    card, size = of.card, 2 if of.narrow else 4
-    inner = max(card.parameters - card.vocabulary * card.width, card.parameters // 2)
-    trained = of.trained
-    largest = max(card.vocabulary * card.width, inner // max(card.layers, 1))
-    kept = {"fast": 1.0, "selective": 0.5}.get(level, 1 / card.layers)
-    a_layer = 4.4 * card.width + 1.33 * inner / card.layers / card.width
-    moments = MOMENTS * trained
-    if level == "least" and of.eight_bit and of.full:
-        moments = int(SMALL_MOMENTS * inner + MOMENTS * (trained - inner))
-    inputs = 0 if level == "fast" else card.width * card.layers
-    return {
-        "weights": int((FOUR_BITS if of.four_bits else size) * inner + size * (card.parameters - inner)),
-        "moments": moments + (4 * trained if of.full and of.narrow else 0),
-        "gradients": 4 * (min(trained, largest) if level == "least" else trained),
-        "best": 4 * trained if of.keeps_best else 0,
-        "activations": int(size * micro_tokens * (kept * card.layers * a_layer + inputs)),
-        "besides": BESIDES,
+def needed(work: Work, device: Device = "cpu", process: int | None = None) -> dict[str, int]:
+    """Bytes by part; their sum is the peak while training. ``process``: what the process holds without a model, as
+    measured on the machine at hand."""
+    lasting = _lasting(work, device)
+    moment = max(_moments(work, device), key=lambda m: m.total)
+    passing = {"gradients": moment.gradients, "activations": moment.activations, "logits": moment.logits}
+    found = lasting | passing
+    found["slack"] = int(SLACK[device] * sum(passing.values()))
+    found["besides"] = BESIDES[device] if process is None else process
+    return {name: size for name, size in found.items() if size}
+
+
+def _lasting(work: Work, device: Device) -> dict[str, int]:
+    """What stands in memory from the first step to the last."""
+    shape, technique, trained = work.shape, work.technique, work.technique.trained
+    quantised = shape.count("linear") if technique.four_bits else 0
+    held = {
+        "weights": work.size * (shape.parameters - quantised),
+        "four bits": int(FOUR_BITS * quantised),
+        "adapter": 0 if technique.full else 4 * trained,
+        "masters": 4 * trained if technique.full and work.precision == "bfloat16" else 0,
+        "moments": _moment_bytes(work),
+        "best": 4 * trained if work.looks and device == "cpu" else 0,
     }
+    if work.rollouts is not None and work.rollouts.reward is not None:
+        held["reward model"] = work.size * work.rollouts.reward.parameters
+    return held
 
 
-def choose(limit: int, of: Training, *, batch_tokens: int, micro_tokens: int, longest: int) -> tuple[Level, int, str]:
+def _moment_bytes(work: Work) -> int:
+    trained = work.technique.trained
+    if not (work.small_moments and work.technique.full):
+        return MOMENTS * trained
+    inner = min(trained, work.shape.multiplied_parameters)
+    return int(SMALL_MOMENTS * inner + MOMENTS * (trained - inner))
+
+
+def _moments(work: Work, device: Device) -> list[_Moment]:
+    """The moments of a step at which the most may stand in memory."""
+    shape, size, full = work.shape, work.size, work.technique.full
+    held = batch(work, work.at_once)
+    activations, a_layer = _activations(work, held, device)
+    chosen = int(work.rows.share * held.tokens) if not work.outputs else 0
+    states = size * (3 * held.tokens + (3 if full else 2) * chosen) * shape.width  # the last norm; of chosen tokens
+    logits = _logits(work, chosen, device)
+    table = 4 * shape.vocabulary * shape.width if full and not work.outputs else 0  # the gradient of the output matrix
+    gradients = 4 * work.technique.trained
+    largest = max(shape.vocabulary * shape.width, *(w.size for w in shape.weights))
+    if work.level == "least":
+        gradients = 4 * min(work.technique.trained, 2 * largest)
+    before = gradients if work.accumulates else 0
+    backward = int(size * held.tokens * (3 * shape.inner_width + 4 * shape.width)) + a_layer
+    looked_at = batch(work, 2 * work.at_once)
+    reads = size * looked_at.tokens * (4 * shape.inner_width + 6 * shape.width)
+    return [
+        _Moment(before, activations + states, logits + 2 * table),
+        _Moment(before + table, activations + states + backward - a_layer, 0),
+        _Moment(gradients + table, backward, 0),
+        _Moment(0, int(reads), _logits(work, int(work.rows.share * looked_at.tokens), device)),
+    ]
+
+
+def batch(work: Work, tokens: int) -> Held:
+    """The longest rows, as many as ``tokens`` hold."""
+    rows = work.rows
+    units = max(1, tokens // rows.longest_unit)
+    return Held(units * rows.longest_unit, units * rows.unit, rows.longest)
+
+
+def _activations(work: Work, held: Held, device: Device) -> tuple[int, int]:
+    """(bytes of all layers before the backward pass, of one layer)."""
+    shape, size = work.shape, work.size
+    adapted = None if work.technique.full else work.technique.trained / _adapted_width(work)
+    a_layer = int(size * kept(shape, held, work.precision, device, adapted))
+    again = {"fast": 0, "selective": shape.layers // 2}.get(work.level, shape.layers)
+    inputs = size * held.tokens * shape.width * again
+    return a_layer * (shape.layers - again) + inputs + (a_layer if again else 0), a_layer
+
+
+def _adapted_width(work: Work) -> float:
+    """Weights of one rank in all adapters of a layer, all layers together: trained / it are the ranks of one layer."""
+    layers = work.shape.linear_layers()
+    total = sum(outputs + inputs for outputs, inputs in layers.values())
+    return max(1.0, total / max(len(layers) / work.shape.layers, 1))
+
+
+def _logits(work: Work, chosen: int, device: Device) -> int:
+    if work.outputs or not chosen:
+        return 0
+    vocabulary = work.shape.vocabulary
+    rows = min(chosen, max(1, CHUNK[device] // vocabulary))
+    wide = min(rows, max(1, WIDE[device] // vocabulary))
+    return vocabulary * (work.size * rows + 2 * 4 * wide)
+
+
+def choose(limit: int, work: Work, device: Device) -> tuple[Level, int, str]:
     """(level, tokens in memory at once, reason): the first that fits into ``limit`` bytes. Smaller micro-batches come
     before recomputing, which costs a third more time; ``least`` takes a step in one piece. Raises MemoryNeeded where
     nothing fits."""
-    sizes = [max(longest, micro_tokens // n) for n in (1, 2, 4)]
+    longest = work.rows.longest_unit
+    sizes = [max(longest, work.micro_tokens // n) for n in (1, 2, 4)]
     ways: list[tuple[Level, int]] = [("fast", n) for n in dict.fromkeys(sizes)]
     ways += [("selective", sizes[-1]), ("checkpoint", sizes[-1])]
-    if of.full:
-        ways.append(("least", max(longest, batch_tokens)))
+    if work.technique.full:
+        ways.append(("least", max(longest, work.batch_tokens)))
     told: list[str] = []
     for level, tokens in ways:
-        total = sum(needed(of, micro_tokens=tokens, level=level).values())
+        small = work.small_moments and level == "least"
+        total = sum(needed(replace(work, level=level, micro_tokens=tokens, small_moments=small), device).values())
         told.append(f"{level} {total / 2**30:.1f} GiB with {tokens} tokens at once")
         if total <= HEADROOM * limit:
             break
-    room = f"{HEADROOM:.0%} of {limit / 2**30:.2g} GiB by a rough estimate: {', '.join(told)}"
+    room = f"{HEADROOM:.0%} of {limit / 2**30:.2g} GiB: {', '.join(told)}"
     if total > limit:
-        smaller = " train.batch_tokens or" if of.full else ""
+        smaller = " train.batch_tokens or" if work.technique.full else ""
         raise MemoryNeeded(
             f"memory: nothing fits {room}. Raise budget.memory where the machine has more, lower{smaller} "
             "train.max_length, or take a smaller model."

@@ -6,12 +6,15 @@ at 10M, 1.5e-5 at 8B, for full fine-tuning) and ten times that for LoRA ("LoRA W
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from tunesmith.core.card import ModelCard
 from tunesmith.core.plan import Machine, Plan, Technique
 from tunesmith.core.recipe import Recipe
 from tunesmith.plan import memory
+from tunesmith.plan.shape import Shape
+from tunesmith.plan.work import Level, Rows, Work
 
 STEPS_PER_EPOCH = 60
 SMALLEST_BATCH, LARGEST_BATCH = 512, 16_384
@@ -27,6 +30,31 @@ SAVE_SECONDS, WHY_SAVES = 120.0, "at most 2% of the time is spent on it"
 WHY_MOMENTS = "part of train.memory: least, with bitsandbytes: two bytes a weight instead of eight"
 WHY_SECONDS = "budget.time; the learning rate anneals to the end of it"
 SET = "set in the recipe"
+
+
+@dataclass(frozen=True)
+class Data:
+    """What there is to train on. ``lengths``: tokens of each row, or of rows that are compared with each other, what
+    they begin with alike once; ``trained`` of all tokens are in the loss, ``longest`` in one row. ``per_epoch(
+    batch_tokens, max_length)`` counts steps of one pass, ``dev_tokens`` are what one look at dev computes. ``outputs``
+    of a head, 0 without one; ``reference``: the base is asked for all of them first."""
+
+    lengths: Sequence[int]
+    per_epoch: Callable[[int, int], int]
+    dev_tokens: int
+    trained: int
+    longest: int
+    unit: int = 1
+    outputs: int = 0
+    reference: bool = False
+
+    @property
+    def rows(self) -> Rows:
+        tokens = sum(self.lengths)
+        typical = sum(n * n for n in self.lengths) // max(tokens, 1)
+        longest = max(self.lengths, default=1)
+        typical = max(1, min(typical, self.longest))
+        return Rows(len(self.lengths), tokens, self.trained, self.longest, longest, typical, self.unit)
 
 
 def learning_rate(card: ModelCard, times: float = 1.0, most: float = 2e-3) -> tuple[float, str]:
@@ -47,25 +75,35 @@ def _round(rate: float) -> float:
 def resolve(
     recipe: Recipe,
     card: ModelCard,
-    lengths: Sequence[int],
-    per_epoch: Callable[[int, int], int],
+    data: Data,
     *,
-    dev_tokens: int,
+    shape: Shape,
     machine: Machine,
     technique: Technique,
 ) -> Plan:
-    """The plan for training rows of these token ``lengths``; ``per_epoch(batch_tokens, max_length)`` counts steps of
-    one pass, ``dev_tokens`` what one look at dev computes."""
-    train = recipe.train
+    """The plan for training ``data`` on a network of this ``shape``. Raises MemoryNeeded."""
+    train, lengths, dev_tokens = recipe.train, data.lengths, data.dev_tokens
     rate, why_rate = _rate(recipe, card, technique)
     max_length, why_length = _max_length(recipe, card, lengths)
     batch, why_batch = _batch_tokens(recipe, lengths)
     precision, why_precision = _precision(recipe, machine.fast_bfloat16)
-    longest = max(lengths, default=1)  # of what must stand in memory at once: a row, or a row with its others
-    level, micro, why_level = _memory(recipe, card, machine, technique, (batch, longest, precision, dev_tokens > 0))
-    moments = "int8" if level == "least" and machine.eight_bit else "float32"
-    passes = per_epoch(batch, max_length)
+    passes = data.per_epoch(batch, max_length)
     steps = max(1, round(train.epochs * passes))
+    work = Work(
+        shape,
+        technique,
+        data.rows,
+        precision,
+        micro_tokens=min(batch, MICRO_TOKENS[machine.device]),
+        batch_tokens=batch,
+        steps=steps,
+        outputs=data.outputs,
+        reference=data.reference,
+        looks=dev_tokens > 0,
+        small_moments=machine.eight_bit,
+    )
+    level, micro, why_level = _memory(recipe, machine, work)
+    moments = "int8" if level == "least" and machine.eight_bit else "float32"
     compiled, why_compiled = _compiled(recipe, card, machine, technique, precision, sum(lengths))
     looks, why_looks = _looks(train.epochs, sum(lengths), dev_tokens)
     saves, why_saves = (SAVE_SECONDS, WHY_SAVES) if train.save_every == "auto" else (train.save_every, SET)
@@ -168,25 +206,13 @@ def _compiled(
     return pays, f"{told}: it {'pays' if pays else 'does not pay'}"
 
 
-def _memory(
-    recipe: Recipe, card: ModelCard, machine: Machine, technique: Technique, work: tuple[int, int, str, bool]
-) -> tuple[memory.Level, int, str]:
-    """(level, tokens in memory at once, reason). ``work``: tokens a step, longest row, precision, whether the best
-    weights are kept."""
-    batch, longest, precision, keeps = work
-    micro, wanted = max(min(batch, MICRO_TOKENS[machine.device]), longest), recipe.train.memory
+def _memory(recipe: Recipe, machine: Machine, work: Work) -> tuple[Level, int, str]:
+    """(level, tokens in memory at once, reason)."""
+    longest = max(1, work.rows.longest_unit)  # of what must stand in memory at once: a row, or a row with its others
+    micro, wanted = max(work.micro_tokens, longest), recipe.train.memory
     if wanted != "auto":
-        return wanted, max(batch, longest) if wanted == "least" else micro, SET
+        return wanted, max(work.batch_tokens, longest) if wanted == "least" else micro, SET
     limit = recipe.budget.memory or machine.memory
     if limit is None:
         return "fast", micro, "how much memory this machine has is not known; set budget.memory"
-    of = memory.Training(
-        card,
-        full=technique.full,
-        trained=technique.trained,
-        narrow=precision == "bfloat16",
-        eight_bit=machine.eight_bit,
-        keeps_best=keeps and machine.device == "cpu",
-        four_bits=technique.four_bits,
-    )
-    return memory.choose(limit, of, batch_tokens=batch, micro_tokens=micro, longest=longest)
+    return memory.choose(limit, work, machine.device)

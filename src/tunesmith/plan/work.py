@@ -12,14 +12,15 @@ Precision = Literal["float32", "bfloat16"]
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Of one pass: ``count`` rows (pairs where answers are compared), ``tokens`` as the network reads them (what rows
-    of a pair begin with alike once), ``trained`` of them in the loss, ``longest`` in one row, ``typical`` the mean
-    over tokens of the length of their row; ``unit`` rows are compared with each other."""
+    """Of one pass: ``count`` rows (units where ``unit`` rows are compared with each other), ``tokens`` as the network
+    reads them (what rows of a unit begin with alike once), ``trained`` of them in the loss, ``longest`` in one row,
+    ``longest_unit`` in one unit; ``typical`` is the mean over tokens of the length of their row."""
 
     count: int
     tokens: int
     trained: int
     longest: int
+    longest_unit: int
     typical: int
     unit: int = 1
 
@@ -72,7 +73,7 @@ class Work:
     @property
     def at_once(self) -> int:
         """Tokens in memory at once: a micro-batch, of which there is at least one row, and no more than a step."""
-        return max(min(self.micro_tokens, self.batch_tokens), self.rows.longest * self.rows.unit)
+        return max(min(self.micro_tokens, self.batch_tokens), self.rows.longest_unit)
 
     @property
     def accumulates(self) -> bool:

@@ -1,0 +1,90 @@
+"""One training as a plan foresees it: a run of ``tunesmith`` on a network with random weights, in a process of its own.
+
+Notable: the network has the bundled base's tokenizer and whatever vocabulary its config says; rows are words of the
+bundled general text, so long as was asked. What is measured is what the run itself tells: the peak while training, and
+the time of each step after the first.
+"""
+
+import gzip
+import json
+import shutil
+import sys
+from importlib import resources
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+WORDS_A_TOKEN = 0.6  # of the bundled text
+
+
+def make_model(folder: Path, config: dict[str, Any]) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    if folder.exists():
+        return
+    torch.manual_seed(0)
+    made = CONFIG_MAPPING[config["model_type"]].from_dict(config | {"pad_token_id": 0, "eos_token_id": 3})
+    AutoModelForCausalLM.from_config(made).save_pretrained(folder)
+    bundled = resources.files("tunesmith") / "assets" / "base"
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        shutil.copy(str(bundled / name), folder / name)
+
+
+def words(shared: Path) -> list[str]:
+    with gzip.open(shared / "data" / "classic_books" / "books_train.jsonl.gz", "rt", encoding="utf-8") as stream:
+        return str(json.loads(next(stream))["text"])[:600_000].split()
+
+
+def make_rows(path: Path, words: list[str], *, count: int, tokens: int, pairs: bool) -> None:
+    """Rows of about ``tokens`` tokens, a third of them prompt, lengths between 70% and 100%."""
+    at, rows = 0, []
+    for n in range(count):
+        size = int(tokens * WORDS_A_TOKEN * (0.7 + 0.3 * (n % 7) / 6))
+        shown = max(3, size // 3)
+        at = (at + size) % (len(words) - 2 * size)
+        row = {"prompt": " ".join(words[at : at + shown]), "completion": " ".join(words[at + shown : at + size])}
+        if pairs:
+            other = " ".join(words[at + size : at + 2 * size - shown])
+            row = {"prompt": row["prompt"], "chosen": row["completion"], "rejected": other}
+        rows.append(row)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def measure(spec: dict[str, Any]) -> dict[str, Any]:
+    from tunesmith.core.recipe import Recipe
+    from tunesmith.core.report import Report
+    from tunesmith.flows.finetune import finetune
+
+    work = Path(spec["work"])
+    work.mkdir(parents=True, exist_ok=True)
+    model = work / "models" / spec["shape"]
+    make_model(model, spec["config"])
+    shown = {"train": spec["count"], "test": 4}
+    for role, count in shown.items():
+        make_rows(work / f"{spec['name']}-{role}.jsonl", words(Path(spec["shared"])), count=count, tokens=spec["length"],
+                  pairs=spec["pairs"])  # fmt: skip
+    files = {role: str(work / f"{spec['name']}-{role}.jsonl") for role in shown}
+    spec["recipe"] |= {"model": str(model), "data": files | {"split": {"dev": spec["dev"]}}}
+    recipe = Recipe.parse(spec["recipe"], spec["name"])
+    run = finetune(recipe, workspace=work)
+    folder = Path(run.folder)
+    report = Report.load(folder / "report.json")
+    points = [json.loads(line) for line in (folder / "metrics.jsonl").read_text("utf-8").splitlines()]
+    steps = [b["seconds"] - a["seconds"] for a, b in pairwise(points)]
+    return {
+        "peak": report.fit.peak_bytes,
+        "what": report.fit.peak_of,
+        "step_seconds": median(steps) if steps else None,
+        "steps": len(points),
+        "plan": report.plan.model_dump(mode="json", exclude={"reasons"}),
+        "tokens": points[-1]["tokens"],
+    }
+
+
+if __name__ == "__main__":
+    wanted = json.loads(sys.argv[1])
+    found = measure(wanted)
+    Path(wanted["out"]).write_text(json.dumps(found), encoding="utf-8")
