@@ -11,8 +11,7 @@ from transformers.utils import logging
 from tunesmith.core.card import ModelCard
 from tunesmith.models.skeleton import Skeleton
 from tunesmith.plan.encoders import ENCODERS
-from tunesmith.plan.families import KNOWN
-from tunesmith.plan.shape import Shape
+from tunesmith.plan.families import KNOWN, shape_of
 
 logging.set_verbosity_error()  # about ids of tokens that a small vocabulary lacks
 DECODERS = tuple(name for name in KNOWN if name not in ENCODERS)
@@ -29,24 +28,16 @@ def network(config: dict[str, Any], device: str = "meta") -> Any:
         return family.from_config(settings(config), attn_implementation="eager", experts_implementation="eager")
 
 
-def skeleton(config: dict[str, Any]) -> Skeleton:
-    kind = "encoder" if config["model_type"] in ENCODERS else "decoder"
-    empty = dict.fromkeys(("path", "architecture", "fingerprint", "tokenizer_hash", "template_hash"), "")
-    numbers = dict.fromkeys(("parameters", "layers", "width", "vocabulary", "context"), 1)
-    return Skeleton(network(config), ModelCard(name="it", kind=kind, **empty, **numbers))  # type: ignore[arg-type]
+def card(config: dict[str, Any]) -> ModelCard:
+    """A card that says of the network what a method reads there."""
+    shape = shape_of(config)
+    empty = dict.fromkeys(("path", "fingerprint", "tokenizer_hash", "template_hash"), "")
+    numbers = {key: getattr(shape, key) for key in ("parameters", "layers", "width", "vocabulary", "context")}
+    return ModelCard(name="it", kind=shape.kind, architecture=shape.model_type, **empty, **numbers)
 
 
-def tensors(shape: Shape) -> dict[str, tuple[int, ...]]:
-    """Shapes by the names that torch gives the parameters."""
-    found: dict[str, tuple[int, ...]] = {}
-    for weight in shape.weights:
-        form = weight.shape[::-1] if weight.kind == "matrix" else weight.shape  # Conv1D lies the other way round
-        for name in weight.names:
-            if weight.size:
-                found[name if weight.kind == "experts" else f"{name}.weight"] = form
-            if weight.bias:
-                found[f"{name}.bias"] = (weight.bias,)
-    return found
+def skeleton(config: dict[str, Any], *, head: bool = False) -> Skeleton:
+    return Skeleton(network(config), card(config), head or None)
 
 
 def small(model_type: str, seed: int) -> dict[str, Any]:

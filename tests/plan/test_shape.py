@@ -8,23 +8,16 @@ from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
-from tests.plan.networks import DECODERS, network, settings, skeleton, small, tensors
+from tests.plan.networks import DECODERS, network, settings, small
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import DynamicCache
 
-from tunesmith.core import parts
-from tunesmith.core.recipe import MethodRecipe
 from tunesmith.models import load as loading
 from tunesmith.models.model import FIRST_POSITION_AFTER_PAD
-from tunesmith.models.skeleton import skeleton as bare_network
 from tunesmith.plan.encoders import AFTER_PAD, ENCODERS
 from tunesmith.plan.families import KNOWN, shape_of
 from tunesmith.plan.known import known_models
-from tunesmith.plan.targets import lora_parameters
 
-LORA = parts.find("models.adapters", "lora")
-DORA = parts.find("models.adapters", "dora")
 RANDOM = [(name, seed) for name in KNOWN for seed in range(6)]
 PUBLISHED = list({id(known.config): name for name, known in known_models().items()}.values())
 
@@ -38,7 +31,7 @@ def text_config(name: str) -> dict[str, Any]:
 def test_weights_are_those_of_transformers_by_name_and_shape(name: str, seed: int) -> None:
     config = small(name, seed)
     shape, built = shape_of(config), network(config)
-    assert tensors(shape) == {n: tuple(p.shape) for n, p in built.named_parameters()}
+    assert shape.tensors() == {n: tuple(p.shape) for n, p in built.named_parameters()}
     assert shape.parameters == built.num_parameters()
     kinds = ("embedding", "linear", "matrix", "experts", "router", "norm", "head", "pooler", "bias")
     assert sum(shape.count(kind) for kind in kinds) == shape.parameters  # type: ignore[arg-type]
@@ -49,67 +42,8 @@ def test_weights_are_those_of_transformers_by_name_and_shape(name: str, seed: in
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_sizes_have_the_weights_of_transformers(name: str) -> None:
     shape, built = known_models()[name].shape(), network(text_config(name))
-    assert tensors(shape) == {n: tuple(p.shape) for n, p in built.named_parameters()}
+    assert shape.tensors() == {n: tuple(p.shape) for n, p in built.named_parameters()}
     assert shape.parameters == built.num_parameters()
-
-
-CHOICES: list[dict[str, Any]] = [
-    {"rank": 3},
-    {"rank": 8, "target_modules": ("q_proj", "down_proj")},
-    {"rank": 8, "target_modules": ("model.layers.0.self_attn.v_proj",), "modules_to_save": ("lm_head",)},
-    {"rank": 4, "rank_pattern": {"up_proj": 2, "0.mlp.up_proj": 1}, "new_tokens": ("a", "b")},
-    {"rank": 2, "new_tokens": ("a",), "modules_to_save": ("embed_tokens", "norm")},
-    {"rank": 2, "target_modules": ("q_proj",), "modules_to_save": ("mlp",)},
-    {"target_modules": ("q_prj",)},
-    {"target_modules": ()},
-    {"modules_to_save": ("nothing",)},
-    {"modules_to_save": ("mlp",)},
-    {"rank_pattern": {"lm_head": 2}},
-]
-
-
-def outcome(count: Any) -> Any:
-    """A number, or the sentence of an error."""
-    try:
-        return count()
-    except ValueError as error:
-        return str(error).split(" There are")[0].split(", which has")[0].split(" (")[0]
-
-
-@pytest.mark.parametrize("name", ["llama", "gemma2", "phi3", "qwen2_moe", "gpt_neox"])
-def test_lora_counts_are_those_of_peft(name: str) -> None:
-    config = small(name, 4)
-    adapted = get_peft_model(network(config), LoraConfig(r=3, target_modules="all-linear", task_type="CAUSAL_LM"))
-    assert adapted.get_nb_trainable_parameters()[0] == lora_parameters(shape_of(config), MethodRecipe(rank=3), "it")
-
-
-@pytest.mark.parametrize("name", KNOWN)
-def test_lora_counts_are_those_of_the_method(name: str) -> None:
-    for seed, choice in enumerate(CHOICES):
-        config, method = small(name, seed), MethodRecipe(**choice)
-        shape, built = shape_of(config), skeleton(config)
-        assert outcome(lambda s=shape, m=method: lora_parameters(s, m, "it")) == outcome(
-            lambda b=built, m=method: LORA.count(b, m)
-        ), (config, choice)
-        assert outcome(lambda s=shape, m=method: lora_parameters(s, m, "it", magnitude=True)) == outcome(
-            lambda b=built, m=method: DORA.count(b, m)
-        )
-
-
-def test_a_head_of_its_own_leaves_the_output_matrix_idle() -> None:
-    config = small("llama", 0) | {"tie_word_embeddings": False}
-    built, method = skeleton(config), MethodRecipe(rank=2, new_tokens=("a", "b", "c"))
-    built.head = True
-    shape = shape_of(config)
-    counted = lora_parameters(shape, method, "it", classifies=True)
-    assert counted == LORA.count(built, method)
-    assert lora_parameters(shape, method, "it") - counted == 3 * shape.width
-
-
-def test_lora_of_llama_8b_is_the_number_that_peft_prints() -> None:
-    """The example of the QLoRA notebooks: rank 16 on q, k, v, o, gate, up and down of Llama-3.1-8B."""
-    shape = known_models()["meta-llama/Llama-3.1-8B"].shape()
-    assert lora_parameters(shape, MethodRecipe(rank=16), "it") == 41_943_040
 
 
 @pytest.mark.parametrize(("name", "seed"), [(n, s) for n in DECODERS for s in range(8)])
@@ -223,7 +157,7 @@ def test_shapes_of_any_size_need_neither_torch_nor_time() -> None:
     assert took < 0.5
 
 
-@pytest.mark.parametrize("module", ["shape", "config", "families", "known"])
+@pytest.mark.parametrize("module", ["shape", "config", "families", "known", "trained", "objectives"])
 def test_no_heavy_library_is_imported(module: str) -> None:
     code = (
         f"import sys, tunesmith.plan.{module}; print(*sorted({{'torch', 'transformers', 'numpy'}} & set(sys.modules)))"
@@ -233,13 +167,10 @@ def test_no_heavy_library_is_imported(module: str) -> None:
 
 
 def test_the_bundled_base_has_the_parameters_of_its_card() -> None:
-    card, config, _ = loading.card_of("bundled")
+    card, _, _ = loading.card_of("bundled")
     shape = shape_of(json.loads((Path(card.path) / "config.json").read_text("utf-8")))
     found = (shape.kind, shape.parameters, shape.layers, shape.width, shape.vocabulary, shape.context)
     assert found == (card.kind, card.parameters, card.layers, card.width, card.vocabulary, card.context)
-    assert lora_parameters(shape, MethodRecipe(), card.name) == LORA.count(
-        bare_network(card, config, head=False), MethodRecipe()
-    )
 
 
 def test_encoders_are_encoders_to_the_loader_too() -> None:

@@ -34,6 +34,7 @@ from tunesmith.models.skeleton import skeleton
 from tunesmith.objectives._objective import Objective
 from tunesmith.plan.families import shape_like
 from tunesmith.plan.resolve import Data, resolve
+from tunesmith.plan.trained import with_heads
 
 SHORTEST_ROW = 8  # tokens that must be left beside those that a method puts before each row
 DEV_ROWS = 1000  # looked at during training; more would cost time and tell nothing new
@@ -365,9 +366,7 @@ def _technique(recipe: Recipe, method: Method, checked: Checked, objective: Obje
     """``classes`` is 0 without a head."""
     card, outputs = checked.card, 1 if objective.needs == "score" else classes
     trained = method.count(skeleton(card, checked.config, head=bool(outputs)), recipe.method)
-    trained += outputs * card.width + (outputs if outputs > 1 else 0)  # a reward has no bias
-    if objective.needs == "token_logp_value":  # the critic: an adapter and a head
-        trained += trained + card.width
+    trained = with_heads(trained, objective.needs, classes=classes, width=card.width)
     rate, most = method.rate * objective.rate, method.most_rate * objective.rate
     return Technique(not method.is_adapter, trained, rate, most, four_bits=method.four_bits)
 

@@ -5,12 +5,12 @@ back while adapters are off. Of an embedding whose new rows alone are trained th
 else; the other rows stay what they are bit for bit. A tied output matrix is the same weight and needs no care.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from tunesmith.core.errors import ModelError, RecipeError, did_you_mean
+from tunesmith.core.errors import ModelError, RecipeError
 from tunesmith.models.masters import Masters
 from tunesmith.models.model import Model
 from tunesmith.models.skeleton import HasNetwork
@@ -85,42 +85,6 @@ def add(tokenizer: object, tokens: Sequence[str]) -> None:
             why = "is known already" if token in known else "stands there twice" if token.strip() else "is empty"
             raise RecipeError(f"method.new_tokens: {token!r} {why}. Leave it out.")
     tokenizer.add_tokens(list(tokens))  # type: ignore[attr-defined]
-
-
-def named(model: HasNetwork, wanted: Iterable[str], taken: Iterable[str]) -> list[str]:
-    """Full names of the modules to train whole; ``taken`` are layers with an adapter. Raises RecipeError."""
-    modules = {n: m for n, m in model.network.named_modules() if n and any(True for _ in m.parameters())}
-    chosen: list[str] = []
-    for want in wanted:
-        found = [n for n in modules if n == want or n.endswith("." + want)]
-        if not found:
-            leaves = sorted({n.rpartition(".")[2] for n in modules if not n.rpartition(".")[2].isdecimal()})
-            raise RecipeError(
-                f'method.modules_to_save: "{want}" matches no module of {model.card.name}.'
-                f"{did_you_mean(want, leaves)} There are: {', '.join(leaves)}."
-            )
-        both = next((t for t in taken for n in found if t == n or t.startswith(f"{n}.")), None)
-        if both:
-            raise RecipeError(
-                f'method.modules_to_save: "{want}" holds {both}, which has an adapter. Leave one of them out: '
-                "method.target_modules names what is adapted."
-            )
-        output = model.network.get_output_embeddings()
-        if model.head is not None and output is not None and output is modules[found[0]]:
-            raise RecipeError(
-                f'method.modules_to_save: "{want}" is the output matrix, which takes no part below a classification '
-                "head. Leave it out."
-            )
-        chosen += found
-    return list(dict.fromkeys(chosen))
-
-
-def count(model: HasNetwork, wanted: Iterable[str], tokens: int, taken: Iterable[str]) -> int:
-    """Weights of the wanted modules, and a row a token of each table that is not among them."""
-    modules = [model.network.get_submodule(n) for n in named(model, wanted, taken)]
-    whole: dict[int, int] = {id(p): p.numel() for m in modules for p in m.parameters()}
-    tables: list[Tensor] = [model.network.get_submodule(n).weight for n in (_tables(model) if tokens else ())]
-    return sum(whole.values()) + sum(tokens * t.shape[1] for t in tables if id(t) not in whole)
 
 
 def tensors(model: Model, own: OwnWeights) -> dict[str, Tensor]:

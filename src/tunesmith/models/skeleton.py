@@ -4,8 +4,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
+from torch import nn
 
 from tunesmith.core.card import ModelCard
+from tunesmith.plan.outline import Outline
 
 
 class HasNetwork(Protocol):
@@ -32,3 +34,30 @@ def skeleton(card: ModelCard, config: Any, *, head: bool) -> Skeleton:
     family: Any = AutoModelForCausalLM if card.kind == "decoder" else AutoModel
     with torch.device("meta"):
         return Skeleton(family.from_config(config), card, head or None)
+
+
+def outline(model: HasNetwork) -> Outline:
+    """Names and sizes of the network's weights and layers."""
+    network, card = model.network, model.card
+    modules = dict(network.named_modules())
+    names = {id(module): name for name, module in modules.items()}
+    output = network.get_output_embeddings() if card.kind == "decoder" else None
+    pooler = getattr(network, "pooler", None)
+    idle = {id(output)} | {id(module) for module in (pooler.modules() if pooler is not None else ())}
+    lists = (name for name, m in modules.items() if isinstance(m, nn.ModuleList) and len(m) == card.layers)
+    return Outline(
+        model=card.name,
+        architecture=card.architecture,
+        weights={name: tuple(p.shape) for name, p in network.named_parameters()},
+        linear={
+            name: (m.out_features, m.in_features)
+            for name, m in modules.items()
+            if isinstance(m, nn.Linear) and id(m) not in idle
+        },
+        embedding=names.get(id(network.get_input_embeddings()), ""),
+        output=names.get(id(output), ""),
+        pooler=names.get(id(pooler), ""),
+        stack=next(lists, ""),
+        layers=card.layers,
+        head=model.head is not None,
+    )

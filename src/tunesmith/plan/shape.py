@@ -118,6 +118,18 @@ class Shape:
         of them, nor are experts that lie in one tensor, nor an encoder's pooler."""
         return {n: (w.shape[0], w.shape[1]) for w in self.weights if w.kind == "linear" for n in w.names}
 
+    def tensors(self) -> dict[str, tuple[int, ...]]:
+        """Shapes by the names that torch gives the parameters."""
+        found: dict[str, tuple[int, ...]] = {}
+        for w in self.weights:
+            form = w.shape[::-1] if w.kind == "matrix" else w.shape  # Conv1D lies the other way round
+            for name in w.names:
+                if w.size:
+                    found[name if w.kind == "experts" else f"{name}.weight"] = form
+                if w.bias:
+                    found[f"{name}.bias"] = (w.bias,)
+        return found
+
     def attention_flops(self, context: int) -> float:
         """Operations of the attention itself for one token, the mean over a row of ``context`` tokens: scores and sums,
         2 x heads x (head width + value width) for each token looked at."""

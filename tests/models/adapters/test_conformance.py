@@ -181,7 +181,7 @@ def test_its_own_seed_alone_draws_the_start(name: str, llama: Path) -> None:
     ("name", "options", "words"),
     [
         ("partial", {"target_modules": ()}, ("[] hold no weights", "last-N")),
-        ("partial", {"target_modules": ("act_fn",)}, ("['act_fn'] hold no weights",)),
+        ("partial", {"target_modules": ("act_fn",)}, ('"act_fn" matches no module with weights',)),
         ("partial", {"target_modules": ("layrs",)}, ('"layrs" matches no module', 'Did you mean "layers"?')),
         ("partial", {"target_modules": ("last-0",)}, ("last-0", "Name last-1 to last-2")),
         ("partial", {"target_modules": ("last-9",)}, ("last-9", "has 2 layers")),

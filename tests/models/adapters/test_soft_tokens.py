@@ -17,6 +17,7 @@ from tunesmith.generate.local import LocalModel
 from tunesmith.generate.sampler import Sampling, sample
 from tunesmith.models.adapters import prefix, prompt
 from tunesmith.models.model import Model, adapters_off
+from tunesmith.plan import targets
 
 PROMPTS = [[5, 6, 7], [8, 9, 10, 11, 12], [13]]
 SOFT = ("prefix", "prompt")
@@ -98,7 +99,7 @@ def test_rows_of_a_batch_do_not_see_each_other(name: str, folder: str, request: 
 
 
 def test_a_family_without_known_keys_and_values_is_told(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prefix, "NAMES", ("kv",))
+    monkeypatch.setattr(targets, "KEYS_AND_VALUES", ("kv",))
     with pytest.raises(RecipeError, match=r"LlamaForCausalLM has no layers for keys and values .* Use method.name"):
         prefix.attach(small.base(llama), MethodRecipe(name="prefix"), 0)
 

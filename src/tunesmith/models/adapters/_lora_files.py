@@ -23,7 +23,8 @@ from tunesmith.models import own_weights
 from tunesmith.models.lora_layer import LoraLinear
 from tunesmith.models.lora_stack import Update
 from tunesmith.models.model import Model
-from tunesmith.models.skeleton import HasNetwork
+from tunesmith.models.skeleton import HasNetwork, outline
+from tunesmith.plan.targets import whole
 
 PREFIX = "base_model.model."
 OWN = "own weights"  # among the adapted layers: what is trained beside them
@@ -215,7 +216,7 @@ def _load_own(model: Model, config: dict[str, Any], tensors: dict[str, torch.Ten
         )
     if not wanted and not rows:
         return
-    own = own_weights.OwnWeights(model, own_weights.named(model, wanted, layers(model)), rows)
+    own = own_weights.OwnWeights(model, whole(outline(model), wanted, layers(model)), rows)
     model.adapted[OWN] = own
     found = {k: tensors.pop(k) for k in list(tensors) if ".lora_" not in k}
     own_weights.take(model, own, {k.removeprefix(PREFIX): t for k, t in found.items()})

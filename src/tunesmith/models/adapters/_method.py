@@ -7,7 +7,11 @@ from pathlib import Path
 from tunesmith.core.recipe import MethodRecipe
 from tunesmith.models.model import Model
 from tunesmith.models.scores import Score
-from tunesmith.models.skeleton import HasNetwork
+from tunesmith.models.skeleton import HasNetwork, outline
+from tunesmith.plan.trained import method_facts
+
+Attach = Callable[[Model, MethodRecipe, int], None]
+Files = Callable[[Model, Path], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +26,9 @@ class Method:
 
     name: str
     count: Callable[[HasNetwork, MethodRecipe], int]
-    attach: Callable[[Model, MethodRecipe, int], None]
-    save: Callable[[Model, Path], None]
-    load: Callable[[Model, Path], None]
+    attach: Attach
+    save: Files
+    load: Files
     is_adapter: bool
     reads: tuple[str, ...] = ()
     rate: float = 10.0
@@ -33,3 +37,24 @@ class Method:
     soft: bool = False
     score: Score | None = None
     unmergeable: str = ""
+
+
+def method(
+    name: str, attach: Attach, save: Files, load: Files, *, reads: tuple[str, ...] = (), unmergeable: str = ""
+) -> Method:
+    """A method of this package: the rest of what it is stands in ``plan/trained.py``, where a plan finds it."""
+    facts = method_facts(name)
+    return Method(
+        name,
+        lambda model, recipe: facts.count(outline(model), recipe),
+        attach,
+        save,
+        load,
+        is_adapter=facts.is_adapter,
+        reads=reads,
+        rate=facts.rate,
+        most_rate=facts.most_rate,
+        four_bits=facts.four_bits,
+        soft=facts.soft,
+        unmergeable=unmergeable,
+    )

@@ -8,17 +8,17 @@ keys that do not match when they come back, which PEFT passes over, are an error
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
 
 from tunesmith.core.errors import ModelError, RecipeError
 from tunesmith.core.recipe import MethodRecipe
+from tunesmith.models.adapters import _method
 from tunesmith.models.adapters._method import Method
-from tunesmith.models.adapters.lora import check_rank, targets
+from tunesmith.models.adapters.lora import targets
 from tunesmith.models.model import Model
-from tunesmith.models.skeleton import HasNetwork
 
 Configure = Callable[[Any, MethodRecipe, list[str], int], Any]  # peft, recipe, layers, seed -> its configuration
 
@@ -42,26 +42,14 @@ class Switch:
             parameter.requires_grad_(wanted)
 
 
-def method(
-    name: str,
-    configure: Configure,
-    a_layer: Callable[[int, int, int], int],
-    *,
-    reads: tuple[str, ...] = ("target_modules",),
-    rank_is: Literal["free", "rank", "block"] = "free",
-) -> Method:
-    """A method whose configuration is ``configure``'s. ``a_layer`` is how many weights it trains for a layer of so many
-    outputs and inputs, by ``method.rank``; ``rank_is`` tells what bounds ``method.rank``: nothing but PEFT,
-    the dimensions of the layers, or that blocks of this size divide their inputs."""
+def method(name: str, configure: Configure, *, reads: tuple[str, ...] = ("target_modules",)) -> Method:
+    """A method whose configuration is ``configure``'s."""
 
     def attach(model: Model, recipe: MethodRecipe, seed: int) -> None:
         import peft
 
+        made.count(model, recipe)  # refuses what does not fit
         names = targets(model, recipe.target_modules)
-        if rank_is == "rank":
-            check_rank(model, names, recipe.rank)
-        elif rank_is == "block":
-            _check_blocks(model, names, recipe.rank)
         try:
             config = configure(peft, recipe, names, seed)
             config.task_type = "CAUSAL_LM" if model.card.kind == "decoder" else "FEATURE_EXTRACTION"
@@ -74,23 +62,8 @@ def method(
         wrapped.peft_config["default"].base_model_name_or_path = model.card.path
         _take(model, wrapped)
 
-    def count(model: HasNetwork, recipe: MethodRecipe) -> int:
-        layers = (model.network.get_submodule(n) for n in targets(model, recipe.target_modules))
-        return sum(a_layer(m.out_features, m.in_features, recipe.rank) for m in layers)
-
-    return Method(name, count, attach, save, load, is_adapter=True, reads=reads)
-
-
-def _check_blocks(model: Model, names: list[str], size: int) -> None:
-    """Raise RecipeError where a layer cannot be cut into blocks: PEFT would take another size without a word."""
-    for name in names:
-        width = model.network.get_submodule(name).in_features
-        if size < 2 or width % size:
-            fits = ", ".join(str(n) for n in range(2, width) if width % n == 0 and n <= 64)
-            raise RecipeError(
-                f"method.rank is {size}; {name} of {model.card.name} has {width} inputs, which blocks of that size "
-                f"do not cut up. Take one of: {fits}."
-            )
+    made = _method.method(name, attach, save, load, reads=reads)
+    return made
 
 
 def _take(model: Model, wrapped: Any) -> None:

@@ -15,13 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tunesmith.core.errors import RecipeError
 from tunesmith.core.recipe import MethodRecipe
 from tunesmith.models.adapters._method import Method
 from tunesmith.models.adapters._peft import method
-from tunesmith.models.adapters.lora import check_rank, targets
 from tunesmith.models.model import Model
 from tunesmith.models.schedule import Schedule
+from tunesmith.plan.trained import adalora_begins_at
 
 WARM, FINAL = 0.1, 0.3  # of the steps: before the ranks fall, and after they have fallen
 PENALTY = 0.5
@@ -80,31 +79,21 @@ def _distance(square_RR: Tensor) -> Tensor:
     return found
 
 
-def begins_at(rank: int) -> int:
-    return rank + (rank + 1) // 2
-
-
 BY_PEFT = method(
     "adalora",
     lambda peft, recipe, names, seed: peft.AdaLoraConfig(
         target_r=recipe.rank,
-        init_r=begins_at(recipe.rank),
+        init_r=adalora_begins_at(recipe.rank),
         lora_alpha=2 * recipe.rank if recipe.alpha is None else recipe.alpha,
         lora_dropout=recipe.dropout,
         target_modules=names,
         total_step=1000,  # until a training begins
     ),
-    lambda outputs, inputs, rank: begins_at(rank) * (outputs + inputs + 1),
     reads=("rank", "alpha", "dropout", "target_modules"),
 )
 
 
 def attach(model: Model, recipe: MethodRecipe, seed: int) -> None:
-    """Raises RecipeError for a rank that, with half as much again, is above the dimensions of a layer."""
-    try:
-        check_rank(model, targets(model, recipe.target_modules), begins_at(recipe.rank))
-    except RecipeError as error:
-        raise RecipeError(f"{error} AdaLoRA begins with half as much again as the method.rank that is asked.") from None
     BY_PEFT.attach(model, recipe, seed)
     model.schedule = _Allocate(model.wrapped.base_model)
 

@@ -14,11 +14,10 @@ from torch import Tensor, nn
 
 from tunesmith.core.errors import ModelError
 from tunesmith.core.recipe import MethodRecipe
-from tunesmith.models.adapters._method import Method
-from tunesmith.models.adapters.lora import targets
-from tunesmith.models.adapters.partial import layers
+from tunesmith.models.adapters._method import method
 from tunesmith.models.model import Model
-from tunesmith.models.skeleton import HasNetwork
+from tunesmith.models.skeleton import outline
+from tunesmith.plan.targets import bottlenecks
 
 FILE = "adapter_model.safetensors"
 
@@ -45,21 +44,7 @@ class Bottleneck(nn.Module):
 
 def attach(model: Model, recipe: MethodRecipe, seed: int) -> None:
     """A bottleneck behind each wanted layer; all else is frozen. Raises RecipeError."""
-    _wrap(model, dict.fromkeys(_layers(model, recipe), recipe.rank), seed)
-
-
-def count(model: HasNetwork, recipe: MethodRecipe) -> int:
-    widths = [model.network.get_submodule(n).out_features for n in _layers(model, recipe)]
-    return sum(recipe.rank * (2 * width + 1) for width in widths)
-
-
-def _layers(model: HasNetwork, recipe: MethodRecipe) -> list[str]:
-    names = targets(model, recipe.target_modules)
-    if recipe.target_modules != ("all-linear",):
-        return names
-    below = f"{layers(model)}."
-    last = {n.removeprefix(below).partition(".")[0]: n for n in names if n.startswith(below)}
-    return list(last.values())
+    _wrap(model, dict.fromkeys(bottlenecks(outline(model), recipe), recipe.rank), seed)
 
 
 def _wrap(model: Model, units: dict[str, int], seed: int) -> None:
@@ -101,13 +86,11 @@ def load(model: Model, folder: Path) -> None:
         ) from error
 
 
-PART = Method(
+PART = method(
     "bottleneck",
-    count,
     attach,
     save,
     load,
-    is_adapter=True,
     reads=("rank", "target_modules"),
     unmergeable="bends what its layers give, which no weight of the base can do",
 )

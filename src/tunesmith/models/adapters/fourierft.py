@@ -7,6 +7,5 @@ PART = method(
     lambda peft, recipe, names, seed: peft.FourierFTConfig(
         n_frequency=64 * recipe.rank, target_modules=names, random_loc_seed=seed % 2**31, init_weights=True
     ),
-    lambda outputs, inputs, rank: 64 * rank,
     reads=("rank", "target_modules"),
 )

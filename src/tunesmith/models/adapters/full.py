@@ -8,49 +8,32 @@ from safetensors.torch import load_file
 
 from tunesmith.core.errors import ModelError, RecipeError
 from tunesmith.core.recipe import MethodRecipe
+from tunesmith.models.adapters import _method
 from tunesmith.models.adapters._method import Method
 from tunesmith.models.masters import Masters
 from tunesmith.models.model import Model
-from tunesmith.models.skeleton import HasNetwork
+from tunesmith.models.skeleton import outline
+from tunesmith.plan.outline import Outline
+from tunesmith.plan.targets import everything
 
-Names = Callable[[HasNetwork, MethodRecipe], Iterable[str]]
+Names = Callable[[Outline, MethodRecipe], list[str]]
 
 
-def method(name: str, names: Names, *, reads: tuple[str, ...] = (), rate: float = 1.0) -> Method:
+def method(name: str, names: Names, *, reads: tuple[str, ...] = ()) -> Method:
     """A method that trains the network's own weights ``names``, as far as they take part."""
 
     def attach(model: Model, recipe: MethodRecipe, _seed: int) -> None:
-        train_only(model, names(model, recipe))
+        network = outline(model)
+        train_only(model, network.taking_part(*names(network, recipe)))
 
-    def count(model: HasNetwork, recipe: MethodRecipe) -> int:
-        return sum(model.network.get_parameter(n).numel() for n in taking_part(model, names(model, recipe)))
-
-    return Method(name, count, attach, save, load, is_adapter=False, reads=reads, rate=rate)
-
-
-def everything(model: HasNetwork, _recipe: MethodRecipe) -> list[str]:
-    return [name for name, _ in model.network.named_parameters()]
-
-
-def taking_part(model: HasNetwork, names: Iterable[str]) -> list[str]:
-    """Those of the named weights that bear on the result: not an encoder's pooler, nor the output matrix below a
-    classification head."""
-    idle = set()
-    pooler = getattr(model.network, "pooler", None)
-    if pooler is not None:
-        idle |= {id(p) for p in pooler.parameters()}
-    output = model.network.get_output_embeddings()
-    tied = output is not None and output.weight is model.network.get_input_embeddings().weight
-    if model.head is not None and output is not None and not tied:
-        idle |= {id(p) for p in output.parameters()}
-    return [name for name in names if id(model.network.get_parameter(name)) not in idle]
+    return _method.method(name, attach, save, load, reads=reads)
 
 
 def train_only(model: Model, names: Iterable[str]) -> None:
-    """The named weights trainable as far as they take part, bf16 ones by float32 masters; all others frozen."""
+    """The named weights trainable, bf16 ones by float32 masters; all others frozen."""
     check_dense(model)
     model.network.requires_grad_(False)
-    for name in taking_part(model, names):
+    for name in names:
         model.network.get_parameter(name).requires_grad_(True)
     narrow = {n: p for n, p in model.network.named_parameters() if p.requires_grad and p.dtype != torch.float32}
     model.masters = Masters(narrow)

@@ -6,14 +6,16 @@ trained are let go; only the gradients and moments of the drawn layers stand in 
 """
 
 import random
-from dataclasses import replace
 
 from torch import nn
 
 from tunesmith.core.recipe import MethodRecipe
-from tunesmith.models.adapters import full, partial
+from tunesmith.models.adapters import full
+from tunesmith.models.adapters._method import method
 from tunesmith.models.model import Model
 from tunesmith.models.schedule import Schedule
+from tunesmith.models.skeleton import outline
+from tunesmith.plan.targets import stack
 
 LAYERS = 2  # at a time, as the paper has it
 EVERY = 5  # steps; the paper's finest period
@@ -41,7 +43,7 @@ class _Draw(Schedule):
 
 def attach(model: Model, recipe: MethodRecipe, seed: int) -> None:
     """All weights trainable, a few layers in each step. Raises RecipeError where the network has no list of layers."""
-    layers = partial.layers(model)
+    layers = stack(outline(model))
     full.PART.attach(model, recipe, seed)
     held: list[list[nn.Parameter]] = [[] for _ in range(model.card.layers)]
     for name, weight in model.network.named_parameters():
@@ -51,4 +53,4 @@ def attach(model: Model, recipe: MethodRecipe, seed: int) -> None:
     model.schedule = _Draw(held, seed)
 
 
-PART = replace(full.PART, name="lisa", attach=attach)
+PART = method("lisa", attach, full.save, full.load)

@@ -7,7 +7,5 @@ PART = method(
     lambda peft, recipe, names, seed: peft.LoHaConfig(
         r=recipe.rank, alpha=recipe.alpha or 2 * recipe.rank, target_modules=names
     ),
-    lambda outputs, inputs, rank: 2 * rank * (outputs + inputs),
     reads=("rank", "alpha", "target_modules"),
-    rank_is="rank",
 )

@@ -7,20 +7,20 @@ is the base itself, so that comparing with it needs no second copy. ``all-linear
 head ("LoRA Without Regret": all layers).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from tunesmith.core.errors import RecipeError
 from tunesmith.core.recipe import MethodRecipe
 from tunesmith.models import own_weights
 from tunesmith.models.adapters import _lora_files as lora_files
-from tunesmith.models.adapters._method import Method
+from tunesmith.models.adapters._method import Method, method
 from tunesmith.models.model import Model
-from tunesmith.models.skeleton import HasNetwork
-from tunesmith.plan.targets import by_layer, choose
+from tunesmith.models.skeleton import HasNetwork, outline
+from tunesmith.plan.targets import choose, ranks, whole
 
 Start = Callable[[Tensor, int, float, torch.Generator], tuple[Tensor, Tensor]]  # W, rank, scale -> A, B
 READS = ("rank", "alpha", "dropout", "target_modules", "rank_pattern", "alpha_pattern")
@@ -29,10 +29,7 @@ WHOLE = ("modules_to_save", "new_tokens")  # which four bits do not allow
 
 def targets(model: HasNetwork, wanted: tuple[str, ...]) -> list[str]:
     """Full names of the linear layers to adapt. Raises RecipeError when a wanted name matches none."""
-    pooler = getattr(model.network, "pooler", None)
-    unused = {id(m) for m in pooler.modules()} if pooler is not None else set()
-    linear = {name: module for name, module in lora_files.linear(model).items() if id(module) not in unused}
-    return choose(linear, wanted, model.card.name, model.card.architecture)
+    return choose(outline(model), wanted)
 
 
 def _attach(
@@ -40,15 +37,11 @@ def _attach(
 ) -> None:
     """Adapt the wanted layers; all else is frozen. Raises RecipeError."""
     rows = own_weights.grow(model, recipe.new_tokens) if recipe.new_tokens else []
-    names = targets(model, recipe.target_modules)
-    ranks = by_layer(names, recipe.rank_pattern, "method.rank_pattern")
-    alphas = by_layer(names, recipe.alpha_pattern, "method.alpha_pattern")
-    check_rank(model, names, recipe.rank, ranks)
-    settings = {}
-    for name in names:
-        rank = int(ranks.get(name, recipe.rank))
-        alpha = alphas.get(name, recipe.alpha if recipe.alpha is not None else 2.0 * rank)
-        settings[name] = lora_files.Setting(rank, alpha, root=root, magnitude=magnitude)
+    network = outline(model)
+    settings = {
+        name: lora_files.Setting(rank, alpha, root=root, magnitude=magnitude)
+        for name, (rank, alpha) in ranks(network, recipe).items()
+    }
     lora_files.wrap(model, settings, dropout=recipe.dropout, seed=seed)
     generator = torch.Generator().manual_seed(seed)
     for layer in lora_files.layers(model).values():
@@ -56,37 +49,12 @@ def _attach(
             rank = len(layer.lora_A)
             layer.begin_at(*start(layer.weight_OI(), rank, layer.scale, generator))
     if recipe.modules_to_save or rows:
-        whole = own_weights.named(model, recipe.modules_to_save, names)
-        model.adapted[lora_files.OWN] = own_weights.OwnWeights(model, whole, rows)
+        modules = whole(network, recipe.modules_to_save, settings)
+        model.adapted[lora_files.OWN] = own_weights.OwnWeights(model, modules, rows)
     if two_rates:
         half = recipe.b_rate**0.5
-        for name in names:
+        for name in settings:
             model.rates |= {f"{name}.lora_A": 1 / half, f"{name}.lora_B": half}
-
-
-def _count(model: HasNetwork, recipe: MethodRecipe, *, magnitude: bool) -> int:
-    """rank x (inputs + outputs) a layer, the lengths of its rows with ``magnitude``, and what is trained beside."""
-    names = targets(model, recipe.target_modules)
-    ranks = by_layer(names, recipe.rank_pattern, "method.rank_pattern")
-    total = own_weights.count(model, recipe.modules_to_save, len(recipe.new_tokens), names)
-    for name in names:
-        layer, rank = model.network.get_submodule(name), int(ranks.get(name, recipe.rank))
-        total += rank * (layer.in_features + layer.out_features) + (layer.out_features if magnitude else 0)
-    return total
-
-
-def check_rank(model: Model, names: list[str], rank: int, own: Mapping[str, float] | None = None) -> None:
-    """Raise RecipeError for a rank above the dimensions of its layer; ``own`` are ranks of single layers."""
-    own = own or {}
-    too_high = []
-    for name in names:
-        layer, wanted = model.network.get_submodule(name), int(own.get(name, rank))
-        smallest = min(layer.in_features, layer.out_features)
-        if wanted > smallest:
-            too_high.append((smallest, "method.rank_pattern" if name in own else "method.rank", wanted, name))
-    if too_high:
-        smallest, key, wanted, name = min(too_high)
-        raise RecipeError(f"{key} is {wanted}; {name} of {model.card.name} has {smallest} dimensions. Lower it.")
 
 
 def family(
@@ -96,17 +64,12 @@ def family(
     start: Start | None = None,
     magnitude: bool = False,
     two_rates: bool = False,
-    four_bits: bool = False,
 ) -> Method:
     """A member of the family: ``root`` scales by alpha / sqrt(rank), ``start`` gives A and B their first values,
-    ``magnitude`` trains the lengths of the rows of W + B A, ``two_rates`` lets B learn faster than A, ``four_bits``
-    holds the base in four bits."""
+    ``magnitude`` trains the lengths of the rows of W + B A, ``two_rates`` lets B learn faster than A."""
     attach = partial(_attach, root=root, start=start, magnitude=magnitude, two_rates=two_rates)
-    reads = (*READS, *(() if four_bits else WHOLE), *(("b_rate",) if two_rates else ()))
-    count = partial(_count, magnitude=magnitude)
-    return Method(
-        name, count, attach, lora_files.save, lora_files.load, is_adapter=True, reads=reads, four_bits=four_bits
-    )
+    made = method(name, attach, lora_files.save, lora_files.load)
+    return replace(made, reads=(*READS, *(() if made.four_bits else WHOLE), *(("b_rate",) if two_rates else ())))
 
 
 PART = family("lora")

@@ -12,7 +12,5 @@ PART = method(
     lambda peft, recipe, names, seed: peft.OFTConfig(
         oft_block_size=recipe.rank, target_modules=names, module_dropout=recipe.dropout
     ),
-    lambda outputs, inputs, rank: inputs * (rank - 1) // 2,
     reads=("rank", "dropout", "target_modules"),
-    rank_is="block",
 )

@@ -5,7 +5,6 @@ network, which later work found unnecessary with such a start. The adapted model
 update is no change of a weight: it cannot be merged.
 """
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +12,21 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from tunesmith.core.errors import ModelError, RecipeError
+from tunesmith.core.errors import ModelError
 from tunesmith.core.recipe import MethodRecipe
 from tunesmith.models.adapters import prompt
+from tunesmith.models.adapters._method import method
 from tunesmith.models.model import Model
-from tunesmith.models.skeleton import HasNetwork
+from tunesmith.models.skeleton import outline
 from tunesmith.models.soft_tokens import SoftLinear
+from tunesmith.plan.targets import keys_and_values
 
 FILE = "adapter_model.safetensors"
-NAMES = ("k_proj", "v_proj", "key", "value", "k_lin", "v_lin")  # of the layers that make keys and values, by family
 
 
 def attach(model: Model, recipe: MethodRecipe, seed: int) -> None:
     """Raises RecipeError where the family has no layers of their own for keys and values."""
-    names = _layers(model)
-    if not names:
-        raise RecipeError(
-            f"method.name: prefix: {model.card.architecture} has no layers for keys and values that are known "
-            f"({', '.join(NAMES)}). Use method.name: prompt, or lora."
-        )
+    names = keys_and_values(outline(model))
     ids_1K = prompt.drawn(model, recipe.rank, seed)[None]
     seen: dict[str, Tensor] = {}
 
@@ -47,15 +42,6 @@ def attach(model: Model, recipe: MethodRecipe, seed: int) -> None:
     for hook in hooks:
         hook.remove()
     _wrap(model, seen)
-
-
-def count(model: HasNetwork, recipe: MethodRecipe) -> int:
-    return sum(recipe.rank * model.network.get_submodule(n).out_features for n in _layers(model))
-
-
-def _layers(model: HasNetwork) -> list[str]:
-    linear = ((n, m) for n, m in model.network.named_modules() if isinstance(m, nn.Linear))
-    return [name for name, _ in linear if name.rpartition(".")[2] in NAMES]
 
 
 def _wrap(model: Model, rows: dict[str, Tensor]) -> None:
@@ -75,7 +61,8 @@ def save(model: Model, folder: Path) -> None:
 def load(model: Model, folder: Path) -> None:
     """Put the prefix in ``folder`` before every row; every name and width must match. Raises ModelError."""
     tensors = load_file(folder / FILE)
-    wanted = {name: model.network.get_submodule(name).out_features for name in _layers(model)}
+    network = outline(model)
+    wanted = {name: network.linear[name][0] for name in keys_and_values(network)}
     odd = sorted(set(wanted.items()) ^ {(name, t.shape[-1]) for name, t in tensors.items()})
     if odd or len({len(t) for t in tensors.values()}) != 1:
         raise ModelError(
@@ -85,4 +72,4 @@ def load(model: Model, folder: Path) -> None:
     _wrap(model, tensors)
 
 
-PART = replace(prompt.PART, name="prefix", count=count, attach=attach, save=save, load=load)
+PART = method("prefix", attach, save, load, reads=("rank",), unmergeable=prompt.UNMERGEABLE)

@@ -13,13 +13,11 @@ from torch import nn
 
 from tunesmith.core.errors import ModelError
 from tunesmith.core.recipe import MethodRecipe
-from tunesmith.models.adapters._method import Method
+from tunesmith.models.adapters._method import method
 from tunesmith.models.model import Model
-from tunesmith.models.skeleton import HasNetwork
 from tunesmith.models.soft_tokens import SoftEmbedding, SoftTokens
 
 FILE, KEY = "adapter_model.safetensors", "prompt_embeddings"
-RATE, MOST = 100.0, 3e-2
 UNMERGEABLE = "puts tokens of its own before every row, which no weight of the base can hold"
 
 
@@ -32,10 +30,6 @@ def drawn(model: Model, count: int, seed: int) -> torch.Tensor:
 def attach(model: Model, recipe: MethodRecipe, seed: int) -> None:
     start = model.network.get_input_embeddings()(drawn(model, recipe.rank, seed))  # scaled, where the family scales
     put(model, recipe.rank, nn.Parameter(start.detach().float().clone()))
-
-
-def count(model: HasNetwork, recipe: MethodRecipe) -> int:
-    return int(recipe.rank * model.network.get_input_embeddings().weight.shape[1])
 
 
 def put(model: Model, count: int, rows: nn.Parameter | None) -> SoftTokens:
@@ -78,16 +72,4 @@ def load(model: Model, folder: Path) -> None:
     put(model, len(rows), rows)
 
 
-PART = Method(
-    "prompt",
-    count,
-    attach,
-    save,
-    load,
-    is_adapter=True,
-    reads=("rank",),
-    rate=RATE,
-    most_rate=MOST,
-    soft=True,
-    unmergeable=UNMERGEABLE,
-)
+PART = method("prompt", attach, save, load, reads=("rank",), unmergeable=UNMERGEABLE)

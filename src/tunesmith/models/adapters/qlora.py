@@ -3,4 +3,4 @@ bitsandbytes."""
 
 from tunesmith.models.adapters.lora import family
 
-PART = family("qlora", four_bits=True)
+PART = family("qlora")

@@ -16,10 +16,6 @@ from tunesmith.models.model import Model
 from tunesmith.models.scores import Score, largest
 
 
-def a_layer(outputs: int, inputs: int, rank: int) -> int:
-    return rank * (outputs + inputs)
-
-
 def scored(name: str, score: Score) -> Method:
     """SHiRA on the weights with the largest ``score``, which must be in ``model.scores`` when it is attached."""
 
@@ -34,7 +30,7 @@ def scored(name: str, score: Score) -> Method:
             config.mask_fn = mask
             return config
 
-        method(name, configure, a_layer).attach(model, recipe, seed)
+        method(name, configure).attach(model, recipe, seed)
         model.scores = {}
 
     return replace(PART, name=name, attach=attach, score=score)
@@ -43,6 +39,5 @@ def scored(name: str, score: Score) -> Method:
 PART = method(
     "shira",
     lambda peft, recipe, names, seed: peft.ShiraConfig(r=recipe.rank, target_modules=names, random_seed=seed % 2**31),
-    a_layer,
     reads=("rank", "target_modules"),
 )

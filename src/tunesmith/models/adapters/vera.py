@@ -7,6 +7,5 @@ PART = method(
     lambda peft, recipe, names, seed: peft.VeraConfig(
         r=recipe.rank, target_modules=names, vera_dropout=recipe.dropout, projection_prng_key=seed % 2**31
     ),
-    lambda outputs, inputs, rank: rank + outputs,
     reads=("rank", "dropout", "target_modules"),
 )
