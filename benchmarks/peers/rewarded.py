@@ -119,14 +119,14 @@ def verifiable(shared: Path, runs: Runs, seeds: int) -> Part:
 
     arms: dict[str, Part] = {"sft": {"n": len(held), "each": [measured(start)]}}
     learn: Part = {
-        "objective": {"name": "grpo"},
+        "objective": {"name": "grpo", "entropy": 0.1},  # else some intents are never tried again
         "start": str(runs.folder(start)),
         "reward": {"rules": {"exact_match": 1}},
-        "rollout": {"steps": 2},
+        "rollout": {"answers": 16, "steps": 2},
         "data": {"train": files["rl"]} | data,
         "evaluate": {"baselines": ["zero_shot", "start"], "max_new_tokens": 40, "limit": 60},
     }
-    rates = {"epochs": 1 if runs.quick else 3, "learning_rate": 5e-4}
+    rates = {"epochs": 1 if runs.quick else 3, "learning_rate": 1e-3}
     reports = runs(*(_recipe("grpo", train={"seed": seed} | rates, **learn) for seed in range(seeds)))
     arms["grpo"] = {"n": len(held), "each": [measured(r) | _way(r) for r in reports]}
     return {

@@ -28,6 +28,7 @@ from tunesmith.models.actor_critic import ActorCritic
 from tunesmith.models.adapters._method import Method
 from tunesmith.models.adapters.full import check_dense
 from tunesmith.models.adapters.lora import targets
+from tunesmith.models.allocator import release_freed_memory
 from tunesmith.models.head_start import better_mean, class_means
 from tunesmith.models.machine import PeakMemory
 from tunesmith.models.model import Model, adapters_off
@@ -178,7 +179,9 @@ def _hooks(
         watch.step(point, total, speed)
 
     def look() -> DevResult:
-        return dev_result(model, objective, prepared, pad) if prepared.company is None else dev_rewards(model, prepared)
+        told = dev_result(model, objective, prepared, pad) if prepared.company is None else dev_rewards(model, prepared)
+        release_freed_memory()  # larger batches than those of training leave holes that nothing fits
+        return told
 
     model.train(False)
     longest = sorted(prepared.train_rows, key=lambda r: r.size, reverse=True)

@@ -1,6 +1,7 @@
 """Weights of four bits and moments of eight: the one file that imports bitsandbytes, which is optional."""
 
 import math
+import threading
 from typing import Any
 
 import torch
@@ -9,7 +10,6 @@ from torch.optim import Optimizer
 
 from tunesmith.core.errors import ModelError
 from tunesmith.models.machine import default_device, has_bitsandbytes
-from tunesmith.models.room import Room
 
 
 def in_four_bits(precision: str, device: str | None) -> dict[str, Any]:
@@ -52,13 +52,21 @@ def four_bits_and_back(weight: Tensor) -> Tensor:
     return dequantised(held, bits).to(weight.dtype)
 
 
-class Scratch(Room):
+class Scratch(threading.local):
     """Where a processor makes dense weights, one after the other in the same memory. Blocks that come and go by the
     hundred in each step left holes in the heap, larger than the model was.
 
     A byte holds two weights, so both are looked up at once and then scaled, which gives the bits of bitsandbytes' own
     answer; on a processor that one cannot write into memory that is there.
     """
+
+    def __init__(self) -> None:
+        self.held: dict[torch.dtype, Tensor] = {}
+
+    def room(self, count: int, dtype: torch.dtype) -> Tensor:
+        if dtype not in self.held or self.held[dtype].numel() < count:
+            self.held[dtype] = torch.empty(count, dtype=dtype)
+        return self.held[dtype][:count]
 
     def dense(self, weight: Tensor, bits: Any) -> Tensor:
         """As ``dequantised``, until the next call."""

@@ -10,17 +10,13 @@ Legend: N positions, D width, V vocabulary.
 """
 
 from collections.abc import Iterator
-from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from tunesmith.models.room import Room
-
 CHUNK_ELEMENTS = {"cpu": 1 << 24, "cuda": 1 << 27}  # of logits in the network's type: enough rows for a fast product
 WIDE_ELEMENTS = {"cpu": 1 << 20, "cuda": 1 << 27}  # of these at a time in float32: 4 MB stay in a small CPU's cache
-ROOM = Room()
 
 
 def _wide(logits_nV: Tensor) -> Tensor:
@@ -36,7 +32,7 @@ class _LinearLogp(torch.autograd.Function):
         logp_N = hidden_ND.new_empty(len(hidden_ND), dtype=_wide(hidden_ND[:0]).dtype)
         unit_ND = torch.empty_like(hidden_ND) if wanted else None
         slope_NV = None
-        for part, logits_nV in _logits(hidden_ND, weight_VD, kept=whole):
+        for part, logits_nV in _logits(hidden_ND, weight_VD):
             logp_N[part] = _logp(logits_nV, target_N[part], to_gradient=wanted or whole)
             if unit_ND is not None:
                 torch.mm(logits_nV, weight_VD, out=unit_ND[part])
@@ -56,15 +52,10 @@ def _rows_at_once(weight_VD: Tensor) -> int:
     return max(1, CHUNK_ELEMENTS[weight_VD.device.type] // len(weight_VD))
 
 
-def _logits(hidden_ND: Tensor, weight_VD: Tensor, *, kept: bool = False) -> Iterator[tuple[slice, Tensor]]:
-    """Chunks of logits [n, V] with their place, all in one piece of memory: fresh pages cost as much as a pass. On a
-    processor it is that of the last call too, unless the caller keeps it."""
+def _logits(hidden_ND: Tensor, weight_VD: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Chunks of logits [n, V] with their place, all in one piece of memory: fresh pages cost as much as a pass."""
     rows = _rows_at_once(weight_VD)
-    shape = (min(rows, len(hidden_ND)), len(weight_VD))
-    if kept or hidden_ND.device.type != "cpu":
-        memory_nV = hidden_ND.new_empty(shape)
-    else:
-        memory_nV = ROOM.room(prod(shape), hidden_ND.dtype).view(shape)
+    memory_nV = hidden_ND.new_empty(min(rows, len(hidden_ND)), len(weight_VD))
     for start in range(0, len(hidden_ND), rows):
         part = slice(start, min(start + rows, len(hidden_ND)))
         yield part, torch.mm(hidden_ND[part], weight_VD.T, out=memory_nV[: part.stop - part.start])

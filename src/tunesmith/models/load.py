@@ -7,7 +7,6 @@ weights.
 """
 
 import hashlib
-import importlib.util
 import json
 import math
 import re
@@ -23,6 +22,7 @@ from tunesmith.core.card import ModelCard
 from tunesmith.core.errors import ModelError
 from tunesmith.models import few_bits
 from tunesmith.models.allocator import keep_freed_memory, return_freed_memory
+from tunesmith.models.locate import locate
 from tunesmith.models.machine import default_device
 from tunesmith.models.model import FIRST_POSITION_AFTER_PAD, Model, Precision, narrow
 from tunesmith.models.template import check_template
@@ -54,25 +54,6 @@ FAULTS = (  # what reading a strange config may raise; memory is the machine's f
 )
 IDLE = {"_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "use_cache"}  # of a config
 BLOCK, SAMPLES = 4096, 4096  # a file up to 16 MB is hashed whole
-
-
-def locate(reference: str) -> Path | str:
-    """``bundled``, ``package:NAME/FOLDER``, an existing folder, or else a hub id (returned as it is)."""
-    if reference == "bundled":
-        return Path(str(resources.files("tunesmith") / "assets" / "base"))
-    if reference.startswith("package:"):
-        name, _, below = reference.removeprefix("package:").partition("/")
-        spec = importlib.util.find_spec(name) if name.isidentifier() else None
-        if spec is None or not spec.submodule_search_locations:
-            raise ModelError(
-                f'model: "{reference}" names the Python package {name!r}, which is not installed. '
-                "Install it, or name a folder."
-            )
-        return Path(next(iter(spec.submodule_search_locations))) / below
-    path = Path(reference).expanduser()
-    if path.exists() or reference.startswith((".", "/", "~")) or reference.count("/") > 1:
-        return path
-    return reference
 
 
 def check_folder(folder: Path) -> None:

@@ -18,7 +18,10 @@ from tunesmith.plan.work import Level, Work
 
 LEVELS: tuple[Level, ...] = get_args(Level)
 BESIDES: dict[Device, int] = {"cpu": 600 << 20, "cuda": 500 << 20}  # interpreter, libraries and buffers; CUDA's context
-SLACK: dict[Device, float] = {"cpu": 0.04, "cuda": 0.05}  # of what comes and goes: holes between blocks that stay
+SLACK: dict[Device, float] = {"cpu": 0.2, "cuda": 0.05}  # of what comes and goes: holes between blocks that stay
+FREED = (4, 5, 4.5)  # numbers a token that a layer makes and lets go: times width, queries, keys and values; two more
+# of the width where its norms are not trained. glibc serves an aligned block only from a larger hole, so on a processor
+# the place of each is lost until the end of the step.
 HEADROOM = 0.9  # of the limit: others run on the same machine
 MOMENTS = 8  # bytes a trained weight: two float32 numbers
 FOUR_BITS = 0.5 + 1 / 64 + 4 / 64 / 256  # bytes a weight: NF4, scales of blocks of 64 in eight bits, theirs in float32
@@ -114,10 +117,20 @@ def _activations(work: Work, held: Held, device: Device) -> tuple[int, int]:
     """(bytes of all layers before the backward pass, of one layer)."""
     shape, size = work.shape, work.size
     adapted = None if work.technique.full else work.technique.trained / _adapted_width(work)
-    a_layer = int(size * kept(shape, held, work.precision, device, adapted))
+    a_layer = int(size * (kept(shape, held, work.precision, device, adapted) + _freed(work, held, device)))
     again = {"fast": 0, "selective": shape.layers // 2}.get(work.level, shape.layers)
     inputs = size * held.tokens * shape.width * again
     return a_layer * (shape.layers - again) + inputs + (a_layer if again else 0), a_layer
+
+
+def _freed(work: Work, held: Held, device: Device) -> float:
+    """Numbers that a layer makes in its forward pass and lets go, where their place is lost."""
+    if device != "cpu":
+        return 0
+    shape, (width, queries, key_values) = work.shape, FREED
+    of_width = width if work.technique.full else width + 2
+    heads = queries * shape.heads + key_values * shape.key_value_heads
+    return held.tokens * (of_width * shape.width + heads * shape.head_width)
 
 
 def _adapted_width(work: Work) -> float:

@@ -16,14 +16,15 @@ KEYS_AND_VALUES = ("k_proj", "v_proj", "key", "value", "k_lin", "v_lin")  # what
 
 
 def choose(network: Outline, wanted: tuple[str, ...]) -> list[str]:
-    """The linear layers that ``wanted`` names, whole or by their ends. Raises RecipeError when a name matches none."""
+    """The linear layers that ``wanted`` names, whole or by their ends; all of them leaves out gates, which have one
+    output. Raises RecipeError when a name matches none."""
     names = network.linear
     if not names:
         raise RecipeError(
             f"{network.model} ({network.architecture}) has no linear layer to adapt. Use method.name: full."
         )
     if wanted == ("all-linear",):
-        return list(names)
+        return [name for name, (outputs, _) in names.items() if outputs > 1]
     leaves = _leaves(names)
     if not wanted:
         raise RecipeError(f"method.target_modules is empty; expected all-linear, or some of: {', '.join(leaves)}.")

@@ -1,0 +1,114 @@
+"""How many tokens rows have, without the model's tokenizer classes: for a plan, in a moment.
+
+Notable: texts are counted with the model's own ``tokenizer.json``; what a chat template puts around a turn is measured
+by rendering one conversation, and added to each turn. At most ``SAMPLE`` rows are counted, evenly spread, and the rest
+is taken to be like them. Without a tokenizer a token is taken for ``CHARACTERS`` characters, and that is said.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import TemplateError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from tunesmith.core.example import Example
+
+SAMPLE = 1_000
+CHARACTERS = 4.0  # a token, as English has it with vocabularies of 30,000 and more
+A_TURN = 5  # tokens around a turn where no template tells
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Tokens of a row's prompt and of its answers: one, or two where answers are compared."""
+
+    prompt: int
+    answers: tuple[int, ...]
+
+    @property
+    def tokens(self) -> int:
+        """As the network reads them: what answers share counts once."""
+        return self.prompt + sum(self.answers)
+
+    @property
+    def longest(self) -> int:
+        return self.prompt + max(self.answers, default=0)
+
+
+class Counter:
+    """Counts for the model in ``folder``; None where there are no files. ``assumed`` says what was taken for
+    granted."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self.assumed: list[str] = []
+        self._tokenizer = self._read(folder)
+        if self._tokenizer is None:
+            self.assumed.append(f"No tokenizer is at hand: a token is taken for {CHARACTERS:g} characters.")
+        self.a_turn, self.opening = self._around(folder)
+
+    def _read(self, folder: Path | None) -> Any:
+        path = None if folder is None else folder / "tokenizer.json"
+        if path is None or not path.is_file():
+            return None
+        from tokenizers import Tokenizer
+
+        try:
+            return Tokenizer.from_file(str(path))
+        except Exception:  # noqa: BLE001 - the library raises bare ones; a plan does without
+            self.assumed.append(f"{path} cannot be read.")
+            return None
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        if self._tokenizer is None:
+            return [round(len(text) / CHARACTERS) for text in texts]
+        return [len(e.ids) for e in self._tokenizer.encode_batch(list(texts), add_special_tokens=False)]
+
+    def _around(self, folder: Path | None) -> tuple[int, int]:
+        """(tokens that a turn costs beside its text, tokens that open the assistant's)."""
+        template = None if folder is None else _template(folder)
+        if template is None or self._tokenizer is None:
+            return A_TURN, A_TURN
+        turns = [{"role": "user", "content": "one"}, {"role": "assistant", "content": "two"}]
+        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+        try:
+            made = environment.from_string(template)
+            both, asked, one = (
+                made.render(messages=m, add_generation_prompt=ask, bos_token="", eos_token="", tools=None)
+                for m, ask in ((turns, False), (turns[:1], True), (turns[:1], False))
+            )
+        except (TemplateError, TypeError, ValueError, AttributeError, ArithmeticError, LookupError):
+            return A_TURN, A_TURN
+        whole, opened, first, *words = self.count([both, asked, one, "one", "two"])
+        return max(1, round((whole - sum(words)) / 2)), max(0, opened - first)
+
+    def sizes(self, examples: Sequence[Example]) -> list[Size]:
+        """Of a sample of the rows, in their order."""
+        step = max(1, len(examples) // SAMPLE)
+        chosen = examples[::step]
+        prompts = self.count([e.text or "\n".join(m.content for m in e.prompt) for e in chosen])
+        answers = self.count([e.answer if e.text is None else "" for e in chosen])
+        others = self.count([e.rejected.content if e.rejected is not None else "" for e in chosen])
+        found = []
+        for example, prompt, answer, other in zip(chosen, prompts, answers, others, strict=True):
+            if example.text is not None and example.label is None:  # plain text: all of it is trained
+                found.append(Size(0, (prompt + 1,)))
+                continue
+            around = self.a_turn * max(1, len(example.prompt)) + self.opening
+            ends = max(1, self.a_turn - self.opening)
+            own = (answer + ends,) if example.rejected is None else (answer + ends, other + ends)
+            found.append(Size(prompt + around, own))
+        return found
+
+
+def _template(folder: Path) -> str | None:
+    path = folder / "chat_template.jinja"
+    try:
+        if path.is_file():
+            return path.read_text(encoding="utf-8")
+        found = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8")).get("chat_template")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return found if isinstance(found, str) else None
