@@ -32,9 +32,9 @@ SMALL_OPERATIONS = 200
 SECONDS_EACH = 0.6  # for each number: about ten in all
 
 
-def probe(seconds_each: float = SECONDS_EACH) -> Rates:
+def probe(seconds_each: float | None = None) -> Rates:
     """Measure the device that ``load`` would take."""
-    held = _resident()
+    held, seconds_each = _resident(), SECONDS_EACH if seconds_each is None else seconds_each
     device = default_device()
     kind: Literal["cpu", "cuda"] = "cuda" if device == "cuda" else "cpu"
     products: dict[Precision, Points] = {"float32": _products(torch.float32, device, seconds_each)}

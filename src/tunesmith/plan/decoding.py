@@ -7,7 +7,7 @@ that end give their places to others, so the steps are tokens over rows. Drawing
 
 import math
 
-from tunesmith.plan.passes import Net, Parts, forward, head, product, seconds, times
+from tunesmith.plan.passes import Net, Parts, forward, head, product, seconds
 from tunesmith.plan.work import Rollouts, Work
 
 CACHE_BYTES, MOST_ROWS = 1 << 30, 256  # of the sampler: keys and values held at once, rows
@@ -24,10 +24,10 @@ def writing(net: Net, prompts: int, answers: int, prompt_tokens: int, answer_tok
     a_row = max(1, shape.cache_bytes(prompt_tokens + answer_tokens, net.size))
     at_once = max(1, min(rows, MOST_ROWS, CACHE_BYTES // a_row))
     steps = rows * answer_tokens / at_once
-    read = prompts * prompt_tokens
-    chunks = math.ceil(read / min(READ_TOKENS[rates.kind], max(prompt_tokens, at_once / answers * prompt_tokens)))
-    reading = seconds(times(chunks, forward(net, read / max(chunks, 1), prompt_tokens)), rates)
-    reading += prompts * product(net, 1, shape.vocabulary, shape.width) / max(prompts / chunks, 1)
+    together = min(READ_TOKENS[rates.kind] / max(prompt_tokens, 1), at_once / answers)  # prompts that are read at once
+    chunks = math.ceil(prompts / max(1.0, together))
+    reading = chunks * seconds(forward(net, prompts * prompt_tokens / chunks, prompt_tokens), rates)
+    reading += chunks * product(net, prompts / chunks, shape.vocabulary, shape.width)
     one = forward(net, at_once, 1)
     one["overhead"] *= DECODING
     one["head"] = product(net, at_once, shape.vocabulary, shape.width)

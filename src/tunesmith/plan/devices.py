@@ -57,21 +57,26 @@ class Device:
 
 
 @cache
+def _rows() -> dict[str, dict[str, Any]]:
+    """Those that ship, as they stand in the file."""
+    text = (resources.files("tunesmith.plan") / "devices.json").read_text("utf-8")
+    return {row["name"]: row for row in json.loads(text)}
+
+
 def known_devices(extra: Path | None = None) -> dict[str, Device]:
     """All devices by name, those of the file ``extra`` too. Raises DataError."""
-    text = (resources.files("tunesmith.plan") / "devices.json").read_text("utf-8")
-    rows = {row["name"]: row for row in json.loads(text)}
-    if extra is not None:
-        for place, row in enumerate(_rows_of(extra), start=1):
-            where = f"{extra} row {place}"
-            name = _text(row, "name", where)
-            like = row.get("like", name)
-            if "like" in row and like not in rows:
-                raise DataError(f'{where}: like is "{like}", which is no device.{did_you_mean(str(like), rows)}')
-            own: dict[str, Any] = {"aliases": []} if like != name else {}
-            rows[name] = {**rows.get(like, _EMPTY), **own, **{k: v for k, v in row.items() if k != "like"}}
-            _device(rows[name], where)
-    return {name: _device(row, "devices.json") for name, row in rows.items()}
+    rows = dict(_rows())
+    found = {name: _device(row, "devices.json") for name, row in rows.items()}
+    for place, row in enumerate([] if extra is None else _rows_of(extra), start=1):
+        where = f"{extra} row {place}"
+        name = _text(row, "name", where)
+        like = row.get("like", name)
+        if "like" in row and like not in rows:
+            raise DataError(f'{where}: like is "{like}", which is no device.{did_you_mean(str(like), rows)}')
+        own: dict[str, Any] = {"aliases": []} if like != name else {}
+        rows[name] = {**rows.get(like, _EMPTY), **own, **{k: v for k, v in row.items() if k != "like"}}
+        found[name] = _device(rows[name], where)
+    return found
 
 
 _EMPTY: dict[str, Any] = {"aliases": [], "watts": None, "link_gb": None, "prices": None, "prices_as_of": None}

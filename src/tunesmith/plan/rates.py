@@ -58,17 +58,18 @@ class Rates:
 
     def rate(self, precision: Precision, width: float) -> float:
         """Operations a second of products whose smallest dimension is ``width``, on a line between the points (both
-        scales logarithmic); those of float32 where the type has no rate of its own.
+        scales logarithmic) and with the root of the width below them, where bytes decide anyway; those of float32 where
+        the type has no rate of its own.
 
         >>> points = {"float32": ((16, 1e9), (64, 4e9))}
         >>> rates = Rates("toy", "cpu", points, 1e9, 1e9, 1e-6, "table")
         >>> [f"{rates.rate('bfloat16', w):.1e}" for w in (8, 16, 32, 64, 9999)]
-        ['5.0e+08', '1.0e+09', '2.0e+09', '4.0e+09', '4.0e+09']
+        ['7.1e+08', '1.0e+09', '2.0e+09', '4.0e+09', '4.0e+09']
         """
         points = self.products.get(precision) or self.products["float32"]
         first, last = points[0], points[-1]
         if width <= first[0]:
-            return first[1] * max(width, 1) / first[0]
+            return first[1] * math.sqrt(max(width, 1) / first[0])
         for (w, low), (wide, high) in pairwise(points):
             if width <= wide:
                 return low * math.exp(math.log(high / low) * math.log(width / w) / math.log(wide / w))
