@@ -63,6 +63,7 @@ class Work:
     reference: bool = False
     looks: bool = True
     small_moments: bool = False
+    compiled: bool = False
     rollouts: Rollouts | None = None
 
     @property
