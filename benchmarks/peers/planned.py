@@ -64,8 +64,8 @@ def measure(spec: dict[str, Any]) -> dict[str, Any]:
     make_model(model, spec["config"])
     shown = {"train": spec["count"], "test": 4}
     for role, count in shown.items():
-        make_rows(work / f"{spec['name']}-{role}.jsonl", words(Path(spec["shared"])), count=count, tokens=spec["length"],
-                  pairs=spec["pairs"])  # fmt: skip
+        path, text = work / f"{spec['name']}-{role}.jsonl", words(Path(spec["shared"]))
+        make_rows(path, text, count=count, tokens=spec["length"], pairs=spec["pairs"])
     files = {role: str(work / f"{spec['name']}-{role}.jsonl") for role in shown}
     spec["recipe"] |= {"model": str(model), "data": files | {"split": {"dev": spec["dev"]}}}
     recipe = Recipe.parse(spec["recipe"], spec["name"])

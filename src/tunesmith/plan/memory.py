@@ -109,8 +109,8 @@ def _moments(work: Work, device: Device) -> list[_Moment]:
 def batch(work: Work, tokens: int) -> Held:
     """The longest rows, as many as ``tokens`` hold."""
     rows = work.rows
-    units = max(1, tokens // rows.longest_unit)
-    return Held(units * rows.longest_unit, units * rows.unit, rows.longest)
+    units = max(1, tokens // rows.largest)
+    return Held(units * rows.largest, units * rows.unit, rows.longest)
 
 
 def _activations(work: Work, held: Held, device: Device) -> tuple[int, int]:
@@ -153,7 +153,7 @@ def choose(limit: int, work: Work, device: Device) -> tuple[Level, int, str]:
     """(level, tokens in memory at once, reason): the first that fits into ``limit`` bytes. Smaller micro-batches come
     before recomputing, which costs a third more time; ``least`` takes a step in one piece. Raises MemoryNeeded where
     nothing fits."""
-    longest = work.rows.longest_unit
+    longest = work.rows.largest
     sizes = [max(longest, work.micro_tokens // n) for n in (1, 2, 4)]
     ways: list[tuple[Level, int]] = [("fast", n) for n in dict.fromkeys(sizes)]
     ways += [("selective", sizes[-1]), ("checkpoint", sizes[-1])]

@@ -54,7 +54,7 @@ class Data:
         typical = sum(n * n for n in self.lengths) // max(tokens, 1)
         longest = max(self.lengths, default=1)
         typical = max(1, min(typical, self.longest))
-        return Rows(len(self.lengths), tokens, self.trained, self.longest, longest, typical, self.unit)
+        return Rows(len(self.lengths), tokens, self.trained, self.longest, typical, self.unit, longest)
 
 
 def learning_rate(card: ModelCard, times: float = 1.0, most: float = 2e-3) -> tuple[float, str]:
@@ -208,7 +208,7 @@ def _compiled(
 
 def _memory(recipe: Recipe, machine: Machine, work: Work) -> tuple[Level, int, str]:
     """(level, tokens in memory at once, reason)."""
-    longest = max(1, work.rows.longest_unit)  # of what must stand in memory at once: a row, or a row with its others
+    longest = work.rows.largest  # of what must stand in memory at once: a row, or a row with its others
     micro, wanted = max(work.micro_tokens, longest), recipe.train.memory
     if wanted != "auto":
         return wanted, max(work.batch_tokens, longest) if wanted == "least" else micro, SET

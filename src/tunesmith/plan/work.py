@@ -14,15 +14,21 @@ Precision = Literal["float32", "bfloat16"]
 class Rows:
     """Of one pass: ``count`` rows (units where ``unit`` rows are compared with each other), ``tokens`` as the network
     reads them (what rows of a unit begin with alike once), ``trained`` of them in the loss, ``longest`` in one row,
-    ``longest_unit`` in one unit; ``typical`` is the mean over tokens of the length of their row."""
+    ``longest_unit`` in one unit (0: as many rows of that length); ``typical`` is the mean over tokens of the length of
+    their row."""
 
     count: int
     tokens: int
     trained: int
     longest: int
-    longest_unit: int
     typical: int
     unit: int = 1
+    longest_unit: int = 0
+
+    @property
+    def largest(self) -> int:
+        """Tokens that stand in memory together at least."""
+        return max(1, self.longest_unit or self.longest * self.unit)
 
     @property
     def share(self) -> float:
@@ -74,7 +80,7 @@ class Work:
     @property
     def at_once(self) -> int:
         """Tokens in memory at once: a micro-batch, of which there is at least one row, and no more than a step."""
-        return max(min(self.micro_tokens, self.batch_tokens), self.rows.longest_unit)
+        return max(min(self.micro_tokens, self.batch_tokens), self.rows.largest)
 
     @property
     def accumulates(self) -> bool:
