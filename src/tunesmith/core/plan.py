@@ -32,7 +32,8 @@ class Technique:
 
 class Plan(Noun):
     """What the loop does. ``batch_tokens`` counts real tokens an optimiser step; ``micro_tokens`` those in memory at
-    once."""
+    once. ``peak_bytes`` and ``step_seconds`` are what training is foreseen to need, the seconds before any correction
+    by earlier runs; None where nothing is known of the device."""
 
     learning_rate: float
     epochs: float
@@ -53,4 +54,6 @@ class Plan(Noun):
     seconds: float | None
     save_seconds: float = 120.0
     seed: int
+    peak_bytes: int | None = None
+    step_seconds: float | None = None
     reasons: dict[str, str]

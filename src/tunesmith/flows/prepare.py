@@ -13,7 +13,7 @@ from typing import Any, Literal
 from tunesmith.core import parts, seeds
 from tunesmith.core.batch import TokenRow
 from tunesmith.core.card import ModelCard
-from tunesmith.core.errors import DataError, RecipeError
+from tunesmith.core.errors import DataError, MemoryNeeded, RecipeError
 from tunesmith.core.example import BadRow, Dataset, Example, Place, Splits
 from tunesmith.core.plan import Plan, Technique
 from tunesmith.core.recipe import Recipe
@@ -32,9 +32,12 @@ from tunesmith.models.machine import machine
 from tunesmith.models.model import Model
 from tunesmith.models.skeleton import skeleton
 from tunesmith.objectives._objective import Objective
+from tunesmith.plan import rates
 from tunesmith.plan.families import shape_like
+from tunesmith.plan.fit import Job, would_fit
 from tunesmith.plan.resolve import Data, resolve
 from tunesmith.plan.trained import with_heads
+from tunesmith.plan.work import Rollouts
 
 SHORTEST_ROW = 8  # tokens that must be left beside those that a method puts before each row
 DEV_ROWS = 1000  # looked at during training; more would cost time and tell nothing new
@@ -273,7 +276,7 @@ def _rows(
     dev_rows = render(_sample(splits.dev, most, recipe.train.seed))
     technique = _technique(recipe, method, checked, objective, len(number))
     if objective.unit == "answer":
-        return rollouts_planned(recipe, checked, train_rows, limit, technique), train_rows, dev_rows, cut
+        return rollouts_planned(recipe, checked, objective, train_rows, limit, technique), train_rows, dev_rows, cut
     each = [row for r in train_rows for row in r.unit]
     data = Data(
         [r.size for r in train_rows],
@@ -287,13 +290,27 @@ def _rows(
         outputs=len(number) or int(objective.needs == "score"),
         reference=objective.reference,
     )
-    shape = shape_like(checked.card, checked.config.to_dict())
-    plan = resolve(recipe, checked.card, data, shape=shape, machine=machine(), technique=technique)
+    plan = _resolved(recipe, checked, objective, data, technique)
     return plan, train_rows, dev_rows, cut
 
 
+def _resolved(recipe: Recipe, checked: Checked, objective: Objective, data: Data, technique: Technique) -> Plan:
+    """Raises MemoryNeeded with what would fit."""
+    card, shape, here = checked.card, shape_like(checked.card, checked.config.to_dict()), machine()
+    try:
+        plan, _ = resolve(recipe, card, data, shape=shape, machine=here, technique=technique, rates=rates.kept())
+    except MemoryNeeded as error:
+        raise MemoryNeeded(f"{error} {would_fit(Job(recipe, objective.name, card, shape, data), here)}") from error
+    return plan
+
+
 def rollouts_planned(
-    recipe: Recipe, checked: Checked, rows: Sequence[TokenRow], longest_answer: int, technique: Technique
+    recipe: Recipe,
+    checked: Checked,
+    objective: Objective,
+    rows: Sequence[TokenRow],
+    longest_answer: int,
+    technique: Technique,
 ) -> Plan:
     """The plan where a policy writes the answers itself: steps are counted in rollouts."""
     how, count = recipe.rollout, len(rows)
@@ -305,9 +322,16 @@ def rollouts_planned(
         dev_tokens=0,
         trained=count * longest_answer,
         longest=max(asked, default=1) + longest_answer,
+        rollouts=Rollouts(
+            how.prompts,
+            how.answers,
+            sum(asked) // max(count, 1),
+            longest_answer,
+            how.steps * how.passes,
+            critic=objective.needs == "token_logp_value",
+        ),
     )
-    shape = shape_like(checked.card, checked.config.to_dict())
-    plan = resolve(recipe, checked.card, data, shape=shape, machine=machine(), technique=technique)
+    plan = _resolved(recipe, checked, objective, data, technique)
     tokens = how.prompts * how.answers * (sum(asked) // max(count, 1) + longest_answer) // how.steps
     written = f"{how.prompts} prompts x {how.answers} answers a rollout, {how.passes} x {how.steps} steps on them"
     why = {

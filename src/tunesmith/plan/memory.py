@@ -22,6 +22,7 @@ SLACK: dict[Device, float] = {"cpu": 0.2, "cuda": 0.05}  # of what comes and goe
 FREED = (4, 5, 4.5)  # numbers a token that a layer makes and lets go: times width, queries, keys and values; two more
 # of the width where its norms are not trained. glibc serves an aligned block only from a larger hole, so on a processor
 # the place of each is lost until the end of the step.
+SURELY = 1.15  # times what there is: no forecast is that far off
 HEADROOM = 0.9  # of the limit: others run on the same machine
 MOMENTS = 8  # bytes a trained weight: two float32 numbers
 FOUR_BITS = 0.5 + 1 / 64 + 4 / 64 / 256  # bytes a weight: NF4, scales of blocks of 64 in eight bits, theirs in float32
@@ -54,6 +55,11 @@ def needed(work: Work, device: Device = "cpu", process: int | None = None) -> di
     found["slack"] = int(SLACK[device] * sum(passing.values()))
     found["besides"] = BESIDES[device] if process is None else process
     return {name: size for name, size in found.items() if size}
+
+
+def peak(work: Work, device: Device = "cpu", process: int | None = None) -> int:
+    """Bytes at the most demanding moment of training."""
+    return sum(needed(work, device, process).values())
 
 
 def _lasting(work: Work, device: Device) -> dict[str, int]:
@@ -149,6 +155,16 @@ def _logits(work: Work, chosen: int, device: Device) -> int:
     return vocabulary * (work.size * rows + 2 * 4 * wide)
 
 
+def refuse(limit: int | None, work: Work, device: Device) -> None:
+    """Raise MemoryNeeded where a level that was asked for cannot fit, by more than a forecast may err."""
+    found = peak(work, device)
+    if limit is not None and found > SURELY * limit:
+        raise MemoryNeeded(
+            f"memory: train.memory: {work.level} needs about {found / 2**30:.1f} GiB with {work.at_once} tokens at "
+            f"once, and there are {limit / 2**30:.2g} GiB."
+        )
+
+
 def choose(limit: int, work: Work, device: Device) -> tuple[Level, int, str]:
     """(level, tokens in memory at once, reason): the first that fits into ``limit`` bytes. Smaller micro-batches come
     before recomputing, which costs a third more time; ``least`` takes a step in one piece. Raises MemoryNeeded where
@@ -162,7 +178,7 @@ def choose(limit: int, work: Work, device: Device) -> tuple[Level, int, str]:
     told: list[str] = []
     for level, tokens in ways:
         small = work.small_moments and level == "least"
-        total = sum(needed(replace(work, level=level, micro_tokens=tokens, small_moments=small), device).values())
+        total = peak(replace(work, level=level, micro_tokens=tokens, small_moments=small), device)
         told.append(f"{level} {total / 2**30:.1f} GiB with {tokens} tokens at once")
         if total <= HEADROOM * limit:
             break

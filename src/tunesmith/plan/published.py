@@ -16,7 +16,7 @@ from tunesmith.plan.known import find as find_model
 from tunesmith.plan.money import Cost, cost
 from tunesmith.plan.rates import of_device
 from tunesmith.plan.shape import Shape
-from tunesmith.plan.targets import lora_parameters
+from tunesmith.plan.trained import trained as trained_weights
 from tunesmith.plan.work import Level, Rows, Work
 
 JOB_MODEL, JOB_ROWS, JOB_LENGTH, JOB_EPOCHS = "meta-llama/Llama-2-7b-hf", 90_000, 1000, 3
@@ -67,7 +67,7 @@ def technique(shape: Shape, method: str, rank: int = 16) -> Technique:
     """Of full fine-tuning, LoRA or QLoRA on all linear layers."""
     if method == "full":
         return Technique(True, shape.parameters, 1.0)
-    trained = lora_parameters(shape, MethodRecipe(name="lora", rank=rank), shape.model_type)
+    trained = trained_weights(shape, MethodRecipe(name="lora", rank=rank), shape.model_type, classifies=False)
     return Technique(False, trained, 10.0, four_bits=method == "qlora")
 
 

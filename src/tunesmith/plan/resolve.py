@@ -6,15 +6,16 @@ at 10M, 1.5e-5 at 8B, for full fine-tuning) and ten times that for LoRA ("LoRA W
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from tunesmith.core.card import ModelCard
 from tunesmith.core.plan import Machine, Plan, Technique
 from tunesmith.core.recipe import Recipe
-from tunesmith.plan import memory
+from tunesmith.plan import memory, time
+from tunesmith.plan.rates import Rates
 from tunesmith.plan.shape import Shape
-from tunesmith.plan.work import Level, Rows, Work
+from tunesmith.plan.work import Level, Rollouts, Rows, Work
 
 STEPS_PER_EPOCH = 60
 SMALLEST_BATCH, LARGEST_BATCH = 512, 16_384
@@ -47,6 +48,13 @@ class Data:
     unit: int = 1
     outputs: int = 0
     reference: bool = False
+    rollouts: Rollouts | None = None
+
+    def cut(self, longest: int) -> "Data":
+        """With rows of at most so many tokens."""
+        lengths = [min(n, longest * self.unit) for n in self.lengths]
+        share = sum(lengths) / max(sum(self.lengths), 1)
+        return replace(self, lengths=lengths, trained=int(share * self.trained), longest=min(self.longest, longest))
 
     @property
     def rows(self) -> Rows:
@@ -80,8 +88,10 @@ def resolve(
     shape: Shape,
     machine: Machine,
     technique: Technique,
-) -> Plan:
-    """The plan for training ``data`` on a network of this ``shape``. Raises MemoryNeeded."""
+    rates: Rates | None = None,
+) -> tuple[Plan, Work]:
+    """The plan for training ``data`` on a network of this ``shape``, and the work that it is. ``rates``: those of the
+    device, where they are known. Raises MemoryNeeded."""
     train, lengths, dev_tokens = recipe.train, data.lengths, data.dev_tokens
     rate, why_rate = _rate(recipe, card, technique)
     max_length, why_length = _max_length(recipe, card, lengths)
@@ -89,6 +99,7 @@ def resolve(
     precision, why_precision = _precision(recipe, machine.fast_bfloat16)
     passes = data.per_epoch(batch, max_length)
     steps = max(1, round(train.epochs * passes))
+    compiled, why_compiled = _compiled(recipe, card, machine, technique, precision, sum(lengths))
     work = Work(
         shape,
         technique,
@@ -101,10 +112,12 @@ def resolve(
         reference=data.reference,
         looks=dev_tokens > 0,
         small_moments=machine.eight_bit,
+        compiled=compiled,
+        rollouts=data.rollouts,
     )
     level, micro, why_level = _memory(recipe, machine, work)
     moments = "int8" if level == "least" and machine.eight_bit else "float32"
-    compiled, why_compiled = _compiled(recipe, card, machine, technique, precision, sum(lengths))
+    work = replace(work, level=level, micro_tokens=micro, small_moments=moments == "int8")
     looks, why_looks = _looks(train.epochs, sum(lengths), dev_tokens)
     saves, why_saves = (SAVE_SECONDS, WHY_SAVES) if train.save_every == "auto" else (train.save_every, SET)
     reasons = {
@@ -120,7 +133,7 @@ def resolve(
         "compiled": why_compiled,
         "save_seconds": why_saves,
     } | _reasons_of_options(recipe, moments)
-    return Plan(
+    plan = Plan(
         learning_rate=rate,
         epochs=train.epochs,
         steps=steps,
@@ -140,8 +153,11 @@ def resolve(
         seconds=recipe.budget.time,
         save_seconds=saves,
         seed=train.seed,
+        peak_bytes=memory.peak(work, machine.device, rates.process_bytes if rates else None),
+        step_seconds=None if rates is None else float(f"{time.step(work, rates).total:.4g}"),
         reasons=reasons,
     )
+    return plan, work
 
 
 def _rate(recipe: Recipe, card: ModelCard, technique: Technique) -> tuple[float, str]:
@@ -210,9 +226,12 @@ def _memory(recipe: Recipe, machine: Machine, work: Work) -> tuple[Level, int, s
     """(level, tokens in memory at once, reason)."""
     longest = work.rows.largest  # of what must stand in memory at once: a row, or a row with its others
     micro, wanted = max(work.micro_tokens, longest), recipe.train.memory
-    if wanted != "auto":
-        return wanted, max(work.batch_tokens, longest) if wanted == "least" else micro, SET
     limit = recipe.budget.memory or machine.memory
+    if wanted != "auto":
+        micro = max(work.batch_tokens, longest) if wanted == "least" else micro
+        asked = replace(work, level=wanted, micro_tokens=micro, small_moments=work.small_moments and wanted == "least")
+        memory.refuse(limit, asked, machine.device)
+        return wanted, micro, SET
     if limit is None:
         return "fast", micro, "how much memory this machine has is not known; set budget.memory"
     return memory.choose(limit, work, machine.device)
