@@ -1,8 +1,8 @@
 """A few seconds of work that say how fast this machine is: products of several sizes, bytes moved, and overhead.
 
 Notable: of many short timings the fastest tenth counts, for a neighbour can only slow a machine down; products have the
-shapes of a micro-batch against a layer; sums of activations are all kept until the last is made, as a forward pass
-keeps them for its way back (in a cache they would seem ten times faster); small operations run with autograd.
+shapes of a micro-batch against a layer; sums of activations go to a different place each, as those of a forward pass
+are kept for its way back (in a cache they would seem three times faster); small operations run with autograd.
 ``python -m tunesmith.models.probe`` measures in a process of its own, so that what a process holds before any model is
 loaded is counted too. ``plan.rates`` reads what this keeps, without torch.
 """
@@ -45,8 +45,8 @@ def probe(seconds_each: float | None = None) -> Rates:
         name,
         kind,
         products,
-        _bandwidth(LARGE[kind], device, seconds_each, fresh=False),
-        _bandwidth(PASSING[kind], device, seconds_each, fresh=True),
+        _bandwidth(LARGE[kind], 1, device, seconds_each),
+        _bandwidth(PASSING[kind], KEPT, device, seconds_each),
         _overhead(device, seconds_each),
         "probe",
         held,
@@ -64,13 +64,13 @@ def _products(dtype: torch.dtype, device: str, seconds_each: float) -> Points:
     return tuple(found)
 
 
-def _bandwidth(size: int, device: str, seconds_each: float, *, fresh: bool) -> float:
-    """Bytes a second of sums: two tensors read and one written, into one of them or, many times, into ``fresh``
-    memory."""
+def _bandwidth(size: int, count: int, device: str, seconds_each: float) -> float:
+    """Bytes a second of sums into ``count`` tensors, one after the other: two are read and one is written. Their memory
+    is there already: whether a process gets its pages anew is chance, and six times slower."""
     a, b = (torch.ones(size // 4, device=device) for _ in range(2))
-    if not fresh:
-        return 3.0 * size / _seconds(lambda: a.add_(b), device, seconds_each)
-    return 3.0 * size * KEPT / _seconds(lambda: [a + b for _ in range(KEPT)], device, seconds_each)
+    sums = [torch.empty_like(a) for _ in range(count)]
+    took = _seconds(lambda: [torch.add(a, b, out=one) for one in sums], device, seconds_each)
+    return 3.0 * size * count / took
 
 
 def _overhead(device: str, seconds_each: float) -> float:
