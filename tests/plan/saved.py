@@ -6,6 +6,7 @@ that of two. It is linear in a few sizes of the network, so that a dozen small r
 which come out as whole numbers and halves.
 """
 
+import gc
 import json
 import random
 import sys
@@ -37,7 +38,7 @@ USUAL = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediat
          "max_position_embeddings")  # fmt: skip
 RANK = 4
 NO_LINEAR = ("gpt2",)  # its layers are Conv1D, which take no adapter
-LEFT_OUT = ("deepseek_v3",)  # whose attention has sizes of its own
+LEFT_OUT = tuple(activations.LIKE)
 
 
 class _Tokenizer:
@@ -77,7 +78,10 @@ def saved_bytes(model: Model, lengths: list[int]) -> int:
 
     with saved_tensors_hooks(keep, lambda tensor: tensor):
         (model.token_logp(batch) if model.card.kind == "decoder" else model.features(batch)).sum()
-    return sum(t.untyped_storage().nbytes() for t in held.values())
+    found = sum(t.untyped_storage().nbytes() for t in held.values())
+    held.clear()
+    gc.collect()  # what is saved and what saves it hold each other
+    return found
 
 
 def a_layer(config: dict[str, Any], lengths: list[int], precision: str, method: str, every: int = 0) -> float:

@@ -1,74 +1,141 @@
-"""Bytes by part, by hand."""
+"""Bytes by part, by hand, and the levels that give way one by one."""
 
 from dataclasses import replace
 
 import pytest
-from tests.plan.test_resolve import card
 
 from tunesmith.core.errors import MemoryNeeded
-from tunesmith.plan.memory import HEADROOM, LEVELS, Training, choose, needed
+from tunesmith.core.plan import Technique
+from tunesmith.models import linear_logp, packing
+from tunesmith.plan import activations, memory
+from tunesmith.plan.activations import Held, kept, packed_attention
+from tunesmith.plan.families import shape_of
+from tunesmith.plan.memory import HEADROOM, LEVELS, choose, needed, peak, refuse
+from tunesmith.plan.work import Rollouts, Rows, Work
+from tunesmith.train import saver
 
-TINY = card(parameters=1_000_000, layers=2, width=100, vocabulary=2_000)  # 200,000 in the embedding
-WHOLE = Training(TINY, full=True, trained=1_000_000, narrow=False)
-
-
-def test_parts_by_hand() -> None:
-    parts = needed(WHOLE, micro_tokens=1000)
-    assert parts["weights"] == parts["gradients"] == 4_000_000
-    assert parts["moments"] == 8_000_000
-    assert parts["best"] == 0
-    a_layer = 4.4 * 100 + 1.33 * 400_000 / 100  # 400,000 weights a layer
-    assert parts["activations"] == int(4 * 1000 * 2 * a_layer)
-    narrow = needed(replace(WHOLE, narrow=True), micro_tokens=1000)
-    assert narrow["weights"] == 2_000_000
-    assert narrow["moments"] == 8_000_000 + 4_000_000  # the float32 masters
-    lora = needed(replace(WHOLE, full=False, trained=12_000, keeps_best=True), micro_tokens=1000)
-    assert lora["gradients"] == lora["best"] == 4 * 12_000
-    least = needed(replace(WHOLE, eight_bit=True, keeps_best=True), micro_tokens=1000, level="least")
-    assert least["moments"] == int(2.1 * 800_000 + 8 * 200_000)  # those of the embedding stay float32
-    assert least["best"] == 4_000_000
-
-
-DEEP = Training(
-    card(parameters=1_000_000, layers=4, width=100, vocabulary=2_000), full=True, trained=1_000_000, narrow=False
-)
-TOKENS = 36_000
+TINY = {
+    "model_type": "llama",
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 1000,
+    "tie_word_embeddings": True,
+}
+SHAPE = shape_of(TINY)
+FULL = Technique(True, SHAPE.parameters, 1.0)
+LORA = Technique(False, 16 * sum(o + i for o, i in SHAPE.linear_layers().values()), 10.0)
+ROWS = Rows(1000, 256_000, 128_000, 256, 256)
+WHOLE = Work(SHAPE, FULL, ROWS, "float32", micro_tokens=1024, batch_tokens=4096, steps=60)
+THIN = replace(WHOLE, technique=LORA)
 
 
-def total(level: str, tokens: int) -> int:
-    return sum(needed(DEEP, level=level, micro_tokens=tokens).values())  # type: ignore[arg-type]
+def test_what_lasts_by_hand() -> None:
+    count = SHAPE.parameters
+    full, lora = needed(WHOLE), needed(THIN)
+    assert full["weights"] == lora["weights"] == 4 * count
+    assert full["moments"] == 8 * count
+    assert full["best"] == 4 * count
+    assert lora["adapter"] == lora["best"] == 4 * LORA.trained
+    assert lora["moments"] == 8 * LORA.trained
+    assert "best" not in needed(replace(WHOLE, looks=False))
+    assert "best" not in needed(WHOLE, "cuda")  # where it lies in the memory of the processor
+    narrow = needed(replace(WHOLE, precision="bfloat16"))
+    assert (narrow["weights"], narrow["masters"], narrow["moments"]) == (2 * count, 4 * count, 8 * count)
+    assert "masters" not in needed(replace(THIN, precision="bfloat16"))
 
 
-def chosen(limit: float, *, batch: int = 9000, longest: int = 100) -> tuple[str, int, str]:
-    return choose(int(limit / HEADROOM) + 1, DEEP, batch_tokens=batch, micro_tokens=TOKENS, longest=longest)
+def test_four_bits_by_hand() -> None:
+    linear = SHAPE.count("linear")
+    found = needed(replace(THIN, technique=replace(LORA, four_bits=True)))
+    assert found["weights"] == 4 * (SHAPE.parameters - linear)
+    assert found["four bits"] == int((0.5 + 1 / 64 + 4 / 64 / 256) * linear)
+
+
+def test_activations_are_the_layers_that_are_kept() -> None:
+    held = Held(1024, 4, 256)
+    freed = 0.8 * 1024 * (6 * 64 + 5 * 64 + 4.5 * 32)
+    a_layer = 4 * (kept(SHAPE, held, "float32", "cpu", 7 * 16) + freed)
+    states = 4 * (3 * 1024 + 2 * 512) * 64
+    assert needed(THIN)["activations"] == pytest.approx(4 * a_layer + states, rel=1e-3)
+    assert needed(THIN)["logits"] == 1000 * (4 * 512 + 8 * 512)
+    on_gpu = needed(replace(THIN, batch_tokens=1024), "cuda")["activations"]
+    assert on_gpu == pytest.approx(16 * kept(SHAPE, held, "float32", "cuda", 7 * 16) + states, rel=1e-3)
+
+
+def test_gradients_stand_beside_activations_only_where_a_step_is_more_than_one_micro_batch() -> None:
+    assert needed(THIN)["gradients"] == 4 * LORA.trained
+    assert "gradients" not in needed(replace(THIN, batch_tokens=1024))
+    few = replace(WHOLE, micro_tokens=8, batch_tokens=8, rows=replace(ROWS, longest=8))
+    assert needed(few, "cuda")["gradients"] >= 4 * SHAPE.parameters  # at the end of the backward pass
+
+
+def test_a_policy_holds_its_reward_model_too() -> None:
+    rollouts = Rollouts(16, 8, 100, 50, 2, reward=SHAPE)
+    assert needed(replace(THIN, rollouts=rollouts))["reward model"] == 4 * SHAPE.parameters
 
 
 def test_each_level_needs_less_than_the_one_before() -> None:
-    sums = [total(level, 9000) for level in LEVELS]
-    assert sums == sorted(sums, reverse=True)
-    assert len(set(sums)) == len(LEVELS)
+    deep = replace(WHOLE, shape=shape_of({**TINY, "num_hidden_layers": 40}), rows=replace(ROWS, longest=64))
+    deep = replace(deep, technique=Technique(True, deep.shape.parameters, 1.0), micro_tokens=512)
+    for device in ("cpu", "cuda"):
+        sums = [peak(replace(deep, level=level), device) for level in LEVELS]  # type: ignore[arg-type]
+        assert sums == sorted(sums, reverse=True)
+        assert len(set(sums)) == len(LEVELS)
+    assert peak(THIN) < peak(WHOLE)
+    assert peak(replace(THIN, micro_tokens=2048)) > peak(THIN)
+
+
+def test_the_constants_are_those_of_the_engine() -> None:
+    assert memory.CHUNK == linear_logp.CHUNK_ELEMENTS
+    assert memory.WIDE == linear_logp.WIDE_ELEMENTS
+    assert memory.COPIED == saver.BESIDE
+    assert {str(k).removeprefix("torch."): n for k, n in packing.SHORT_ROW.items()} == activations.SHORT_ROW
+
+
+def test_pads_cost_attention_alone() -> None:
+    even, uneven = Held(400, 2, 200), Held(300, 2, 200)
+    assert packed_attention(SHAPE, even, "float32", "cpu") == 400 * (2 * 64 + 2 * 32 + 4)
+    assert packed_attention(SHAPE, uneven, "float32", "cpu") == 300 * 64 + 400 * (2 * 64 + 2 * 32 + 4)
+    assert packed_attention(SHAPE, Held(100, 1, 100), "float32", "cpu") == 100 * (2 * 64 + 2 * 32 + 4 * 100)
+
+
+def chosen(limit: float, work: Work) -> tuple[str, int, str]:
+    return choose(int(limit / HEADROOM) + 1, work, "cpu")
+
+
+DEEP = replace(WHOLE, rows=replace(ROWS, longest=100), micro_tokens=36_000, batch_tokens=36_000)
+
+
+def total(level: str, tokens: int) -> int:
+    return peak(replace(DEEP, level=level, micro_tokens=tokens))  # type: ignore[arg-type]
 
 
 def test_smaller_micro_batches_come_before_recomputing() -> None:
-    for tokens in (TOKENS, TOKENS // 2, TOKENS // 4):
-        level, found, reason = chosen(total("fast", tokens))
+    for tokens in (36_000, 18_000, 9_000):
+        level, found, reason = chosen(total("fast", tokens), DEEP)
         assert (level, found) == ("fast", tokens)
         assert f"with {tokens} tokens at once" in reason
-    assert chosen(total("fast", TOKENS // 4) - 2)[:2] == ("selective", TOKENS // 4)
-    assert chosen(total("fast", TOKENS) - 2, longest=30_000)[:2] == ("fast", 30_000)  # a row is never cut
+    assert chosen(total("fast", 9_000) - 2, DEEP)[:2] == ("selective", 9_000)
 
 
 def test_the_first_level_that_fits_is_taken_and_the_reason_names_all_that_were_tried() -> None:
-    level, _, reason = chosen(total("checkpoint", 9000))
+    level, _, reason = chosen(total("checkpoint", 9000), DEEP)
     assert level == "checkpoint"
     assert all(name in reason for name in ("fast", "selective", "checkpoint"))
     assert "least" not in reason
 
 
-def test_least_is_judged_by_the_whole_step_that_it_takes_at_once() -> None:
-    room = total("checkpoint", 9000) - 2
-    level, tokens, reason = chosen(room, batch=8000)
-    assert (level, tokens) == ("least", 8000)
-    assert "least" in reason
-    with pytest.raises(MemoryNeeded, match=r"with 400000 tokens at once.* lower train\.batch_tokens"):
-        chosen(room, batch=400_000)
+def test_what_fits_nowhere_is_refused() -> None:
+    with pytest.raises(MemoryNeeded, match=r"nothing fits 90% of 0\.098 GiB.*lower train\.batch_tokens"):
+        choose(100 << 20, DEEP, "cpu")
+
+
+def test_a_level_that_was_asked_for_is_refused_only_where_it_surely_cannot_fit() -> None:
+    need = peak(WHOLE)
+    refuse(None, WHOLE, "cpu")
+    refuse(int(need / 1.1), WHOLE, "cpu")
+    with pytest.raises(MemoryNeeded, match=r"train\.memory: fast needs about .* there are"):
+        refuse(int(need / 1.2), WHOLE, "cpu")

@@ -12,7 +12,8 @@ from tunesmith.core.errors import MemoryNeeded
 from tunesmith.core.plan import Machine, Plan, Technique
 from tunesmith.core.recipe import Recipe
 from tunesmith.plan import resolve as module
-from tunesmith.plan.resolve import resolve
+from tunesmith.plan.families import shape_like
+from tunesmith.plan.resolve import Data, resolve
 
 LENGTHS = tuple(range(10, 210))  # 200 rows, 21,900 tokens
 
@@ -48,12 +49,17 @@ def plan(
     **recipe: Any,
 ) -> Plan:
     parsed = Recipe.parse({"data": {"train": "rows.jsonl"}, **recipe})
-    per_epoch = lambda _batch, _longest: passes  # noqa: E731
+    data = Data(
+        lengths, lambda _batch, _longest: passes, dev_tokens, trained=sum(lengths) // 2, longest=max(lengths, default=1)
+    )
     where = Machine(device, memory, fast, eight_bit)
     full = parsed.method.name == "full"
     of = of or card()
     technique = Technique(full=full, trained=of.parameters if full else 1000, rate=1.0 if full else 10.0)
-    return resolve(parsed, of, lengths, per_epoch, dev_tokens=dev_tokens, machine=where, technique=technique)
+    shape = shape_like(of, {})
+    made, work = resolve(parsed, of, data, shape=shape, machine=where, technique=technique)
+    assert (work.level, work.micro_tokens, work.steps) == (made.memory, made.micro_tokens, made.steps)
+    return made
 
 
 def test_every_number_that_was_auto_has_a_reason() -> None:
@@ -131,12 +137,11 @@ def test_steps_are_counted_for_the_batch_and_length_that_are_planned() -> None:
         return 7
 
     recipe = Recipe.parse({"data": {"train": "x"}, "train": {"batch_tokens": 900, "max_length": 99, "epochs": 1}})
-    made = resolve(
+    made, _ = resolve(
         recipe,
         card(),
-        LENGTHS,
-        per_epoch,
-        dev_tokens=2000,
+        Data(LENGTHS, per_epoch, dev_tokens=2000, trained=9000, longest=209),
+        shape=shape_like(card(), {}),
         machine=Machine("cpu", None, False),
         technique=Technique(full=False, trained=1000, rate=10.0),
     )
@@ -190,7 +195,7 @@ def test_memory_gives_way_level_by_level() -> None:
     assert [level for level, _ in ways[3:]] == ["selective", "checkpoint", "least"]
     assert ways[-1][1] == made[0].batch_tokens
     assert plan(of=large, memory=80 << 30, budget={"memory": "23GiB"}, **full).memory == "least"
-    with pytest.raises(MemoryNeeded, match=r"nothing fits 85% of 1 GiB .* checkpoint"):
+    with pytest.raises(MemoryNeeded, match=r"nothing fits 90% of 1 GiB: .* checkpoint"):
         plan(of=large, memory=1 << 30)
     assert "not known" in plan(memory=None).reasons["memory"]
 

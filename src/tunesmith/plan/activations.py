@@ -21,7 +21,11 @@ Device = Literal["cpu", "cuda"]
 SHORT_ROW: dict[Precision, int] = {"bfloat16": 512, "float32": 192}  # as in models/packing.py; a test compares them
 SIZES = ("width", "queries", "key_values", "inner", "heads", "key_value_heads", "shares", "routed", "read", "experts",
          "one")  # fmt: skip
-LIKE = {"deepseek_v3": "llama"}  # whose coefficients a family borrows that was not counted
+LIKE = {  # whose coefficients a family borrows that is not counted: built alike, or with sizes of its own
+    "camembert": "roberta",
+    "xlm-roberta": "roberta",
+    "deepseek_v3": "llama",
+}
 
 
 @cache

@@ -18,7 +18,9 @@ from tunesmith.plan.work import Level, Work
 
 LEVELS: tuple[Level, ...] = get_args(Level)
 BESIDES: dict[Device, int] = {"cpu": 600 << 20, "cuda": 500 << 20}  # interpreter, libraries and buffers; CUDA's context
-SLACK: dict[Device, float] = {"cpu": 0.2, "cuda": 0.05}  # of what comes and goes: holes between blocks that stay
+SLACK: dict[Device, float] = {"cpu": 0.05, "cuda": 0.05}  # of what comes and goes: holes between blocks that stay
+HOLES: dict[Device, int] = {"cpu": 90 << 20, "cuda": 0}  # the largest blocks, chunks of logits, leave them
+LOST = 0.8  # of what a layer lets go: the rest is found again
 FREED = (4, 5, 4.5)  # numbers a token that a layer makes and lets go: times width, queries, keys and values; two more
 # of the width where its norms are not trained. glibc serves an aligned block only from a larger hole, so on a processor
 # the place of each is lost until the end of the step.
@@ -52,7 +54,7 @@ def needed(work: Work, device: Device = "cpu", process: int | None = None) -> di
     moment = max(_moments(work, device), key=lambda m: m.total)
     passing = {"gradients": moment.gradients, "activations": moment.activations, "logits": moment.logits}
     found = lasting | passing
-    found["slack"] = int(SLACK[device] * sum(passing.values()))
+    found["slack"] = int(SLACK[device] * sum(passing.values())) + HOLES[device]
     found["besides"] = BESIDES[device] if process is None else process
     return {name: size for name, size in found.items() if size}
 
@@ -136,7 +138,7 @@ def _freed(work: Work, held: Held, device: Device) -> float:
     shape, (width, queries, key_values) = work.shape, FREED
     of_width = width if work.technique.full else width + 2
     heads = queries * shape.heads + key_values * shape.key_value_heads
-    return held.tokens * (of_width * shape.width + heads * shape.head_width)
+    return LOST * held.tokens * (of_width * shape.width + heads * shape.head_width)
 
 
 def _adapted_width(work: Work) -> float:

@@ -1,0 +1,205 @@
+"""What a recipe's training will need, from its files' sizes alone: no weight is read and torch is not imported.
+
+Notable: rows are read and counted with the model's own tokenizer file; a model that is not here is planned by its name
+from the table of known ones. Earlier runs of the workspace correct the times.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+
+from tunesmith.core.card import ModelCard
+from tunesmith.core.errors import ModelError, RecipeError, TunesmithError
+from tunesmith.core.forecast import Choice, Forecast
+from tunesmith.core.recipe import OBJECTIVE, Recipe
+from tunesmith.core.report import Report
+from tunesmith.data import read
+from tunesmith.data.sizes import Counter, Size
+from tunesmith.models.locate import locate
+from tunesmith.plan import known
+from tunesmith.plan.calibrate import Earlier
+from tunesmith.plan.devices import find
+from tunesmith.plan.families import shape_of
+from tunesmith.plan.fit import Job
+from tunesmith.plan.foresee import Place, fitting, forecast, foresee, on_devices
+from tunesmith.plan.here import here, machine_of
+from tunesmith.plan.objectives import ObjectiveFacts, objective_facts
+from tunesmith.plan.resolve import Data
+from tunesmith.plan.shape import Shape
+from tunesmith.plan.work import Rollouts
+from tunesmith.records.index import Index
+
+MOST_EARLIER = 50  # runs that times are corrected by
+DEV_ROWS, FEWEST_DEV_ROWS = 1000, 100  # looked at, as in flows/prepare.py
+ANSWER_LIMIT = 16  # of a policy whose rows have no answer
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What ``tunesmith plan`` was asked beside the recipe: a device by name instead of the machine at hand, rows and
+    tokens of a row instead of a file, what it may cost, and whether settings or devices are to be searched."""
+
+    device: str | None = None
+    devices_file: Path | None = None
+    rows: int | None = None
+    tokens: int | None = None
+    usd: float | None = None
+    fit: bool = False
+    devices: bool = False
+
+
+def plan(recipe: Recipe, asked: Asked | None = None, workspace: Path | None = None) -> Forecast:
+    """Raises RecipeError, DataError, ModelError, each a sentence."""
+    asked = asked or Asked()
+    _check(asked)
+    place = _place(asked, workspace)
+    card, shape, folder = network_of(recipe.model)
+    name = recipe.objective.name if recipe.objective.name != "auto" else OBJECTIVE[recipe.task]
+    data, assumed = _data(recipe, objective_facts(name), asked, folder)
+    job = Job(recipe, name, card, shape, data)
+    found = foresee(job, place)
+    choices: list[Choice] = []
+    if asked.fit:
+        choices += fitting(job, place)
+    if asked.devices:
+        choices += on_devices(job, place)
+    return forecast(found, choices, assumed)
+
+
+def probed() -> None:
+    """Measure the machine at hand and keep it; in a process of its own, whose memory is that of the libraries alone.
+    Raises ModelError."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tunesmith.models.probe"], capture_output=True, text=True, check=False, timeout=300
+    )
+    if done.returncode != 0:
+        raise ModelError(f"The probe failed: {(done.stderr.strip().splitlines() or ['no reason given'])[-1]}")
+
+
+def _check(asked: Asked) -> None:
+    for name, value in (("--rows", asked.rows), ("--tokens", asked.tokens), ("--usd", asked.usd)):
+        if value is not None and not 0 < value < 1e12:
+            raise RecipeError(f"{name} is {value}; expected a number above 0.")
+    if (asked.rows is None) != (asked.tokens is None):
+        raise RecipeError("--rows and --tokens go together: how many rows, and tokens of a row.")
+
+
+def _place(asked: Asked, workspace: Path | None) -> Place:
+    if asked.device is not None:
+        device = find(asked.device, asked.devices_file)
+        return Place(machine_of(device), device, None, asked.usd)
+    machine, known_device, rates = here()
+    name = rates.name if rates else known_device.name if known_device else ""
+    earlier = _earlier(workspace, name) if workspace is not None else ()
+    return Place(machine, known_device, rates, asked.usd, earlier)
+
+
+def _earlier(workspace: Path, device: str) -> list[Earlier]:
+    """Runs of this workspace that told what was foreseen and what came."""
+    if not (workspace / "runs").is_dir():
+        return []
+    found: list[Earlier] = []
+    for run in Index.open(workspace).all()[-MOST_EARLIER:]:
+        try:
+            report = Report.load(Path(run.folder) / "report.json")
+        except (OSError, ValueError, TunesmithError):  # a run of another time, or one that did not end
+            continue
+        if report.plan.step_seconds and report.fit.steps:
+            measured = (report.fit.seconds - report.fit.compile_seconds) / report.fit.steps
+            found.append(Earlier(report.plan.step_seconds, measured, device, run.method))
+    return found
+
+
+def network_of(reference: str) -> tuple[ModelCard, Shape, Path | None]:
+    """(card, shape, folder) of a model here, or of one known by name (no folder). Raises ModelError."""
+    where = locate(reference)
+    if isinstance(where, str):
+        model = known.find(where)
+        return _card(model.name, "", model.shape(), model.licence), model.shape(), None
+    path = where / "config.json"
+    if not path.is_file():
+        raise ModelError(
+            f"model: {where} has no config.json. Name a folder with one, or a known model such as "
+            "meta-llama/Llama-3.1-8B."
+        )
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"model: {path} is not valid JSON ({error}). Fetch the model again.") from error
+    shape = shape_of(config, str(path))
+    name = reference if reference == "bundled" else where.name
+    return _card(name, str(where), shape, "unknown"), shape, where
+
+
+def _card(name: str, path: str, shape: Shape, licence: str) -> ModelCard:
+    return ModelCard(
+        name=name,
+        path=path,
+        kind=shape.kind,
+        architecture=shape.model_type,
+        parameters=shape.parameters,
+        layers=shape.layers,
+        width=shape.width,
+        vocabulary=shape.vocabulary,
+        context=shape.context,
+        fingerprint="",
+        tokenizer_hash="",
+        template_hash="",
+        licence=licence,
+    )
+
+
+def _data(recipe: Recipe, facts: ObjectiveFacts, asked: Asked, folder: Path | None) -> tuple[Data, list[str]]:
+    """What there is to train on, and what was taken for granted of it."""
+    if asked.rows is not None and asked.tokens is not None:
+        third = max(1, asked.tokens // 3)
+        answers = (third, third) if facts.unit == "pair" else (third,)
+        sizes = [Size(max(1, asked.tokens - third), answers)]
+        return _of_sizes(recipe, facts, sizes, asked.rows, labels=2), ["A third of each row is taken to be answer."]
+    dataset = read.read(Path(recipe.data.train), recipe.data, recipe.task)
+    counter = Counter(folder)
+    sizes = counter.sizes(dataset.examples)
+    if len(sizes) < len(dataset.examples):
+        counter.assumed.append(f"{len(sizes):,} of {len(dataset.examples):,} rows were counted, evenly spread.")
+    labels = len({e.label for e in dataset.examples}) if recipe.task == "classify" else 0
+    return _of_sizes(recipe, facts, sizes, len(dataset.examples), labels=labels), counter.assumed
+
+
+def _of_sizes(recipe: Recipe, facts: ObjectiveFacts, sizes: Sequence[Size], count: int, *, labels: int) -> Data:
+    """``sizes`` of a sample of ``count`` rows."""
+    shares = recipe.data.split
+    dev = 0.0 if recipe.data.dev else shares.dev
+    test = 0.0 if recipe.data.test else shares.test
+    train = max(1, round(count * (1 - dev - test)))
+    if recipe.data.limit is not None:
+        train = min(train, recipe.data.limit)
+    lengths = [size.tokens for size in sizes]
+    rows = [lengths[i * len(lengths) // train] for i in range(train)] if train > len(lengths) else lengths[:train]
+    mean = sum(lengths) / len(lengths)
+    looked_at = min(DEV_ROWS, max(FEWEST_DEV_ROWS, train // 4), round(count * (dev or shares.dev)))
+    unit = 2 if facts.unit == "pair" else 1
+    answer = round(sum(max(s.answers) for s in sizes) / len(sizes))
+    rollouts = None
+    if facts.unit == "answer":
+        how = recipe.rollout
+        limit = recipe.evaluate.max_new_tokens
+        longest = max(answer, ANSWER_LIMIT) if limit == "auto" else limit
+        prompt = round(sum(s.prompt for s in sizes) / len(sizes))
+        critic = facts.needs == "token_logp_value"
+        rollouts = Rollouts(how.prompts, how.answers, prompt, longest, how.steps * how.passes, critic)
+    trained = sum(sum(s.answers) for s in sizes) / sum(lengths)
+    return Data(
+        rows,
+        lambda batch, _: recipe.rollout.steps_of(train) if rollouts else ceil(sum(rows) / max(batch - mean / 2, mean)),
+        dev_tokens=0 if rollouts else int(looked_at * mean),
+        trained=int(trained * sum(rows)),
+        longest=max(size.longest for size in sizes),
+        unit=unit,
+        outputs=labels if facts.needs == "class_logp" else int(facts.needs == "score"),
+        reference=facts.reference,
+        rollouts=rollouts,
+    )

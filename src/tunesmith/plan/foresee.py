@@ -1,0 +1,178 @@
+"""A forecast: what a training needs by part, whether it fits, and what else would do.
+
+Notable: no file and no weight is read: the rows are counts, the network is a shape, the machine a row of a table
+or what a probe has left. The same functions plan a run (``fit``, ``resolve``).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from tunesmith.core.errors import MemoryNeeded, RecipeError
+from tunesmith.core.forecast import Choice, Forecast
+from tunesmith.core.plan import Machine, Plan
+from tunesmith.plan import memory, time
+from tunesmith.plan.calibrate import Correction, Earlier, correction
+from tunesmith.plan.devices import Device, known_devices
+from tunesmith.plan.fit import Job, Settings, ways
+from tunesmith.plan.here import machine_of
+from tunesmith.plan.money import Cost, cost
+from tunesmith.plan.rates import Rates, of_device
+from tunesmith.plan.work import Work
+
+ANSWERED = 256  # rows that are written at once, where the cache has room for them
+CACHE_BYTES = 1 << 30
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where it is to run. ``usd``: what it may cost; ``earlier``: runs of this place with their times."""
+
+    machine: Machine
+    device: Device | None
+    rates: Rates | None
+    usd: float | None = None
+    earlier: Sequence[Earlier] = ()
+
+    @property
+    def known(self) -> Rates | None:
+        return self.rates or (None if self.device is None else of_device(self.device))
+
+    @property
+    def name(self) -> str:
+        return self.device.name if self.device else self.rates.name if self.rates else self.machine.device
+
+
+@dataclass(frozen=True)
+class Foreseen:
+    """A job at a place: its plan, and what it needs; ``fits`` says whether memory does."""
+
+    job: Job
+    place: Place
+    plan: Plan
+    work: Work
+    memory: dict[str, int]
+    limit: int | None
+    fits: bool
+    seconds: time.Seconds | None
+    cost: Cost | None
+
+    @property
+    def peak(self) -> int:
+        return sum(self.memory.values())
+
+    def choice(self, name: str, settings: Settings) -> Choice:
+        missing = []
+        if not self.fits and self.limit is not None:
+            missing.append(f"needs {gib(self.peak)}, there are {gib(self.limit)}")
+        budget, usd = self.job.recipe.budget.time, self.place.usd
+        if budget is not None and self.seconds is not None and self.seconds.low > budget:
+            missing.append(f"takes {self.seconds.low:,.0f} s at least, budget.time is {budget:,.0f} s")
+        if usd is not None and self.cost is not None and self.cost.usd is not None and self.cost.usd[0] > usd:
+            missing.append(f"costs {self.cost.usd[0]:,.2f} USD at least, more than {usd:,.2f}")
+        told = "; ".join(missing) or f"memory: {self.plan.memory}, {self.plan.micro_tokens:,} tokens at once"
+        return Choice(
+            name=name,
+            settings=dict(settings),
+            peak_bytes=self.peak,
+            limit=self.limit,
+            seconds=None if self.seconds is None else (self.seconds.low, self.seconds.high),
+            usd=None if self.cost is None else self.cost.usd,
+            fits=not missing,
+            why=told,
+        )
+
+
+def gib(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB"
+
+
+def foresee(job: Job, place: Place) -> Foreseen:
+    """Raises RecipeError for what no machine could train."""
+    rates, fits = place.known, True
+    try:
+        plan, work = job.resolved(place.machine, rates)
+    except MemoryNeeded:
+        fits = False
+        plan, work = job.least(place.machine, rates)
+    process = rates.process_bytes if rates else None
+    needed = memory.needed(work, place.machine.device, process)
+    seconds, money = None, None
+    if rates is not None:
+        seconds = time.run(
+            work,
+            rates,
+            dev_tokens=job.data.dev_tokens,
+            looks=max(1, plan.steps // plan.eval_every),
+            correction=_correction(job, place, rates),
+        )
+        money = None if place.device is None else cost(seconds, place.device)
+    limit = job.recipe.budget.memory or place.machine.memory
+    return Foreseen(job, place, plan, work, needed, limit, fits, seconds, money)
+
+
+def _correction(job: Job, place: Place, rates: Rates) -> Correction | None:
+    return correction(place.earlier, rates.name, job.recipe.method.name) if place.earlier else None
+
+
+def fitting(job: Job, place: Place) -> list[Choice]:
+    """The ladder of settings up to the first that fits, which is the last; all of it where none does."""
+    found = []
+    for settings in ways(job):
+        name = ", ".join(f"{k}: {v}" for k, v in settings.items()) or "as it is"
+        try:
+            choice = foresee(job.changed(settings), place).choice(name, settings)
+        except RecipeError:  # a method that this network cannot have
+            continue
+        found.append(choice)
+        if choice.fits:
+            break
+    return found
+
+
+def on_devices(job: Job, place: Place, devices: Sequence[Device] = ()) -> list[Choice]:
+    """The job on each device of the table, those where it fits first, the cheapest at the top."""
+    found = []
+    for device in devices or known_devices().values():
+        there = replace(place, machine=machine_of(device), device=device, rates=None, earlier=())
+        found.append(foresee(job, there).choice(device.name, {}))
+    return sorted(found, key=lambda c: (not c.fits, c.usd[0] if c.usd else 0.0, c.seconds[0] if c.seconds else 0.0))
+
+
+def forecast(found: Foreseen, choices: Sequence[Choice] = (), assumed: Sequence[str] = ()) -> Forecast:
+    """As it is shown and kept."""
+    job, work, seconds, money = found.job, found.work, found.seconds, found.cost
+    shape = job.shape
+    longest = job.data.longest
+    a_row = max(1, shape.cache_bytes(longest, work.size))
+    told = [*assumed, *shape.assumed, *(() if money is None else money.assumed)]
+    if seconds is None:
+        told.append("The machine is not in the table and was not probed: no time is foreseen. tunesmith plan --probe.")
+    elif money is None:
+        told.append(seconds.basis)
+    return Forecast(
+        model=job.card.name,
+        parameters=shape.parameters,
+        active_parameters=shape.active_parameters,
+        kind=shape.kind,
+        method=job.recipe.method.name,
+        objective=job.objective,
+        trained=work.technique.trained,
+        rows=work.rows.count,
+        tokens=work.rows.tokens,
+        longest=longest,
+        device=found.place.name,
+        limit=found.limit,
+        fits=found.fits,
+        memory=found.memory,
+        peak_bytes=found.peak,
+        answering_bytes=min(CACHE_BYTES, ANSWERED * a_row) if shape.kind == "decoder" else 0,
+        time={} if seconds is None else {name: x for name, x in seconds.parts.items() if x > 0},
+        seconds=None if seconds is None else seconds.total,
+        range=None if seconds is None else (seconds.low, seconds.high),
+        step_seconds=found.plan.step_seconds,
+        usd=None if money is None else money.usd,
+        kwh=None if money is None else money.kwh,
+        plan=found.plan,
+        choices=tuple(choices),
+        assumed=tuple(dict.fromkeys(told)),
+    )

@@ -1,0 +1,40 @@
+"""The table of what layers keep, against the networks themselves, on sizes that it was not made from."""
+
+import random
+
+import pytest
+from tests.plan.saved import KEYS, LEFT_OUT, NO_LINEAR, RANK, USUAL, drawn, model_of, saved_bytes
+
+from tunesmith.plan.activations import Held, kept
+from tunesmith.plan.families import KNOWN, shape_of
+
+COUNTED = [name for name in KNOWN if name not in LEFT_OUT]
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_layers_keep_what_the_table_says(name: str) -> None:
+    """One uneven batch of long rows and one of short ones; bf16 and float32 in turn."""
+    rng = random.Random(f"other {name}")
+    for n, lengths in enumerate(([230, 210], [40, 24, 40])):
+        precision = ("float32", "bfloat16")[n]
+        config = drawn(name, rng)
+        layers = KEYS.get(name, USUAL)[1]
+        for method in ("full",) if name in NO_LINEAR else ("full", "lora"):
+            found = []
+            for count in (2, 4):
+                model, _ = model_of({**config, layers: count}, precision, method)
+                found.append(saved_bytes(model, lengths))
+            shape = shape_of({**config, layers: 4})
+            adapted = RANK * len(shape.linear_layers()) / shape.layers if method == "lora" else None
+            held = Held(sum(lengths), len(lengths), max(lengths))
+            foreseen = kept(shape, held, precision, "cpu", adapted) * (4, 2)[n]  # type: ignore[arg-type]
+            assert foreseen == pytest.approx((found[1] - found[0]) / 2, rel=0.03), (precision, method, config)
+
+
+def test_a_family_that_was_not_counted_borrows() -> None:
+    shape = shape_of({"model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
+                      "num_attention_heads": 4})  # fmt: skip
+    from dataclasses import replace
+
+    other = replace(shape, model_type="something")
+    assert kept(other, Held(10, 1, 10), "float32", "cpu", None) == kept(shape, Held(10, 1, 10), "float32", "cpu", None)
