@@ -35,7 +35,9 @@ from tunesmith.models import machine
 from tunesmith.models.adapters._method import Method
 from tunesmith.models.model import Model
 from tunesmith.objectives._objective import Objective
-from tunesmith.plan.resolve import resolve
+from tunesmith.plan.families import shape_like
+from tunesmith.plan.resolve import Data, resolve
+from tunesmith.plan.shape import Shape
 from tunesmith.train.loop import Hooks, fit
 from tunesmith.train.optimiser import adamw, adamw_8bit
 
@@ -59,15 +61,15 @@ def method_of(recipe: Recipe) -> Method:
 def planned(recipe: Recipe, model: Model, rows: list[TokenRow], steps: int) -> Plan:
     """The plan of a run on these rows; ``steps`` counts its optimiser steps."""
     method, trained = method_of(recipe), sum(p.numel() for _, p in model.trainable())
-    return resolve(
-        recipe,
-        model.card,
-        [len(r.ids) for r in rows],
-        lambda _batch, _longest: steps,
-        dev_tokens=0,
-        machine=machine.machine(),
-        technique=Technique(not method.is_adapter, trained, method.rate, four_bits=method.four_bits),
-    )
+    technique = Technique(not method.is_adapter, trained, method.rate, four_bits=method.four_bits)
+    lengths = [len(r.ids) for r in rows]
+    data = Data(lengths, lambda _batch, _longest: steps, 0, sum(r.trained for r in rows), max(lengths))
+    plan, _ = resolve(recipe, model.card, data, shape=shape(model), machine=machine.machine(), technique=technique)
+    return plan
+
+
+def shape(model: Model) -> Shape:
+    return shape_like(model.card, model.network.config.to_dict())
 
 
 def recipe_of(spec: dict[str, Any], **train: Any) -> Recipe:

@@ -25,7 +25,7 @@ from tunesmith.core.plan import Technique
 from tunesmith.core.recipe import Recipe
 from tunesmith.core.report import RolloutPoint
 from tunesmith.data.batches import Steps, collate
-from tunesmith.flows.prepare import rollouts_planned
+from tunesmith.flows.planning import rollouts_planned
 from tunesmith.generate.sampler import Answer, Sampling
 from tunesmith.models.model import Model
 from tunesmith.models.twin import reference
@@ -46,8 +46,9 @@ class Learning:
         self.rows = [TokenRow(ids, (0.0,) * len(ids)) for ids in prompts]
         method, trained = ours.method_of(recipe), sum(p.numel() for _, p in self.model.trainable())
         technique = Technique(not method.is_adapter, trained, method.rate, four_bits=method.four_bits)
-        self.plan = rollouts_planned(recipe, self.model.card, self.rows, spec["longest_new"], technique)
         self.objective = parts.find("objectives", "grpo").with_settings(recipe.objective.given)
+        network = (self.model.card, ours.shape(self.model))
+        self.plan = rollouts_planned(recipe, network, self.objective, self.rows, spec["longest_new"], technique)
         self.points: list[RolloutPoint] = []
         self.asked: list[tuple[int, ...]] = []
         self.rewards: list[float] = []

@@ -53,11 +53,8 @@ def make_rows(path: Path, words: list[str], *, count: int, tokens: int, pairs: b
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
-def measure(spec: dict[str, Any]) -> dict[str, Any]:
-    from tunesmith.core.recipe import Recipe
-    from tunesmith.core.report import Report
-    from tunesmith.flows.finetune import finetune
-
+def make(spec: dict[str, Any]) -> dict[str, Any]:
+    """The model and the rows; the recipe that names them."""
     work = Path(spec["work"])
     work.mkdir(parents=True, exist_ok=True)
     model = work / "models" / spec["shape"]
@@ -67,7 +64,15 @@ def measure(spec: dict[str, Any]) -> dict[str, Any]:
         path, text = work / f"{spec['name']}-{role}.jsonl", words(Path(spec["shared"]))
         make_rows(path, text, count=count, tokens=spec["length"], pairs=spec["pairs"])
     files = {role: str(work / f"{spec['name']}-{role}.jsonl") for role in shown}
-    spec["recipe"] |= {"model": str(model), "data": files | {"split": {"dev": spec["dev"]}}}
+    return {"recipe": spec["recipe"] | {"model": str(model), "data": files | {"split": {"dev": spec["dev"]}}}}
+
+
+def measure(spec: dict[str, Any]) -> dict[str, Any]:
+    from tunesmith.core.recipe import Recipe
+    from tunesmith.core.report import Report
+    from tunesmith.flows.finetune import finetune
+
+    work = Path(spec["work"])
     recipe = Recipe.parse(spec["recipe"], spec["name"])
     run = finetune(recipe, workspace=work)
     folder = Path(run.folder)
@@ -86,5 +91,5 @@ def measure(spec: dict[str, Any]) -> dict[str, Any]:
 
 if __name__ == "__main__":
     wanted = json.loads(sys.argv[1])
-    found = measure(wanted)
+    found = make(wanted) if wanted["do"] == "make" else measure(wanted)
     Path(wanted["out"]).write_text(json.dumps(found), encoding="utf-8")

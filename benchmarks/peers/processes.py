@@ -17,7 +17,7 @@ from typing import Any
 BENCHMARKS = Path(__file__).resolve().parent.parent
 SOURCE = BENCHMARKS.parent / "src"
 Result = dict[str, Any]
-OURS = ("ours", "material")  # what the names of modules that use our package begin with
+OURS = ("ours", "material", "planned")  # what the names of modules that use our package begin with
 POLL = 0.5  # seconds between two looks at a process that may be stopped
 
 

@@ -7,6 +7,7 @@ import torch
 
 from tunesmith.models import machine
 from tunesmith.models.allocator import keep_freed_memory
+from tunesmith.plan.here import memory
 
 
 @pytest.mark.parametrize(
@@ -25,9 +26,9 @@ def test_a_container_s_limit_counts_where_it_is_lower(
     if name is not None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    whole = machine._memory(tmp_path / "nothing")
+    whole = memory(tmp_path / "nothing")
     assert whole is not None and whole > 1 << 30
-    assert machine._memory(tmp_path) == (3_000_000 if limited else whole)
+    assert memory(tmp_path) == (3_000_000 if limited else whole)
 
 
 @pytest.mark.parametrize("native", [True, False])

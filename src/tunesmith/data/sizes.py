@@ -56,10 +56,13 @@ class Counter:
         from tokenizers import Tokenizer
 
         try:
-            return Tokenizer.from_file(str(path))
-        except Exception:  # noqa: BLE001 - the library raises bare ones; a plan does without
+            whole = json.loads(path.read_text(encoding="utf-8"))["model"]
+        except (OSError, ValueError, KeyError, TypeError):
+            whole = None
+        if not isinstance(whole, dict):
             self.assumed.append(f"{path} cannot be read.")
             return None
+        return Tokenizer.from_file(str(path))
 
     def count(self, texts: Sequence[str]) -> list[int]:
         if self._tokenizer is None:

@@ -13,9 +13,9 @@ from typing import Any, Literal
 from tunesmith.core import parts, seeds
 from tunesmith.core.batch import TokenRow
 from tunesmith.core.card import ModelCard
-from tunesmith.core.errors import DataError, MemoryNeeded, RecipeError
+from tunesmith.core.errors import DataError, RecipeError
 from tunesmith.core.example import BadRow, Dataset, Example, Place, Splits
-from tunesmith.core.plan import Plan, Technique
+from tunesmith.core.plan import Plan
 from tunesmith.core.recipe import Recipe
 from tunesmith.core.report import DataReport, Finding
 from tunesmith.data import inspect, preferences, read, split
@@ -23,25 +23,19 @@ from tunesmith.data.batches import Steps
 from tunesmith.data.render import Renderer
 from tunesmith.evaluate.score import default_metrics
 from tunesmith.flows.check_recipe import check_parts
+from tunesmith.flows.planning import resolved, rollouts_planned, technique_of
 from tunesmith.flows.rewarding import Company, parts_of_start, seen
 from tunesmith.flows.rows import sized
 from tunesmith.models import load as loading
 from tunesmith.models import own_weights
 from tunesmith.models.adapters._method import Method
-from tunesmith.models.machine import machine
 from tunesmith.models.model import Model
-from tunesmith.models.skeleton import skeleton
 from tunesmith.objectives._objective import Objective
-from tunesmith.plan import rates
 from tunesmith.plan.families import shape_like
-from tunesmith.plan.fit import Job, would_fit
-from tunesmith.plan.resolve import Data, resolve
-from tunesmith.plan.trained import with_heads
-from tunesmith.plan.work import Rollouts
+from tunesmith.plan.resolve import Data
 
 SHORTEST_ROW = 8  # tokens that must be left beside those that a method puts before each row
 DEV_ROWS = 1000  # looked at during training; more would cost time and tell nothing new
-LOOKS = 10  # at dev, where each writes answers
 FEWEST_DEV_ROWS = 100  # or a quarter of the training rows where that is more
 
 
@@ -271,12 +265,12 @@ def _rows(
 
     train_rows = render(splits.train)
     limit = _answer_limit(recipe, checked.card, bounded, splits) if objective.unit == "answer" else 0
-    method: Method = parts.find("models.adapters", recipe.method.name)
     most = min(DEV_ROWS, max(FEWEST_DEV_ROWS, len(train_rows) // 4))
     dev_rows = render(_sample(splits.dev, most, recipe.train.seed))
-    technique = _technique(recipe, method, checked, objective, len(number))
+    technique = technique_of(recipe, checked.card, checked.config, objective, len(number))
+    network = (checked.card, shape_like(checked.card, checked.config.to_dict()))
     if objective.unit == "answer":
-        return rollouts_planned(recipe, checked, objective, train_rows, limit, technique), train_rows, dev_rows, cut
+        return rollouts_planned(recipe, network, objective, train_rows, limit, technique), train_rows, dev_rows, cut
     each = [row for r in train_rows for row in r.unit]
     data = Data(
         [r.size for r in train_rows],
@@ -290,59 +284,8 @@ def _rows(
         outputs=len(number) or int(objective.needs == "score"),
         reference=objective.reference,
     )
-    plan = _resolved(recipe, checked, objective, data, technique)
+    plan = resolved(recipe, network, objective, data, technique)
     return plan, train_rows, dev_rows, cut
-
-
-def _resolved(recipe: Recipe, checked: Checked, objective: Objective, data: Data, technique: Technique) -> Plan:
-    """Raises MemoryNeeded with what would fit."""
-    card, shape, here = checked.card, shape_like(checked.card, checked.config.to_dict()), machine()
-    try:
-        plan, _ = resolve(recipe, card, data, shape=shape, machine=here, technique=technique, rates=rates.kept())
-    except MemoryNeeded as error:
-        raise MemoryNeeded(f"{error} {would_fit(Job(recipe, objective.name, card, shape, data), here)}") from error
-    return plan
-
-
-def rollouts_planned(
-    recipe: Recipe,
-    checked: Checked,
-    objective: Objective,
-    rows: Sequence[TokenRow],
-    longest_answer: int,
-    technique: Technique,
-) -> Plan:
-    """The plan where a policy writes the answers itself: steps are counted in rollouts."""
-    how, count = recipe.rollout, len(rows)
-    asked = [len(r.ids) - r.trained for r in rows]
-    steps = how.steps_of(count)
-    data = Data(
-        [n + longest_answer for n in asked],
-        lambda *_: steps,
-        dev_tokens=0,
-        trained=count * longest_answer,
-        longest=max(asked, default=1) + longest_answer,
-        rollouts=Rollouts(
-            how.prompts,
-            how.answers,
-            sum(asked) // max(count, 1),
-            longest_answer,
-            how.steps * how.passes,
-            critic=objective.needs == "token_logp_value",
-        ),
-    )
-    plan = _resolved(recipe, checked, objective, data, technique)
-    tokens = how.prompts * how.answers * (sum(asked) // max(count, 1) + longest_answer) // how.steps
-    written = f"{how.prompts} prompts x {how.answers} answers a rollout, {how.passes} x {how.steps} steps on them"
-    why = {
-        "batch_tokens": f"at most, with answers of {longest_answer} tokens: {written}",
-        "steps": f"{recipe.train.epochs:g} passes over {count:,} prompts; {written}",
-        "eval_every": f"about {LOOKS} looks at dev a run, each of which writes answers",
-    }
-    each = max(how.passes * how.steps, plan.steps // LOOKS)
-    return plan.model_copy(
-        update={"batch_tokens": tokens, "eval_every": each, "compiled": False, "reasons": plan.reasons | why}
-    )
 
 
 def _metrics(recipe: Recipe, objective: Objective, splits: Splits) -> tuple[str, ...]:
@@ -384,15 +327,6 @@ def _compared(
     found = [(e, renderer.bound(e, whole[e.place])) for e in rows]
     units = {e.place: preferences.together(e, done.rows, shares=shares) for e, done in found if done.rows}
     return units, sum(done.truncated > 0 for _, done in found)
-
-
-def _technique(recipe: Recipe, method: Method, checked: Checked, objective: Objective, classes: int) -> Technique:
-    """``classes`` is 0 without a head."""
-    card, outputs = checked.card, 1 if objective.needs == "score" else classes
-    trained = method.count(skeleton(card, checked.config, head=bool(outputs)), recipe.method)
-    trained = with_heads(trained, objective.needs, classes=classes, width=card.width)
-    rate, most = method.rate * objective.rate, method.most_rate * objective.rate
-    return Technique(not method.is_adapter, trained, rate, most, four_bits=method.four_bits)
 
 
 def _answer_limit(recipe: Recipe, card: ModelCard, renderer: Renderer, splits: Splits) -> int:

@@ -1,7 +1,6 @@
 """The device that models are loaded on, and what it can do."""
 
 import importlib.util
-import os
 import sys
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import torch
 
 from tunesmith.core.plan import Machine
 from tunesmith.models.allocator import release_freed_memory
+from tunesmith.plan.here import memory
 
 
 def default_device() -> str:
@@ -21,19 +21,7 @@ def machine() -> Machine:
         return Machine(
             "cuda", torch.cuda.get_device_properties(0).total_memory, has_fast_bfloat16(), has_bitsandbytes()
         )
-    return Machine("cpu", _memory(), has_fast_bfloat16(), has_bitsandbytes())
-
-
-def _memory(group: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """Bytes that this process may use: the machine's, or less where a container is held to less."""
-    known = "SC_PHYS_PAGES" in getattr(os, "sysconf_names", ())
-    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if known else None
-    for name in ("memory.max", "memory/memory.limit_in_bytes"):  # of control groups, the new ones and the old
-        path = group / name
-        text = path.read_text(encoding="ascii").strip() if path.is_file() else ""
-        if text.isdecimal():  # else "max": no limit
-            return int(text) if machine is None else min(int(text), machine)
-    return machine
+    return Machine("cpu", memory(), has_fast_bfloat16(), has_bitsandbytes())
 
 
 class PeakMemory:

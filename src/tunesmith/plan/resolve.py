@@ -7,7 +7,7 @@ at 10M, 1.5e-5 at 8B, for full fine-tuning) and ten times that for LoRA ("LoRA W
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from tunesmith.core.card import ModelCard
 from tunesmith.core.plan import Machine, Plan, Technique
@@ -15,7 +15,7 @@ from tunesmith.core.recipe import Recipe
 from tunesmith.plan import memory, time
 from tunesmith.plan.rates import Rates
 from tunesmith.plan.shape import Shape
-from tunesmith.plan.work import Level, Rollouts, Rows, Work
+from tunesmith.plan.work import Level, Precision, Rollouts, Rows, Work
 
 STEPS_PER_EPOCH = 60
 SMALLEST_BATCH, LARGEST_BATCH = 512, 16_384
@@ -55,6 +55,22 @@ class Data:
         lengths = [min(n, longest * self.unit) for n in self.lengths]
         share = sum(lengths) / max(sum(self.lengths), 1)
         return replace(self, lengths=lengths, trained=int(share * self.trained), longest=min(self.longest, longest))
+
+    def work(self, shape: Shape, technique: Technique, precision: Precision, batch: int, steps: int) -> Work:
+        """To train on it in ``steps`` of ``batch`` tokens, each in one piece."""
+        return Work(
+            shape,
+            technique,
+            self.rows,
+            precision,
+            micro_tokens=batch,
+            batch_tokens=batch,
+            steps=steps,
+            outputs=self.outputs,
+            reference=self.reference,
+            looks=self.dev_tokens > 0,
+            rollouts=self.rollouts,
+        )
 
     @property
     def rows(self) -> Rows:
@@ -100,24 +116,10 @@ def resolve(
     passes = data.per_epoch(batch, max_length)
     steps = max(1, round(train.epochs * passes))
     compiled, why_compiled = _compiled(recipe, card, machine, technique, precision, sum(lengths))
-    work = Work(
-        shape,
-        technique,
-        data.rows,
-        precision,
-        micro_tokens=min(batch, MICRO_TOKENS[machine.device]),
-        batch_tokens=batch,
-        steps=steps,
-        outputs=data.outputs,
-        reference=data.reference,
-        looks=dev_tokens > 0,
-        small_moments=machine.eight_bit,
-        compiled=compiled,
-        rollouts=data.rollouts,
-    )
-    level, micro, why_level = _memory(recipe, machine, work)
-    moments = "int8" if level == "least" and machine.eight_bit else "float32"
-    work = replace(work, level=level, micro_tokens=micro, small_moments=moments == "int8")
+    work = data.work(shape, technique, precision, batch, steps)
+    work = replace(work, micro_tokens=min(batch, MICRO_TOKENS[machine.device]), compiled=compiled)
+    work, why_level = _lean(recipe, machine, work)
+    moments = "int8" if work.small_moments else "float32"
     looks, why_looks = _looks(train.epochs, sum(lengths), dev_tokens)
     saves, why_saves = (SAVE_SECONDS, WHY_SAVES) if train.save_every == "auto" else (train.save_every, SET)
     reasons = {
@@ -140,24 +142,31 @@ def resolve(
         warmup_steps=max(1, round(train.warmup * steps)) if train.warmup else 0,
         trainable=technique.trained,
         batch_tokens=batch,
-        micro_tokens=micro,
+        micro_tokens=work.micro_tokens,
         eval_every=max(1, min(passes, steps // looks)),
         patience=train.patience,
         weight_decay=train.weight_decay,
         clip_norm=train.clip_norm,
         precision=precision,
-        memory=level,
+        memory=work.level,
         moments=moments,
         compiled=compiled,
         max_length=max_length,
         seconds=recipe.budget.time,
         save_seconds=saves,
         seed=train.seed,
-        peak_bytes=memory.peak(work, machine.device, rates.process_bytes if rates else None),
-        step_seconds=None if rates is None else float(f"{time.step(work, rates).total:.4g}"),
         reasons=reasons,
+        **_foreseen(work, machine, rates),
     )
     return plan, work
+
+
+def _foreseen(work: Work, machine: Machine, rates: Rates | None) -> dict[str, Any]:
+    """What the plan says of its own needs."""
+    if rates is None:
+        return {"peak_bytes": memory.peak(work, machine.device)}
+    step = float(f"{time.step(work, rates).total:.4g}")
+    return {"peak_bytes": memory.peak(work, machine.device, rates.process_bytes), "step_seconds": step}
 
 
 def _rate(recipe: Recipe, card: ModelCard, technique: Technique) -> tuple[float, str]:
@@ -220,6 +229,12 @@ def _compiled(
     pays = COMPILE_GAIN * seconds > cost
     told = f"about {seconds:,.0f} s of training would save {COMPILE_GAIN:.0%}, compiling takes about {cost} s"
     return pays, f"{told}: it {'pays' if pays else 'does not pay'}"
+
+
+def _lean(recipe: Recipe, machine: Machine, work: Work) -> tuple[Work, str]:
+    """The work at the level of thrift that fits, and why."""
+    level, micro, why = _memory(recipe, machine, replace(work, small_moments=machine.eight_bit))
+    return replace(work, level=level, micro_tokens=micro, small_moments=level == "least" and machine.eight_bit), why
 
 
 def _memory(recipe: Recipe, machine: Machine, work: Work) -> tuple[Level, int, str]:

@@ -1,0 +1,308 @@
+"""How far is a plan off? Memory and time that ``tunesmith plan`` foresees, beside what runs then need.
+
+    python benchmarks/plan_accuracy.py --json          all configurations; prints one object
+    python benchmarks/plan_accuracy.py --only 30M-lora  those whose name begins so; the others' results stay
+    python benchmarks/plan_accuracy.py --quick          three small ones; the figures mean nothing
+
+Notable: the plan is made first, from the recipe and the model's config.json, in a process that never imports torch;
+then the same recipe runs as a whole in a process of its own, and tells its peak while training and the time of its
+steps. The machine is probed once before. Times are shown as foreseen by the probe alone, and corrected as ``plan``
+corrects them by earlier runs: here by all the other configurations. Needs the folder ``shared`` beside the repository;
+times need a machine with nothing else to do.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from peers import processes
+from peers.processes import machine
+from tunesmith.core.recipe import Recipe
+from tunesmith.flows.plan import plan
+from tunesmith.plan.calibrate import Earlier, correction
+from tunesmith.plan.rates import kept
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / "shared"
+RESULTS = ROOT / "benchmarks" / "results"
+STEPS = 5
+UNDER, WITHIN = 0.02, 0.25
+Part = dict[str, Any]
+
+LLAMA = {"model_type": "llama", "tie_word_embeddings": True, "max_position_embeddings": 2048}
+
+
+def sizes(width: int, inner: int, layers: int, heads: int, groups: int, vocabulary: int) -> Part:
+    return {
+        "hidden_size": width,
+        "intermediate_size": inner,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": groups,
+        "vocab_size": vocabulary,
+    }
+
+
+SHAPES: dict[str, Part] = {
+    "10M": LLAMA | sizes(256, 704, 6, 4, 2, 16_384),
+    "30M": LLAMA | sizes(384, 1024, 8, 6, 2, 32_768),
+    "60M-qwen2": LLAMA | {"model_type": "qwen2", "tie_word_embeddings": False} | sizes(512, 1408, 10, 8, 2, 32_768),
+    "70M-neox": {"model_type": "gpt_neox", "max_position_embeddings": 2048, "tie_word_embeddings": False}
+    | sizes(512, 2048, 12, 8, 8, 32_768),
+    "135M": LLAMA | sizes(576, 1536, 30, 9, 3, 49_152),
+    "360M": LLAMA | sizes(960, 2560, 32, 15, 5, 49_152),
+    "1B": LLAMA | sizes(2048, 8192, 16, 32, 8, 128_256),  # on a GPU alone
+    "8B": LLAMA | {"tie_word_embeddings": False} | sizes(4096, 14_336, 32, 32, 8, 128_256),
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A configuration: rows of about ``length`` tokens, ``batch`` of them an optimiser step."""
+
+    shape: str
+    method: str
+    length: int = 128
+    batch: int = 2048
+    level: str = "fast"
+    objective: str = "sft"
+    dev: float = 0.1
+
+    @property
+    def name(self) -> str:
+        more = "" if self.dev else "-nodev"
+        return f"{self.shape}-{self.method}-{self.objective}-{self.length}-{self.batch}-{self.level}{more}"
+
+    @property
+    def rows(self) -> int:
+        """Enough for ``STEPS`` steps."""
+        a_row = self.length * (1.6 if self.objective in ("dpo", "reward") else 1.0)
+        return max(24, int(1.3 * STEPS * self.batch / a_row))
+
+
+def settings() -> list[Setting]:
+    s = Setting
+    return [
+        s("10M", "full"),
+        s("10M", "full", 512),
+        s("10M", "full", 256, level="checkpoint"),
+        s("10M", "full", 128, dev=0.0),
+        s("10M", "full", 128, objective="dpo"),
+        s("10M", "lora"),
+        s("10M", "lora", 1024, 4096),
+        s("10M", "lora", 128, objective="reward"),
+        s("10M", "lora", 64, objective="grpo"),
+        s("10M", "lora", 64, objective="ppo"),
+        s("30M", "full"),
+        s("30M", "full", 512),
+        s("30M", "full", 256, level="selective"),
+        s("30M", "full", 256, level="checkpoint"),
+        s("30M", "full", 256, level="least"),
+        s("30M", "full", 128, 1024, dev=0.0),
+        s("30M", "lora"),
+        s("30M", "lora", 512),
+        s("30M", "lora", 1024),
+        s("30M", "lora", 256, 4096, level="checkpoint"),
+        s("30M", "lora", 256, objective="dpo"),
+        s("30M", "lora", 64, objective="grpo"),
+        s("30M", "lora", 64, objective="ppo"),
+        s("30M", "dora", 256),
+        s("30M", "ia3", 256),
+        s("30M", "qlora", 256),
+        s("60M-qwen2", "full", 128),
+        s("60M-qwen2", "lora", 256),
+        s("60M-qwen2", "lora", 512, level="selective"),
+        s("70M-neox", "full", 128, 1024),
+        s("70M-neox", "lora", 256),
+        s("135M", "full", 128, 1024),
+        s("135M", "full", 256, 1024, level="checkpoint"),
+        s("135M", "lora", 128, 1024),
+        s("135M", "lora", 512, 1024),
+        s("135M", "lora", 512, 1024, level="selective"),
+        s("135M", "lora", 1024, 1024, level="checkpoint"),
+        s("135M", "lora", 256, 1024, objective="dpo"),
+        s("135M", "qlora", 256, 1024),
+        s("360M", "lora", 128, 512),
+        s("360M", "lora", 256, 512, level="checkpoint"),
+        s("360M", "qlora", 128, 512),
+        s("360M", "full", 128, 512, level="checkpoint"),
+    ]
+
+
+def on_gpu() -> list[Setting]:
+    """For ``--gpu``: larger shapes."""
+    s = Setting
+    return [
+        *(s(shape, method, n, 16_384) for shape in ("135M", "360M", "1B") for method in ("full", "lora")
+          for n in (512, 2048)),
+        s("1B", "full", 1024, 16_384, level="checkpoint"),
+        s("1B", "lora", 1024, 8192, objective="dpo"),
+        s("1B", "qlora", 1024, 16_384),
+        s("8B", "lora", 1024, 8192, level="checkpoint"),
+        s("8B", "qlora", 1024, 8192),
+    ]  # fmt: skip
+
+
+def recipe_of(setting: Setting) -> Part:
+    recipe: Part = {
+        "objective": {"name": setting.objective},
+        "method": {"name": setting.method},
+        "train": {"epochs": 1, "max_length": 1200, "batch_tokens": setting.batch, "memory": setting.level},
+        "evaluate": {"limit": 2, "baselines": ["zero_shot"], "max_new_tokens": 16},
+    }
+    if setting.objective in ("dpo", "reward"):
+        recipe |= {"task": "prefer", "evaluate": {"limit": 2}}
+    if setting.objective in ("grpo", "ppo"):
+        del recipe["train"]["batch_tokens"]
+        recipe |= {"reward": {"rules": {"chrf": 1}}, "rollout": {"prompts": 8, "answers": 4}}
+    return recipe
+
+
+def measure(setting: Setting, work: Path) -> Part:
+    """What is foreseen, and what comes."""
+    spec = {
+        "name": setting.name,
+        "shape": setting.shape,
+        "config": SHAPES[setting.shape],
+        "recipe": recipe_of(setting),
+        "count": setting.rows,
+        "length": setting.length,
+        "pairs": setting.objective in ("dpo", "reward"),
+        "dev": setting.dev,
+        "work": str(work),
+        "shared": str(SHARED),
+    }
+    made = processes.run("planned", spec | {"do": "make"}, work, f"{setting.name}-make")
+    began = time.monotonic()
+    foreseen = plan(Recipe.parse(made["recipe"], setting.name))
+    seconds = time.monotonic() - began
+    found = processes.run("planned", spec | {"do": "run", "recipe": made["recipe"]}, work, setting.name)
+    return {
+        "setting": asdict(setting),
+        "memory": {"foreseen": foreseen.peak_bytes, "measured": found["peak"], "parts": foreseen.memory},
+        "step": {"foreseen": foreseen.step_seconds, "measured": found["step_seconds"]},
+        "steps": found["steps"],
+        "plan_seconds": round(seconds, 3),
+        "load_before": round(os.getloadavg()[0], 2),
+    }
+
+
+def summary(runs: dict[str, Part]) -> Part:
+    """The shares that the plan is held to; times are corrected by all the other configurations."""
+    ratios = [r["memory"]["foreseen"] / r["memory"]["measured"] - 1 for r in runs.values()]
+    timed = {name: r["step"] for name, r in runs.items() if r["step"]["foreseen"] and r["step"]["measured"]}
+    raw, corrected = [], []
+    for name, step in timed.items():
+        others = [
+            Earlier(t["foreseen"], t["measured"], "it", runs[n]["setting"]["method"])
+            for n, t in timed.items()
+            if n != name
+        ]
+        by = correction(others, "it", runs[name]["setting"]["method"])
+        raw.append(step["foreseen"] / step["measured"] - 1)
+        corrected.append((by.factor if by else 1.0) * step["foreseen"] / step["measured"] - 1)
+    return {
+        "n": len(runs),
+        "memory": {
+            "share_under_by_2pct": sum(r < -UNDER for r in ratios) / len(ratios),
+            "median_over": median(ratios),
+            "worst": [min(ratios), max(ratios)],
+        },
+        "time": {
+            "n": len(timed),
+            "share_within_25pct": _share(corrected),
+            "share_within_25pct_by_probe_alone": _share(raw),
+        },
+    }
+
+
+def _share(errors: Sequence[float]) -> float | None:
+    return sum(abs(e) <= WITHIN for e in errors) / len(errors) if errors else None
+
+
+def page(document: Part) -> str:
+    found = document["summary"]
+    told = found["memory"]
+    out = [
+        "# How far plans are off",
+        "",
+        "Written by `benchmarks/plan_accuracy.py`; do not edit. Its docstring tells how it measures.",
+        "",
+        f"- {found['n']} configurations. Memory: {told['share_under_by_2pct']:.0%} under-predicted by more than 2%; "
+        f"median {told['median_over']:+.1%}, from {told['worst'][0]:+.1%} to {told['worst'][1]:+.1%}.",
+    ]
+    timed = found["time"]
+    if timed["share_within_25pct"] is not None:
+        out.append(
+            f"- Time of a step: {timed['share_within_25pct']:.0%} within 25% after correction by the other "
+            f"configurations, {timed['share_within_25pct_by_probe_alone']:.0%} by the probe alone (n = {timed['n']})."
+        )
+    out += [
+        f"- {document['created'][:10]}, {document['machine']}.",
+        "",
+        "| configuration | memory foreseen, MiB | measured | error | step foreseen, s | measured | error |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, run in document["runs"].items():
+        memory, step = run["memory"], run["step"]
+        cells = [f"{memory[key] / 2**20:,.0f}" for key in ("foreseen", "measured")]
+        cells.append(f"{memory['foreseen'] / memory['measured'] - 1:+.1%}")
+        known = step["foreseen"] and step["measured"]
+        cells += [f"{step[key]:.3g}" if step[key] else "-" for key in ("foreseen", "measured")]
+        cells.append(f"{step['foreseen'] / step['measured'] - 1:+.0%}" if known else "-")
+        out.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join([*out, ""])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _options(arguments)
+    work = (options.work / ("quick" if options.quick else "full")).resolve()
+    work.mkdir(parents=True, exist_ok=True)
+    target = work if options.quick else RESULTS
+    stored = target / ("plan_accuracy_gpu.json" if options.gpu else "plan_accuracy.json")
+    runs: dict[str, Part] = json.loads(stored.read_text(encoding="utf-8"))["runs"] if stored.exists() else {}
+    if kept() is None and not options.no_probe:
+        environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+        subprocess.run([sys.executable, "-m", "tunesmith.models.probe"], check=True, env=environment, timeout=300)
+    wanted = on_gpu() if options.gpu else settings()
+    chosen = [s for s in wanted if not options.only or any(s.name.startswith(name) for name in options.only)]
+    for setting in chosen[:3] if options.quick else chosen:
+        if setting.name in runs and not options.anew:
+            continue
+        print(f"{datetime.now(UTC):%H:%M:%S} {setting.name}", file=sys.stderr, flush=True)
+        runs[setting.name] = measure(setting, work)
+        document = {
+            "summary": summary(runs),
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "machine": machine(),
+            "runs": runs,
+        }
+        stored.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        stored.with_suffix(".md").write_text(page(document), encoding="utf-8")
+    print(json.dumps(summary(runs), indent=1) if options.json else page(json.loads(stored.read_text("utf-8"))))
+    return 0
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="How far is a plan off?")
+    parser.add_argument("--only", action="append", help="names that begin so; may be repeated")
+    parser.add_argument("--work", type=Path, default=ROOT / "runs" / "plan_accuracy", metavar="DIR", help="work folder")
+    parser.add_argument("--gpu", action="store_true", help="larger shapes, for a machine with a GPU")
+    parser.add_argument("--anew", action="store_true", help="measure again what is stored")
+    parser.add_argument("--no-probe", action="store_true", help="memory alone: the machine is not measured first")
+    parser.add_argument("--json", action="store_true", help="print the JSON object instead of the page")
+    parser.add_argument("--quick", action="store_true", help="three small ones; results go to the work folder")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
