@@ -106,8 +106,7 @@ def resolve(
     technique: Technique,
     rates: Rates | None = None,
 ) -> tuple[Plan, Work]:
-    """The plan for training ``data`` on a network of this ``shape``, and the work that it is. ``rates``: those of the
-    device, where they are known. Raises MemoryNeeded."""
+    """The plan for training ``data``, and the work that it is, on a device of these ``rates``. Raises MemoryNeeded."""
     train, lengths, dev_tokens = recipe.train, data.lengths, data.dev_tokens
     rate, why_rate = _rate(recipe, card, technique)
     max_length, why_length = _max_length(recipe, card, lengths)
@@ -121,7 +120,6 @@ def resolve(
     work, why_level = _lean(recipe, machine, work)
     moments = "int8" if work.small_moments else "float32"
     looks, why_looks = _looks(train.epochs, sum(lengths), dev_tokens)
-    saves, why_saves = (SAVE_SECONDS, WHY_SAVES) if train.save_every == "auto" else (train.save_every, SET)
     reasons = {
         "learning_rate": why_rate,
         "max_length": why_length,
@@ -133,7 +131,6 @@ def resolve(
         "precision": why_precision,
         "memory": why_level,
         "compiled": why_compiled,
-        "save_seconds": why_saves,
     } | _reasons_of_options(recipe, moments)
     plan = Plan(
         learning_rate=rate,
@@ -153,7 +150,7 @@ def resolve(
         compiled=compiled,
         max_length=max_length,
         seconds=recipe.budget.time,
-        save_seconds=saves,
+        save_seconds=SAVE_SECONDS if train.save_every == "auto" else train.save_every,
         seed=train.seed,
         reasons=reasons,
         **_foreseen(work, machine, rates),
@@ -175,8 +172,9 @@ def _rate(recipe: Recipe, card: ModelCard, technique: Technique) -> tuple[float,
 
 
 def _reasons_of_options(recipe: Recipe, moments: str) -> dict[str, str]:
-    """Of what most plans do not have."""
-    found = {"moments": WHY_MOMENTS} if moments == "int8" else {}
+    """Of when it saves, and of what most plans do not have."""
+    found = {"save_seconds": WHY_SAVES if recipe.train.save_every == "auto" else SET}
+    found |= {"moments": WHY_MOMENTS} if moments == "int8" else {}
     return found | ({"seconds": WHY_SECONDS} if recipe.budget.time is not None else {})
 
 
