@@ -94,10 +94,9 @@ def _parts(title: str, values: dict[str, str]) -> RenderableType:
 def _choices(found: Forecast) -> RenderableType:
     table = plain_table("Choices")
     for name in ("choice", "memory", "time", "cost", "fits", "why"):
-        table.add_column(name)
+        table.add_column(name, overflow="fold")  # settings are to be copied
     for choice in found.choices:
-        name = f"{choice.name}\n{settings(choice)}" if choice.settings else choice.name
-        table.add_row(*(Text(clean(text, 300)) for text in (name, *cells(choice))))
+        table.add_row(*(Text(clean(text, 300)) for text in (settings(choice) or choice.name, *cells(choice))))
     return table
 
 

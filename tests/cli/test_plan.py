@@ -1,0 +1,52 @@
+"""plan: a table, one JSON object, a page, and exit code 4 for what does not fit."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from typer.testing import Result
+
+Cli = Callable[..., Result]
+SIZE = ("--rows", 1000, "--tokens", 300)
+
+
+def recipe(folder: Path) -> Path:
+    (folder / "a.jsonl").write_text(
+        "".join(json.dumps({"prompt": f"{n}?", "completion": "x"}) + "\n" for n in range(9))
+    )
+    (folder / "a.yaml").write_text("model: meta-llama/Llama-2-7b-hf\ndata: {train: a.jsonl}\n")
+    return folder / "a.yaml"
+
+
+def test_a_plan_that_fits(cli: Cli, tmp_path: Path) -> None:
+    recipe(tmp_path)
+    done = cli("plan", "a.yaml", "--device", "h100", *SIZE, "--json", "--out", "page.html")
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)
+    assert told["fits"] is True
+    assert sum(told["memory"].values()) == told["peak_bytes"]
+    assert told["html"] == "page.html"
+    page = (tmp_path / "page.html").read_text()
+    assert "Llama-2-7b-hf: it fits" in page
+    assert page.count("<svg") == 2
+    assert "http" not in page.replace("http-equiv", "")
+
+
+def test_what_does_not_fit_has_a_code_of_its_own_and_says_what_would(cli: Cli, tmp_path: Path) -> None:
+    recipe(tmp_path)
+    done = cli("plan", "a.yaml", "--device", "t4", *SIZE, "-s", "method.name=full", "--fit")
+    assert done.exit_code == 4
+    assert "it does not fit" in done.stdout
+    assert "method.name=qlora" in done.stdout.replace("\n", "").replace(" ", "")
+
+
+def test_devices_and_a_file_of_ones_own(cli: Cli, tmp_path: Path) -> None:
+    recipe(tmp_path)
+    (tmp_path / "mine.json").write_text(json.dumps([{"name": "mine", "like": "NVIDIA H100 SXM", "memory_gib": 1000}]))
+    done = cli("plan", "a.yaml", "--device", "mine", "--devices-file", "mine.json", *SIZE, "--devices")
+    assert done.exit_code == 0, done.output
+    assert "1,000" in done.stdout or "1000" in done.stdout
+    assert "NVIDIA" in done.stdout
+    missing = cli("plan", "a.yaml", "--device", "mine", *SIZE)
+    assert missing.exit_code == 2
+    assert "not among the" in missing.output
