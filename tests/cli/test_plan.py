@@ -37,7 +37,11 @@ def test_what_does_not_fit_has_a_code_of_its_own_and_says_what_would(cli: Cli, t
     done = cli("plan", "a.yaml", "--device", "t4", *SIZE, "-s", "method.name=full", "--fit")
     assert done.exit_code == 4
     assert "it does not fit" in done.stdout
-    assert "method.name=qlora" in done.stdout.replace("\n", "").replace(" ", "")
+    told = json.loads(
+        cli("plan", "a.yaml", "--device", "t4", *SIZE, "-s", "method.name=full", "--fit", "--json").stdout
+    )
+    assert told["choices"][-1]["settings"] == {"method.name": "qlora"}
+    assert told["choices"][-1]["fits"] is True
 
 
 def test_devices_and_a_file_of_ones_own(cli: Cli, tmp_path: Path) -> None:

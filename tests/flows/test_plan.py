@@ -99,6 +99,17 @@ def test_fit_names_the_first_settings_that_do() -> None:
     assert plan(again, Asked(device="rtx-3090", rows=10_000, tokens=512)).fits
 
 
+def test_several_devices_share_the_weights() -> None:
+    job = recipe(model="meta-llama/Llama-3.1-70B", method={"name": "full"}, train={"memory": "checkpoint"})
+    one, many = (plan(job, Asked("h100", n, rows=10_000, tokens=512)) for n in (1, 32))
+    assert not one.fits and many.fits
+    assert many.memory["moments"] == -(-one.memory["moments"] // 32)
+    assert many.memory["activations"] == one.memory["activations"]
+    assert many.memory["gathered"] > 0
+    assert many.device == "32 x NVIDIA H100 SXM"
+    assert any("FSDP" in told for told in many.assumed)
+
+
 def test_fit_minds_money_and_time() -> None:
     dear = Asked(device="h100", rows=1_000_000, tokens=2000, usd=5.0, fit=True)
     assert "more than 5.00" in plan(recipe(model=SEVEN), dear).choices[0].why
@@ -142,6 +153,7 @@ def test_earlier_runs_correct_the_time(tmp_path: Path) -> None:
         ({"model": "meta-llama/Llama-9"}, JOB, "not among the .* models whose size is known"),
         ({"model": "./nowhere"}, JOB, "nowhere has no config.json"),
         ({}, Asked(device="h1000"), "Did you mean"),
+        ({}, Asked(count=8), "--count is 8; expected a number of devices from 1 up, beside --device"),
         ({}, Asked(rows=10), "--rows and --tokens go together"),
         ({}, Asked(rows=-1, tokens=5), "--rows is -1; expected a number above 0"),
         ({}, Asked(usd=float("nan")), "--usd is nan"),

@@ -25,6 +25,7 @@ def plan(
         str | None,
         typer.Option("--device", metavar="NAME", help="A device of the table.", show_default="the machine at hand"),
     ] = None,
+    count: Annotated[int, typer.Option("--count", metavar="N", help="So many of them, which share the weights.")] = 1,
     fit: Annotated[bool, typer.Option("--fit", help="Find settings that fit memory, time and money.")] = False,
     devices: Annotated[bool, typer.Option("--devices", help="Tabulate the devices of the table.")] = False,
     devices_file: Annotated[
@@ -54,7 +55,7 @@ def plan(
     if probe:
         tell("Measuring this machine, about 10 seconds.")
         probed()
-    asked = Asked(device, devices_file, rows, tokens, usd, fit, devices)
+    asked = Asked(device, count, devices_file, rows, tokens, usd, fit, devices)
     found = foresee(loaded, asked, workspace=runs)
     if out is not None:
         from tunesmith.core import files

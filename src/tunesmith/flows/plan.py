@@ -40,10 +40,12 @@ ANSWER_LIMIT = 16  # of a policy whose rows have no answer
 
 @dataclass(frozen=True)
 class Asked:
-    """What ``tunesmith plan`` was asked beside the recipe: a device by name instead of the machine at hand, rows and
-    tokens of a row instead of a file, what it may cost, and whether settings or devices are to be searched."""
+    """What ``tunesmith plan`` was asked beside the recipe: a device by name instead of the machine at hand, and how
+    many of them, rows and tokens of a row instead of a file, what it may cost, and whether settings or devices are to
+    be searched."""
 
     device: str | None = None
+    count: int = 1
     devices_file: Path | None = None
     rows: int | None = None
     tokens: int | None = None
@@ -84,6 +86,8 @@ def _check(asked: Asked) -> None:
     for name, value in (("--rows", asked.rows), ("--tokens", asked.tokens), ("--usd", asked.usd)):
         if value is not None and not 0 < value < 1e12:
             raise RecipeError(f"{name} is {value}; expected a number above 0.")
+    if not 1 <= asked.count <= 100_000 or (asked.count > 1 and asked.device is None):
+        raise RecipeError(f"--count is {asked.count}; expected a number of devices from 1 up, beside --device.")
     if (asked.rows is None) != (asked.tokens is None):
         raise RecipeError("--rows and --tokens go together: how many rows, and tokens of a row.")
 
@@ -91,7 +95,7 @@ def _check(asked: Asked) -> None:
 def _place(asked: Asked, workspace: Path | None) -> Place:
     if asked.device is not None:
         device = find(asked.device, asked.devices_file)
-        return Place(machine_of(device), device, None, asked.usd)
+        return Place(machine_of(device), device, None, asked.usd, ranks=asked.count)
     machine, known_device, rates = here()
     name = rates.name if rates else known_device.name if known_device else ""
     earlier = _earlier(workspace, name) if workspace is not None else ()

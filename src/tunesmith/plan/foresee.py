@@ -21,17 +21,20 @@ from tunesmith.plan.work import Work
 
 ANSWERED = 256  # rows that are written at once, where the cache has room for them
 CACHE_BYTES = 1 << 30
+SHARDED = "Weights and what belongs to them are sharded as FSDP does; this package itself trains on one device."
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where it is to run. ``usd``: what it may cost; ``earlier``: runs of this place with their times."""
+    """Where it is to run. ``usd``: what it may cost; ``earlier``: runs of this place with their times; ``ranks``: how
+    many such devices share it."""
 
     machine: Machine
     device: Device | None
     rates: Rates | None
     usd: float | None = None
     earlier: Sequence[Earlier] = ()
+    ranks: int = 1
 
     @property
     def known(self) -> Rates | None:
@@ -95,7 +98,7 @@ def foresee(job: Job, place: Place) -> Foreseen:
         fits = False
         plan, work = job.least(place.machine, rates)
     process = rates.process_bytes if rates else None
-    needed = memory.needed(work, place.machine.device, process)
+    needed = memory.needed(work, place.machine.device, process, place.ranks)
     seconds, money = None, None
     if rates is not None:
         seconds = time.run(
@@ -104,9 +107,12 @@ def foresee(job: Job, place: Place) -> Foreseen:
             dev_tokens=job.data.dev_tokens,
             looks=max(1, plan.steps // plan.eval_every),
             correction=_correction(job, place, rates),
+            ranks=place.ranks,
         )
-        money = None if place.device is None else cost(seconds, place.device)
+        money = None if place.device is None else cost(seconds, place.device, ranks=place.ranks)
     limit = job.recipe.budget.memory or place.machine.memory
+    if place.ranks > 1:
+        fits = limit is None or sum(needed.values()) <= memory.HEADROOM * limit
     return Foreseen(job, place, plan, work, needed, limit, fits, seconds, money)
 
 
@@ -144,7 +150,13 @@ def forecast(found: Foreseen, choices: Sequence[Choice] = (), assumed: Sequence[
     shape = job.shape
     longest = job.data.longest
     a_row = max(1, shape.cache_bytes(longest, work.size))
-    told = [*assumed, *shape.assumed, *(() if money is None else money.assumed)]
+    sharded = "Weights and what belongs to them are sharded as FSDP does; this package itself trains on one device."
+    told = [
+        *([sharded] if found.place.ranks > 1 else []),
+        *assumed,
+        *shape.assumed,
+        *(() if money is None else money.assumed),
+    ]
     if seconds is None:
         told.append("The machine is not in the table and was not probed: no time is foreseen. tunesmith plan --probe.")
     elif money is None:
@@ -160,7 +172,7 @@ def forecast(found: Foreseen, choices: Sequence[Choice] = (), assumed: Sequence[
         rows=work.rows.count,
         tokens=work.rows.tokens,
         longest=longest,
-        device=found.place.name,
+        device=found.place.name if found.place.ranks == 1 else f"{found.place.ranks} x {found.place.name}",
         limit=found.limit,
         fits=found.fits,
         memory=found.memory,

@@ -14,6 +14,7 @@ from typing import get_args
 
 from tunesmith.core.errors import MemoryNeeded
 from tunesmith.plan.activations import Device, Held, kept
+from tunesmith.plan.shape import Shape
 from tunesmith.plan.work import Level, Work
 
 LEVELS: tuple[Level, ...] = get_args(Level)
@@ -47,12 +48,17 @@ class _Moment:
         return self.gradients + self.activations + self.logits
 
 
-def needed(work: Work, device: Device = "cpu", process: int | None = None) -> dict[str, int]:
+def needed(work: Work, device: Device = "cpu", process: int | None = None, ranks: int = 1) -> dict[str, int]:
     """Bytes by part; their sum is the peak while training. ``process``: what the process holds without a model, as
-    measured on the machine at hand."""
+    measured on the machine at hand. On each of ``ranks`` devices lies a share of all that belongs to weights, and one
+    layer whole (as FSDP does it; this package itself trains on one)."""
     lasting = _lasting(work, device)
     moment = max(_moments(work, device), key=lambda m: m.total)
     passing = {"gradients": moment.gradients, "activations": moment.activations, "logits": moment.logits}
+    if ranks > 1:
+        lasting = {name: -(-size // ranks) for name, size in lasting.items()}
+        passing["gradients"] = -(-passing["gradients"] // ranks)
+        passing["gathered"] = work.size * max(work.shape.parameters // work.shape.layers, largest(work.shape))
     found = lasting | passing
     found["slack"] = int(SLACK[device] * sum(passing.values())) + HOLES[device]
     found["besides"] = BESIDES[device] if process is None else process
@@ -99,9 +105,8 @@ def _moments(work: Work, device: Device) -> list[_Moment]:
     logits = _logits(work, chosen, device)
     table = 4 * shape.vocabulary * shape.width if full and not work.outputs else 0  # the gradient of the output matrix
     gradients = 4 * work.technique.trained
-    largest = max(shape.vocabulary * shape.width, *(w.size for w in shape.weights))
     if work.level == "least":
-        gradients = 4 * min(work.technique.trained, 2 * largest)
+        gradients = 4 * min(work.technique.trained, 2 * largest(shape))
     before = gradients if work.accumulates else 0
     backward = int(size * held.tokens * (3 * shape.inner_width + 4 * shape.width)) + a_layer
     looked_at = batch(work, 2 * work.at_once)
@@ -112,6 +117,11 @@ def _moments(work: Work, device: Device) -> list[_Moment]:
         _Moment(gradients + table, backward, 0),
         _Moment(0, int(reads), _logits(work, int(work.rows.share * looked_at.tokens), device)),
     ]
+
+
+def largest(shape: Shape) -> int:
+    """Numbers in the largest weight."""
+    return max(shape.vocabulary * shape.width, *(w.size for w in shape.weights))
 
 
 def batch(work: Work, tokens: int) -> Held:
