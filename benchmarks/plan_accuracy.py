@@ -287,7 +287,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "runs": runs,
         }
         stored.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-        stored.with_suffix(".md").write_text(page(document), encoding="utf-8")
+        shown = target if options.quick else ROOT / "docs"
+        (shown / f"{stored.stem}.md").write_text(page(document), encoding="utf-8")
     print(json.dumps(summary(runs), indent=1) if options.json else page(json.loads(stored.read_text("utf-8"))))
     return 0
 

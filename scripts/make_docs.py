@@ -21,6 +21,9 @@ from tunesmith.cli.main import PANELS, app
 from tunesmith.core import errors, parts, strict_yaml
 from tunesmith.core.recipe import Recipe
 from tunesmith.core.sentences import expected, leaves
+from tunesmith.plan.devices import known_devices
+from tunesmith.plan.published import JOB, LADDER, throughputs, typical_jobs
+from tunesmith.plan.published_memory import memories
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTE = "<!-- Written by scripts/make_docs.py; change the code and run it again. -->"
@@ -126,6 +129,44 @@ def objectives_page() -> str:
     return "\n".join(lines) + "\n"
 
 
+def plan_page() -> str:
+    """What a plan says beside what others have published, and the devices it knows."""
+    lines = ["# Plans beside published figures", "", NOTE, ""]
+    lines += ["`tunesmith plan` counts; nothing is tuned for a row of these tables. How far plans are off what our own"]
+    lines += ["runs need is measured by `benchmarks/plan_accuracy.py`. A large difference is often a difference of"]
+    lines += ["what is done: moments in eight bits or bf16, masters or none, rows longer or shorter.", ""]
+    lines += ["## Memory", "", "| what | source | foreseen, GB | published | difference | taken for granted |"]
+    lines += ["|---|---|---|---|---|---|"]
+    for m in memories():
+        told = f"{m.predicted:.1f} | {m.published:g} | {m.difference:+.0%}"
+        lines.append(f"| {m.what} | {m.source} | {told} | {m.note} |")
+    lines += ["", "## Speed", "", f"{LADDER}.", "", "| what | foreseen, tokens/s | published | difference | note |"]
+    lines += ["|---|---|---|---|---|"]
+    for t in throughputs():
+        told = f"{t.predicted:,.0f} | {t.published:,.0f} | {t.difference:+.0%}"
+        lines.append(f"| {t.what} | {told} | {t.note} |")
+    lines += [
+        "",
+        "## Cost of a typical job",
+        "",
+        f"The job: {JOB}. It was chosen so that the published ranges come out;",
+    ]
+    lines += ["most of the difference between the rows is where one rents.", ""]
+    lines += ["| method | where | hours | USD | middle | published |", "|---|---|---|---|---|---|"]
+    for job in typical_jobs():
+        hours, usd = (f"{a:,.0f} to {b:,.0f}" for a, b in (job.cost.hours, job.cost.usd or (0, 0)))
+        told = f"{job.cost.middle:,.1f} | {job.published[0]:g} to {job.published[1]:g}"
+        lines.append(f"| {job.method} | {job.where} | {hours} | {usd} | {told} |")
+    lines += ["", "## Devices", "", "| device | memory, GiB | TFLOP/s, bf16 | GB/s | W | USD an hour | facts of |"]
+    lines += ["|---|---|---|---|---|---|---|"]
+    for device in known_devices().values():
+        price, peak = device.price(), device.tflops.get("bfloat16", device.tflops["float32"])
+        usd = "owned" if price is None else f"{price[0]:g} to {price[1]:g}"
+        told = f"{device.memory_gib:g} | {peak:g} | {device.bandwidth_gb:g} | {device.watts or '-'} | {usd}"
+        lines.append(f"| {device.name} | {told} | {device.date} |")
+    return "\n".join(lines) + "\n"
+
+
 def errors_page() -> str:
     """The tree of errors with its exit codes."""
     lines = ["# Errors and exit codes", "", NOTE, ""]
@@ -164,6 +205,7 @@ PAGES = {
     "methods.md": methods_page,
     "objectives.md": objectives_page,
     "errors.md": errors_page,
+    "plan.md": plan_page,
 }
 
 
