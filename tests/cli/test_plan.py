@@ -54,3 +54,14 @@ def test_devices_and_a_file_of_ones_own(cli: Cli, tmp_path: Path) -> None:
     missing = cli("plan", "a.yaml", "--device", "mine", *SIZE)
     assert missing.exit_code == 2
     assert "not among the" in missing.output
+
+
+def test_a_recipe_with_stages_is_planned_stage_by_stage(cli: Cli, tmp_path: Path) -> None:
+    recipe(tmp_path)
+    (tmp_path / "three.yaml").write_text("data: {train: a.jsonl}\nstages: [sft, reward, ppo]\n")
+    done = cli("plan", "three.yaml", "--device", "l4", *SIZE, "--json")
+    assert done.exit_code == 0, done.output
+    assert [stage["objective"] for stage in json.loads(done.stdout)["stages"]] == ["sft", "reward", "ppo"]
+    refused = cli("plan", "three.yaml", "--device", "l4", *SIZE, "--out", "page.html")
+    assert refused.exit_code == 2
+    assert "has stages" in refused.output

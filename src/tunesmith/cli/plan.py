@@ -1,11 +1,14 @@
 """``tunesmith plan``: memory, time and money of a training, before anything is spent."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tunesmith.cli.output import AsJson, Runs, Settings, show, show_json, tell
+
+if TYPE_CHECKING:
+    from tunesmith.core.recipe import Recipe
 
 EXAMPLES = {
     "plan": (
@@ -46,27 +49,42 @@ def plan(
     No weight is read, so any model whose config.json is here, or whose name is known, can be planned. Earlier runs
     of the workspace correct the time. Exit code 4 when it does not fit.
     """
-    from tunesmith.core import recipe_file
+    from tunesmith.core import files
     from tunesmith.core.errors import MemoryNeeded
     from tunesmith.flows.plan import Asked, probed
     from tunesmith.flows.plan import plan as foresee
 
-    loaded = recipe_file.load(recipe, settings or [])
+    loaded = _recipes(recipe, settings or [], out)
     if probe:
         tell("Measuring this machine, about 10 seconds.")
         probed()
     asked = Asked(device, count, devices_file, rows, tokens, usd, fit, devices)
-    found = foresee(loaded, asked, workspace=runs)
+    found = [foresee(one, asked, workspace=runs) for one in loaded]
     if out is not None:
-        from tunesmith.core import files
         from tunesmith.present.forecast import render_forecast
 
-        files.write_text(out, render_forecast(found))
+        files.write_text(out, render_forecast(found[0]))
     if as_json:
-        show_json(found.model_dump(mode="json") | ({"html": str(out)} if out else {}))
+        told = [one.model_dump(mode="json") | ({"html": str(out)} if out else {}) for one in found]
+        show_json(told[0] if len(told) == 1 else {"stages": told})
     else:
         from tunesmith.present.forecast import forecast_summary
 
-        show(forecast_summary(found, str(out) if out else ""))
-    if not found.fits:
+        for one in found:
+            show(forecast_summary(one, str(out) if out else ""))
+    if not all(one.fits for one in found):
         raise typer.Exit(MemoryNeeded.exit_code)
+
+
+def _recipes(path: Path, settings: list[str], out: Path | None) -> "list[Recipe]":
+    """The recipe, or that of each of its stages."""
+    from tunesmith.core import recipe_file
+    from tunesmith.core.errors import RecipeError
+
+    if not recipe_file.stages(path, settings):
+        return [recipe_file.load(path, settings)]
+    if out is not None:
+        raise RecipeError(f"{path} has stages, and --out writes one page. Leave it out: all stages are printed.")
+    from tunesmith.flows.stages import recipes
+
+    return list(recipes(path, settings))
