@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 from tests.flows.conftest import TOPICS, MakeRecipe, asked, labelled, write_jsonl
 
-from tunesmith.core.errors import DataError, PartError, RecipeError
+from tunesmith.core.errors import DataError, MemoryNeeded, PartError, RecipeError
 from tunesmith.core.example import Example, Message, Place
+from tunesmith.core.recipe import Recipe
 from tunesmith.flows.check import check
 from tunesmith.flows.finetune import plan_only
 from tunesmith.flows.prepare import prepare
@@ -192,3 +193,13 @@ def test_a_limit_draws_test_rows_by_the_seed_and_takes_not_the_first(make_recipe
     ]
     assert all(set(ids) <= set(whole) for ids in drawn)
     assert any(ids != whole[: len(ids)] for ids in drawn)
+
+
+def test_what_does_not_fit_is_refused_with_what_would() -> None:
+    tickets = Path(__file__).resolve().parents[2] / "src" / "tunesmith" / "assets" / "helpdesk" / "tickets.jsonl"
+    data = {"train": str(tickets), "on_bad_row": "quarantine", "limit": 100}
+    whole = {"data": data, "method": {"name": "full"}}
+    with pytest.raises(MemoryNeeded, match=r"nothing fits .* It would fit with method\.name: lora"):
+        prepare(Recipe.parse({**whole, "budget": {"memory": "800MiB"}}))
+    with pytest.raises(MemoryNeeded, match=r"nothing fits .* Even the leanest settings need about"):
+        prepare(Recipe.parse({**whole, "budget": {"memory": "300MiB"}}))
