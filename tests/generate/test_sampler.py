@@ -10,7 +10,7 @@ from tunesmith.core.batch import TokenRow
 from tunesmith.core.errors import RecipeError
 from tunesmith.data.batches import collate
 from tunesmith.generate import sampler
-from tunesmith.generate.sampler import Sampling, Token, answers, sample, stream
+from tunesmith.generate.sampler import BLOCK, Sampling, Token, answers, drawn, sample, stream
 from tunesmith.models.model import Model
 
 NEVER = (8191,)
@@ -247,3 +247,17 @@ def test_what_is_sampled_greedily_is_the_argmax_of_what_is_trained(llama: Model)
 def test_settings_that_mean_nothing_are_refused(settings: dict[str, Any], told: str) -> None:
     with pytest.raises(RecipeError, match=told):
         Sampling(**{"max_new_tokens": 4, "stop_ids": (), **settings})
+
+
+def test_tokens_are_drawn_by_their_shares_whatever_the_batch() -> None:
+    """More tokens than a block holds; a share of 0 is never drawn, not even by a number next to 1."""
+    share_V = torch.zeros(3 * BLOCK + 7)
+    share_V[[0, 5, BLOCK - 1, BLOCK, 2 * BLOCK + 3, 3 * BLOCK + 6]] = torch.tensor([0.1, 0.2, 0.05, 0.15, 0.3, 0.2])
+    chance_B = torch.cat([torch.linspace(0, 1, 20_001, dtype=torch.float64), torch.tensor([1 - 2**-53])])
+    found_B = drawn(share_V.repeat(len(chance_B), 1), chance_B)
+    counts_V = torch.bincount(found_B, minlength=len(share_V)) / len(chance_B)
+    assert torch.allclose(counts_V, share_V, atol=2e-4)
+    assert not counts_V[share_V == 0].any()
+    assert torch.equal(found_B, found_B.sort().values)  # a running sum, from token to token
+    alone = torch.cat([drawn(share_V[None], chance_B[i : i + 1]) for i in range(0, len(chance_B), 997)])
+    assert torch.equal(alone, found_B[::997])

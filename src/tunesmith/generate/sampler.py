@@ -24,6 +24,7 @@ from tunesmith.models.model import Model
 
 CACHE_BYTES = 1 << 30  # of keys and values held at once
 MOST_ROWS = 256
+BLOCK = 256  # tokens whose shares are added up before one of them is drawn
 FREE_SHARE = 8  # waiting prompts are read once an eighth of the slots is free: reading few costs as much as a step
 
 Finish = Literal["stop", "length"]
@@ -220,8 +221,29 @@ def choose(logits_BV: Tensor, draw: Draw, generators: Sequence[torch.Generator])
         return list(zip(best.indices.tolist(), best.values.tolist(), strict=True))
     logp_BV = (logits_BV / draw.temperature).log_softmax(-1).cpu()
     share_BV = cut(logp_BV, draw).exp() if draw.cuts else logp_BV.exp()
-    chosen = [int(torch.multinomial(row_V, 1, generator=g)) for row_V, g in zip(share_BV, generators, strict=True)]
+    chance_B = torch.cat([torch.rand(1, generator=g, dtype=torch.float64) for g in generators])
+    chosen = drawn(share_BV, chance_B).tolist()
     return [(token, float(logp_BV[b, token])) for b, token in enumerate(chosen)]
+
+
+def drawn(share_BV: Tensor, chance_B: Tensor) -> Tensor:
+    """Of each row the token at which the shares, added up, pass the row's number between 0 and 1; never one whose share
+    is 0. First the block of tokens is found by its sum, then the token in it: a sum is ten times as fast as a running
+    one, and no random number a token is needed.
+
+    >>> drawn(torch.tensor([[0.5, 0.0, 0.25, 0.25]] * 4), torch.tensor([0.0, 0.5, 0.7, 0.99])).tolist()
+    [0, 2, 2, 3]
+    """
+    rows = torch.arange(len(share_BV))
+    blocks_BKb = torch.nn.functional.pad(share_BV, (0, -share_BV.shape[1] % BLOCK)).view(len(rows), -1, BLOCK)
+    sum_BK = blocks_BKb.sum(-1).double()
+    edge_BK = sum_BK.cumsum(-1)
+    point_B = chance_B.double().clamp(max=1 - 1e-12) * edge_BK[:, -1]
+    block_B = torch.searchsorted(edge_BK, point_B[:, None], right=True)[:, 0]
+    own_B = sum_BK[rows, block_B]
+    within_B = ((point_B - (edge_BK[rows, block_B] - own_B)) / own_B).clamp(0, 1 - 1e-12)
+    inner_Bb = blocks_BKb[rows, block_B].double().cumsum(-1)
+    return block_B * BLOCK + torch.searchsorted(inner_Bb, (within_B * inner_Bb[:, -1])[:, None], right=True)[:, 0]
 
 
 def cut(logp_BV: Tensor, draw: Draw) -> Tensor:

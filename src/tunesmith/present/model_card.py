@@ -120,7 +120,7 @@ def _training(report: Report) -> str:
         f"- Steps: {steps}; stopped: {_md(fit.stopped)}",
         f"- Learning rate {plan.learning_rate:.2g}, {count(plan.batch_tokens)} tokens a step, seed {plan.seed}",
         f"- {count(fit.trained_tokens)} trained tokens in {duration(fit.seconds)}",
-        f"- Peak memory: {_md(view.peak_memory(fit))}",
+        f"- Peak memory: {_md(view.peak_memory(report))}",
         f"- Loss at the best step: train {plain(fit.train_loss)}, dev {plain(fit.dev_loss)}. {_md(fit.overfit, 400)}",
         *([f"- {_md(report.forgetting.sentence, 400)}"] if report.forgetting else []),
     ]

@@ -41,7 +41,7 @@ def summary(report: Report, paths: Mapping[str, str] | None = None) -> Renderabl
         lines.append(f"Rewards: {clean(told, 800)}\n")
     if report.forgetting is not None:
         lines.append(f"Forgetting: {clean(report.forgetting.sentence, 400)}\n")
-    lines.append(f"Peak memory: {view.peak_memory(report.fit)}")
+    lines.append(f"Peak memory: {view.peak_memory(report)}")
     panel = Panel(lines, title="Verdict", box=box.ROUNDED, border_style=VERDICT_STYLES[verdict.decision])
     warned = [Text(f"Warning: {clean(w, 400)}", style="yellow") for w in report.warnings]
     return Group(_systems(report), panel, *warned, *_paths(paths or {}))

@@ -6,7 +6,7 @@ Notable: the order of systems, the words for a verdict and the resolved plan are
 from tunesmith.core.noun import Noun
 from tunesmith.core.plan import Plan
 from tunesmith.core.recipe import OBJECTIVE
-from tunesmith.core.report import Estimate, Fit, Report, SystemResult, Verdict
+from tunesmith.core.report import Estimate, Report, SystemResult, Verdict
 from tunesmith.present.words import bytes_of, count, difference, duration, one_line, p_value, ranked
 
 
@@ -52,9 +52,11 @@ def time_an_answer(system: SystemResult) -> str:
     return duration(system.seconds / n) if n else "not known"
 
 
-def peak_memory(fit: Fit) -> str:
-    """The most memory while training, and what kind it is."""
-    return "not known" if fit.peak_bytes is None else f"{bytes_of(fit.peak_bytes)}, {one_line(fit.peak_of, 80)}"
+def peak_memory(report: Report) -> str:
+    """The most memory while training, what kind it is, and what the plan foresaw."""
+    fit, foreseen = report.fit, report.plan.peak_bytes
+    told = "not known" if fit.peak_bytes is None else f"{bytes_of(fit.peak_bytes)}, {one_line(fit.peak_of, 80)}"
+    return told if foreseen is None else f"{told}; foreseen: {bytes_of(foreseen)}"
 
 
 def gap(verdict: Verdict) -> str:
