@@ -24,9 +24,9 @@ LIKELY_EXPONENT, SPREAD = 0.45, 0.8  # most published exponents lie within a fac
 MIDDLES = (-2.5, -1.5, -0.75, 0.0, 0.75, 1.5, 2.25)  # of a rise, in log n after the largest size that was run
 WIDTHS = (0.35, 0.7, 1.1)
 POWER, FLAT = 0.45, 0.15  # of the curves, before the points are seen, are power laws, or have no rise to speak of
-RUN_NOISE = ((0.005, 0.2), (0.012, 0.35), (0.025, 0.3), (0.05, 0.15))  # share of the range at the largest size, weight
+RUN_NOISE = ((0.005, 0.2), (0.012, 0.35), (0.025, 0.3), (0.05, 0.15))  # at the largest size, and how likely
 NOISE_POWER = 0.25  # smaller sizes differ more from run to run: noise x (largest / n) ** NOISE_POWER
-HEIGHT, NO_HEIGHT = 0.5, 0.01  # standard deviation of a curve's rise before that, share of the range
+HEIGHT, NO_HEIGHT = 0.5, 0.01  # standard deviation of a curve's rise before that
 TRIES = 300  # draws of the heights a shape
 DRAWS = 4000
 FARTHEST = 10.0  # times the rows at hand: a forecast beyond is no forecast
@@ -47,7 +47,7 @@ class Band(NamedTuple):
 class Measured:
     """``score_K`` (higher is better, within ``low`` to ``high``) of runs on ``size_K`` rows. ``noise_KK`` is the
     covariance of the scores over draws of the scored rows, ``bar`` the baseline on the same rows with its variance
-    and its covariance with each score."""
+    and its covariance with each score. Scores are shares of 1, or logarithms: what is likely of curves is in these."""
 
     size_K: Array
     score_K: Array
@@ -188,10 +188,10 @@ def _heights(measured: Measured, shape: _Shape, rng: np.random.Generator) -> _Dr
     reach = measured.high - measured.low
     largest = measured.size_K.max()
     log_K = np.log(measured.size_K / largest)
-    run_K = shape.noise * reach * (largest / measured.size_K) ** NOISE_POWER
+    run_K = shape.noise * (largest / measured.size_K) ** NOISE_POWER
     basis_K2 = np.stack([np.ones_like(log_K), shape.at(log_K)], axis=1)
     prior_2 = np.array([(measured.low + measured.high) / 2, 0.0])
-    prior_22 = np.diag([reach**2, (shape.height * reach) ** 2])
+    prior_22 = np.diag([reach**2, shape.height**2])
     noise_KK = measured.noise_KK + np.diag(run_K**2)
     whole_KK = basis_K2 @ prior_22 @ basis_K2.T + noise_KK
     off_K = measured.score_K - basis_K2 @ prior_2
@@ -220,6 +220,6 @@ def _heights(measured: Measured, shape: _Shape, rng: np.random.Generator) -> _Dr
         width_S=shape.width * same,
         height_S=kept_S2[:, 0],
         rise_S=kept_S2[:, 1],
-        run_S=shape.noise * reach * same,
+        run_S=shape.noise * same,
         bar_S=np.clip(bar_S, measured.low, measured.high),
     )
