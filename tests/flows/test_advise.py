@@ -155,7 +155,11 @@ def test_few_rows_are_told_and_none_is_trained_on(make_recipe: MakeRecipe, tmp_p
     ("rows", "groups", "told"),
     [
         ("preferred", {}, "advise knows answers that are written"),
-        ("asked", {"objective": "grpo", "reward": {"rules": {"exact_match": 1}}}, "objective grpo"),
+        (
+            "asked",
+            {"objective": "grpo", "reward": {"rules": {"exact_match": 1}}, "train": {"batch_tokens": "auto"}},
+            "objective grpo",
+        ),
         ("asked", {"start": "runs/some"}, "Leave start out"),
     ],
 )

@@ -174,7 +174,6 @@ class Evidence(Noun):
     variety: Variety
     facts: Facts = Facts()
     train_seconds: float | None = None
-    blocked: tuple[str, ...] = ()
 
 
 class Advice(Noun):

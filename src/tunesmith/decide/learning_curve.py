@@ -82,13 +82,13 @@ class Curves:
         power = 1 - np.exp(-self.exponent_S * log)
         rise = _logistic((log - self.middle_S) / self.width_S)
         value_S: Array = self.height_S + self.rise_S * np.where(self.exponent_S > 0, power, rise)
-        return np.clip(value_S, self.low, self.high)
+        return np.asarray(np.clip(value_S, self.low, self.high))
 
     def run(self, n: float, *, extra: float = 0.0) -> Array:
         """The score of one run on ``n`` rows, [S]; ``extra`` is the variance of what it is measured on."""
         noise_S = np.random.default_rng(0).standard_normal(len(self.run_S))
         spread_S = np.sqrt((self.run_S * (self.largest / n) ** NOISE_POWER) ** 2 + extra)
-        return np.clip(self.mean(n) + spread_S * noise_S, self.low, self.high)
+        return np.asarray(np.clip(self.mean(n) + spread_S * noise_S, self.low, self.high))
 
     def gain(self, n: float) -> Array:
         """How far one run on ``n`` rows is above the baseline, [S]."""
@@ -130,7 +130,7 @@ def curves(measured: Measured, *, seed: int = 0) -> Curves:
     log_S = np.concatenate([f.log_weight_S for f in found])
     chance = np.exp(log_S - log_S.max())
     chosen = rng.choice(len(log_S), DRAWS, p=chance / chance.sum())
-    columns = {name: np.concatenate([getattr(f, name) for f in found])[chosen] for name in _Drawn.COLUMNS}
+    columns = {name: np.concatenate([getattr(f, name) for f in found])[chosen] for name in _Drawn._fields[1:]}
     return Curves(float(measured.size_K.max()), measured.low, measured.high, **columns)
 
 
@@ -155,7 +155,6 @@ class _Shape(NamedTuple):
 
 
 class _Drawn(NamedTuple):
-    COLUMNS = ("exponent_S", "middle_S", "width_S", "height_S", "rise_S", "run_S", "bar_S")
     log_weight_S: Array
     exponent_S: Array
     middle_S: Array

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tunesmith.core import files, recipe_file
+from tunesmith.core import files, parts, recipe_file
 from tunesmith.core.advice import Advice, Bar, CurvePoint, Evidence, Facts, Variety
+from tunesmith.core.errors import Interrupted
 from tunesmith.core.noun import content_hash
 from tunesmith.core.recipe import Recipe
 from tunesmith.decide import advise as deciding
@@ -48,8 +49,8 @@ def advise(
     out: Path | None = None,
     watch: Watcher | None = None,
 ) -> Advice:
-    """Measure and advise; the page is ``workspace/advise/<id>/advice.html``, or ``out/advice.html``. ``facts`` are what
-    only the user knows, ``seconds`` the time that small runs may take.
+    """Measure and advise; the page is ``workspace/advise/<id>/advice.html``, or ``out/advice.html``, with what was
+    measured in ``out/<id>/``. ``facts`` are what only the user knows, ``seconds`` the time that small runs may take.
 
     Raises the errors of ``core.errors``; what was measured by then stays, and is taken over when this is called again.
     """
@@ -58,9 +59,12 @@ def advise(
     check_writable(workspace)
     watch.stage("Read and check", loaded.data.train)
     found = trials.planned(ground(loaded, workspace / ROWS), fewest=deciding.FEWEST_ROWS)
-    folder = out or workspace / FOLDER / _name(found)
-    files.make_folder(folder)
-    evidence, notes = _measured(found, folder, facts, seconds, watch)
+    kept = (out or workspace / FOLDER) / _name(found)
+    files.make_folder(kept)
+    try:
+        evidence, notes = _measured(found, kept, facts, seconds, watch)
+    except Interrupted as stopped:
+        raise Interrupted(f"{stopped}. Go on with the same command.", stopped.signal) from None
     watch.stage("Advise")
     told = deciding.advise(evidence, economics(_use(evidence), facts))
     advice = told.model_copy(
@@ -74,6 +78,7 @@ def advise(
             "notes": notes,
         }
     )
+    folder = out or kept
     advice.save(folder / "advice.json")
     files.write_text(folder / "advice.html", render_advice(advice))
     return advice
@@ -109,7 +114,8 @@ def _measured(
 ) -> tuple[Evidence, tuple[str, ...]]:
     whole, recipe = found.whole, found.whole.recipe
     watch.stage("Load", f"{whole.card.name}, {whole.card.parameters / 1e6:.1f}M parameters")
-    model = loading.load(recipe.model, precision=whole.plan.precision)
+    four_bits = parts.find("models.adapters", recipe.method.name).four_bits
+    model = loading.load(recipe.model, precision=whole.plan.precision, four_bits=four_bits)
     watch.stage("Look at the rows", f"{found.rows:,} training rows")
     seen = _variety(model, found)
     bars: tuple[Answered, ...] = ()

@@ -7,10 +7,12 @@ stratified, and drawn from the rest, of which most is never trained on. Each tri
 own, so that trials that were stopped go on.
 """
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from tunesmith.core import files, parts, seeds
 from tunesmith.core.errors import DataError, RecipeError
@@ -97,13 +99,14 @@ def planned(on: Ground, *, fewest: int) -> Trials:
             held = held.model_copy(update={"how": "its rows belong together and cannot be split once more"})
     scored = held.dev
     told = f"{len(scored):,} training rows are held back to score on; the {len(whole.splits.test):,} locked test rows "
-    told += f"were not looked at; trained parts are nested and drawn from {len(held.train):,} rows"
+    told += f"were not looked at; trained parts are nested and drawn from {len(held.train):,} rows, "
+    told += "which prompted ways and lookups had at hand"
     if not scored:
         return Trials(on, whole, whole, (), held.how or "too few rows for a part of them to be trained on")
     splits = on.splits.model_copy(
         update={"train": held.train, "test": scored, "test_hash": split.hash_rows(scored), "how": told}
     )
-    evaluate = {"metrics": whole.metrics[:1], "baselines": "auto", "limit": None}
+    evaluate: dict[str, Any] = {"metrics": whole.metrics[:1], "baselines": "auto", "limit": None}
     if task == "generate":
         evaluate["max_new_tokens"] = whole.max_new_tokens
     recipe = on.recipe.model_copy(update={"evaluate": on.recipe.evaluate.model_copy(update=evaluate)})
@@ -128,10 +131,11 @@ def part(trials: Trials, rows: int, seed: int) -> Prepared:
 
 
 def bars(model: Model, trials: Trials, folder: Path) -> tuple[Answered, ...]:
-    """Every way without training, on the scored rows; read back where ``folder`` has them."""
+    """Every way without training, on the scored rows; read back where ``folder`` has them whole."""
     path = folder / "bars"
-    if kept := tuple(Answered.load(p) for p in sorted(path.glob("*.json"))):
-        return kept
+    with contextlib.suppress(DataError):  # not there, or damaged: asked (again)
+        files.verify(path)
+        return tuple(Answered.load(p) for p in sorted(path.glob("*.json")) if p.name != files.MANIFEST)
     found = judging.baselines(model, trials.asked)
     context = judging.context_of(model, trials.asked)
     done = tuple(
@@ -196,17 +200,25 @@ def trial(trials: Trials, rows: int, seed: int, folder: Path, watch: Watcher) ->
     return found
 
 
+def _kept(path: Path) -> Answered | None:
+    """A trial that is done; None where there is none, or it cannot be read."""
+    try:
+        return Answered.load(path)
+    except (OSError, ValueError):
+        return None
+
+
 def run(trials: Trials, folder: Path, watch: Watcher, seconds: float | None) -> Iterator[Answered]:
     """The trials, those that are kept first of all; those that would take longer than what is left of ``seconds`` are
     left out and told."""
     began, pace = time.monotonic(), 0.0
     for number, (rows, seed) in enumerate(trials.sizes, 1):
-        path = folder / "trials" / f"{rows}-{seed}.json"
-        if path.is_file():
-            yield Answered.load(path)
+        kept = _kept(folder / "trials" / f"{rows}-{seed}.json")
+        if kept is not None:
+            yield kept
             continue
         needed, left = pace * rows, None if seconds is None else seconds - (time.monotonic() - began)
-        if left is not None and needed > left:
+        if left is not None and pace and needed > left:
             told = f"about {needed:.0f} s are needed and {max(left, 0):.0f} s are left (--time)"
             watch.note(f"{rows:,} rows, seed {seed}, are left out: {told}.")
             continue

@@ -30,8 +30,8 @@ class Chart:
 
 @dataclass(frozen=True)
 class Shown:
-    """What is drawn. ``band`` is (x, low, high) around a line; ``dots`` are measured at their x; ``levels`` are values of
-    y with their names, ``mark`` is an x with its text."""
+    """What is drawn. ``band`` is (x, low, high) around a line; ``dots`` are measured at their x; ``levels`` are values
+    of y with their names, ``mark`` is an x with its text."""
 
     lines: tuple[Series, ...] = ()
     band: tuple[tuple[float, float, float], ...] = ()
