@@ -26,7 +26,7 @@ def test_a_dry_run_tells_the_small_runs_and_writes_nothing(cli: Cli, recipe: Pat
     assert done.exit_code == 0, done.output
     told = json.loads(done.stdout)
     assert told["scored"] == 30
-    assert [(r["rows"], r["seed"]) for r in told["runs"]] == [(8, 0), (15, 0), (30, 0), (60, 0), (8, 1), (15, 1)]
+    assert [(r["rows"], r["seed"]) for r in told["runs"]] == [(16, 0), (30, 0), (60, 0), (16, 1), (30, 1)]
     assert "were not looked at" in told["how"]
     assert sorted(tmp_path.iterdir()) == before
     assert "lora on 60 rows, seed 0" in cli("advise", recipe, "--dry-run").stdout

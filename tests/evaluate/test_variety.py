@@ -7,9 +7,7 @@ from tests.flows.conftest import labelled
 
 from tunesmith.core.advice import Variety
 from tunesmith.core.example import Example, Place
-from tunesmith.evaluate.variety import variety
-
-GENERAL = ("the house stands on a hill", "it was late in the year")
+from tunesmith.evaluate.variety import tokens_a_word, variety
 
 
 def rows(texts: list[str], labels: list[str]) -> list[Example]:
@@ -19,7 +17,7 @@ def rows(texts: list[str], labels: list[str]) -> list[Example]:
 
 def looked(examples: list[Example], *, closed: bool = True, metric: str = "accuracy") -> Variety:
     answers = [e.answer for e in examples]
-    return variety(examples, answers, metric, closed=closed, general=GENERAL, tokens=lambda text: len(text.split()))
+    return variety(examples, answers, metric, closed=closed, pieces=lambda texts: float(len(texts)))
 
 
 def planted(count: int = 120) -> tuple[list[str], list[str]]:
@@ -65,13 +63,12 @@ def test_open_answers_have_no_doubted_ones_and_no_repeats_no_torn_ones() -> None
     assert (found.doubted, found.torn, found.repeated) == (None, None, 0.0)
 
 
-def test_words_are_compared_with_general_text() -> None:
+def test_words_are_counted_and_pieces_are_those_of_the_rows() -> None:
     texts, labels = planted(30)
-    found = variety(
-        rows(texts, labels), labels, "accuracy", closed=True, general=GENERAL, tokens=lambda text: 3 * len(text.split())
-    )
-    assert 0.9 < found.pieces < 1.3  # the same tokenizer on both sides
+    found = looked(rows(texts, labels))
+    assert found.pieces == 30
     assert 0 < found.types < 1
+    assert tokens_a_word(["one two three", "four"], lambda text: 2 * len(text.split())) == 2
 
 
 def test_two_rows_are_enough_for_an_answer() -> None:

@@ -7,10 +7,12 @@ import pytest
 from tests.flows.conftest import MakeRecipe, asked, labelled, write_jsonl
 
 from tunesmith.core.advice import Advice, Facts
-from tunesmith.core.errors import RecipeError
+from tunesmith.core.errors import Diverged, RecipeError
 from tunesmith.core.recipe import Recipe
 from tunesmith.core.report import CurvePoint
+from tunesmith.flows import trials
 from tunesmith.flows.advise import advise, plan
+from tunesmith.flows.watch import Watcher
 
 STAGES = ("Read and check", "Load", "Look at the rows", "Without training")
 
@@ -60,7 +62,7 @@ def first(recipe: Recipe, workspace: Path) -> tuple[Advice, Told]:
 def test_every_size_is_run_and_scored_on_rows_held_back_from_train(first: tuple[Advice, Told], recipe: Recipe) -> None:
     evidence = first[0].evidence
     rows = evidence.rows
-    sizes = [round(share * rows) for share in (0.05, 0.1, 0.2, 0.4)]
+    sizes = [max(16, round(share * rows)) for share in (0.05, 0.1, 0.2, 0.4)]
     assert [(p.rows, p.seed) for p in evidence.points] == [(n, 0) for n in sizes] + [(n, 1) for n in sizes[:2]]
     assert {p.score.n for p in evidence.points} == {b.score.n for b in evidence.bars} == {evidence.scored}
     assert {b.name for b in evidence.bars} == {"majority", "nearest_neighbour", "zero_shot"}
@@ -121,8 +123,24 @@ def test_without_time_for_three_sizes_there_is_no_forecast(recipe: Recipe, tmp_p
     assert len(found.evidence.points) == 1
     assert (found.decision, found.evidence.curve) == ("not enough evidence", None)
     assert found.rule.startswith("no curve")
-    assert any("left out for want of time" in note for note in found.notes)
-    assert any("are left out" in note for note in told.notes)
+    assert len([note for note in found.notes if "are left (--time)" in note]) == 5
+    assert set(found.notes[1:]) <= set(told.notes)
+
+
+def test_a_small_run_that_breaks_is_left_out_with_its_reason(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = trials.trial
+
+    def breaks(found: trials.Trials, rows: int, seed: int, folder: Path, watch: Watcher) -> trials.Answered:
+        if rows == 16 and seed == 0:
+            raise Diverged("The loss is no number.")
+        return whole(found, rows, seed, folder, watch)
+
+    monkeypatch.setattr(trials, "trial", breaks)
+    found = advise(recipe, workspace=tmp_path)
+    assert (16, 0) not in [(p.rows, p.seed) for p in found.evidence.points]
+    assert "The small run on 16 rows, seed 0, was left out: The loss is no number." in found.notes
 
 
 def test_answers_that_are_written_are_advised_on_too(make_recipe: MakeRecipe, tmp_path: Path) -> None:

@@ -31,13 +31,12 @@ def variety(
     metric: str,
     *,
     closed: bool,
-    general: Sequence[str],
-    tokens: Callable[[str], int],
+    pieces: Callable[[Sequence[str]], float],
     embedder: Embedder | None = None,
     seed: int = 0,
 ) -> Variety:
     """Of ``rows`` and their ``answers``, compared by ``metric`` (one of texts). ``closed``: answers are of a known set;
-    ``tokens`` counts those of a text, ``general`` are texts to compare with."""
+    ``pieces`` is how finely a tokenizer cuts texts."""
     rng = random.Random(seeds.stream(seed, "variety"))
     kept = sorted(rng.sample(range(len(rows)), min(len(rows), MOST_ROWS)))
     texts, said = [rows[i].input_text for i in kept], [answers[i] for i in kept]
@@ -58,7 +57,7 @@ def variety(
         torn=_torn(cluster, said),
         doubted=_doubted(asked, others, said) if closed else None,
         types=len(set(words)) / max(len(words), 1),
-        pieces=_pieces([texts[i] for i in asked[:100]], tokens) / _pieces(general, tokens),
+        pieces=pieces([texts[i] for i in asked[:100]]),
     )
 
 
@@ -89,7 +88,11 @@ def _doubted(asked: Sequence[int], others: Sequence[Sequence[int]], said: Sequen
     return against / max(len(asked), 1)
 
 
-def _pieces(texts: Sequence[str], tokens: Callable[[str], int]) -> float:
-    """Tokens a word."""
+def tokens_a_word(texts: Sequence[str], tokens: Callable[[str], int]) -> float:
+    """How finely a tokenizer cuts texts; ``tokens`` counts those of one.
+
+    >>> tokens_a_word(["two words"], tokens=len)
+    4.5
+    """
     words = sum(len(_WORD.findall(text)) for text in texts)
     return max(sum(tokens(text) for text in texts), 1) / max(words, 1)

@@ -21,7 +21,7 @@ from tunesmith.decide.lists import PROMPTED, best
 from tunesmith.evaluate.forgetting import passages
 from tunesmith.evaluate.forms import known_answers
 from tunesmith.evaluate.score import find_metric
-from tunesmith.evaluate.variety import variety
+from tunesmith.evaluate.variety import tokens_a_word, variety
 from tunesmith.flows import judging, keeping, trials
 from tunesmith.flows.check_recipe import check_parts
 from tunesmith.flows.curve import curve
@@ -125,9 +125,7 @@ def _measured(
         watch.stage("Without training", f"{len(found.asked.test):,} held-back rows")
         bars = trials.bars(model, found, folder)
         del model
-        done = tuple(trials.run(found, folder, watch, seconds))
-    if left := len(found.sizes) - len(done):
-        notes.append(f"{left} of {len(found.sizes)} small runs were left out for want of time (--time).")
+        done = tuple(trials.run(found, folder, watch, seconds, notes))
     evidence = Evidence(
         task=recipe.task,
         metric=whole.metrics[0],
@@ -161,13 +159,17 @@ def _variety(model: Model, found: Trials) -> Variety:
     if find_metric(metric).needs != "text":
         metric = "token_f1"
     tokenizer = found.whole.tokenizer
+
+    def tokens(text: str) -> int:
+        return len(tokenizer(text, add_special_tokens=False).input_ids)
+
+    general = tokens_a_word(passages(found.whole.card.context)[:GENERAL], tokens)
     return variety(
         rows,
         judging.references(rows, task),
         metric,
         closed=bool(known_answers(rows, task, found.whole.labels)),
-        general=passages(found.whole.card.context)[:GENERAL],
-        tokens=lambda text: len(tokenizer(text, add_special_tokens=False).input_ids),
+        pieces=lambda texts: tokens_a_word(texts, tokens) / general,
         embedder=None if model.card.kind == "decoder" else LocalModel(model),
         seed=found.whole.recipe.data.split.seed,
     )

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.core import files, parts, seeds
-from tunesmith.core.errors import DataError, RecipeError
+from tunesmith.core.errors import DataError, Diverged, ModelError, RecipeError
 from tunesmith.core.example import Dataset, Example, Splits
 from tunesmith.core.noun import Noun, content_hash
 from tunesmith.core.recipe import DataRecipe, Recipe, SplitRecipe
@@ -35,7 +35,7 @@ from tunesmith.records.folder import RunFolder
 SHARES = (0.05, 0.1, 0.2, 0.4)  # of the training rows
 TWICE = 2  # of the smallest sizes are run again with other rows and another seed: runs on few rows differ most
 HELD, MOST_HELD = 0.25, 600  # of the training rows at most, and rows at most, that are scored on
-FEWEST = 8  # rows of a trial
+FEWEST = 16  # rows of a trial
 TIMED = 5  # answers that are timed one by one
 
 
@@ -208,9 +208,9 @@ def _kept(path: Path) -> Answered | None:
         return None
 
 
-def run(trials: Trials, folder: Path, watch: Watcher, seconds: float | None) -> Iterator[Answered]:
-    """The trials, those that are kept first of all; those that would take longer than what is left of ``seconds`` are
-    left out and told."""
+def run(trials: Trials, folder: Path, watch: Watcher, seconds: float | None, left_out: list[str]) -> Iterator[Answered]:
+    """The trials, kept or made. Those that would take longer than what is left of ``seconds``, and those that cannot be
+    trained, are left out; ``left_out`` gets a sentence for each."""
     began, pace = time.monotonic(), 0.0
     for number, (rows, seed) in enumerate(trials.sizes, 1):
         kept = _kept(folder / "trials" / f"{rows}-{seed}.json")
@@ -220,9 +220,16 @@ def run(trials: Trials, folder: Path, watch: Watcher, seconds: float | None) -> 
         needed, left = pace * rows, None if seconds is None else seconds - (time.monotonic() - began)
         if left is not None and pace and needed > left:
             told = f"about {needed:.0f} s are needed and {max(left, 0):.0f} s are left (--time)"
-            watch.note(f"{rows:,} rows, seed {seed}, are left out: {told}.")
+            left_out.append(f"The small run on {rows:,} rows, seed {seed}, was left out: {told}.")
+            watch.note(left_out[-1])
             continue
         watch.stage(f"Trial {number} of {len(trials.sizes)}", f"{rows:,} rows, seed {seed}")
         start = time.monotonic()
-        yield trial(trials, rows, seed, folder, watch)
+        try:
+            done = trial(trials, rows, seed, folder, watch)
+        except (Diverged, ModelError) as error:  # it says nothing of more rows, and stops no other
+            left_out.append(f"The small run on {rows:,} rows, seed {seed}, was left out: {error}")
+            watch.note(left_out[-1])
+            continue
+        yield done
         pace = (time.monotonic() - start) / rows
