@@ -12,9 +12,13 @@ from tunesmith.decide.lists import AGAINST, FOR, lists, steps
 
 NEAREST = (Bar(name="nearest_neighbour", score=sample.estimate(0.6), tokens_in=0, tokens_out=0),)
 NONE_WORKS = (
-    Bar(name="majority", score=sample.estimate(0.6), tokens_in=0, tokens_out=0),
-    Bar(name="zero_shot", score=sample.estimate(0.5), tokens_in=90, tokens_out=9),
+    Bar(name="majority", score=sample.estimate(0.5), tokens_in=0, tokens_out=0),
+    Bar(name="zero_shot", score=sample.estimate(0.4), tokens_in=90, tokens_out=9),
 )
+
+
+def tuned(value: float) -> Bar:
+    return Bar(name="tuned", score=sample.estimate(value), tokens_in=120, tokens_out=40)
 
 
 def varied(**changes: Any) -> Variety:
@@ -44,6 +48,10 @@ def decided(use: Use | None = sample.USE, **changes: Any) -> tuple[Decision, str
         ({"curve": sample.curve(0.0199, 0.05, within=0.5)}, ("collect more data", "more data, likely")),
         ({"curve": sample.curve(-0.1, 0.05, within=0.1), "bars": NEAREST}, ("retrieve", "no gain")),
         ({"curve": sample.curve(-0.1, 0.05, within=0.1), "bars": NONE_WORKS}, ("not enough evidence", "no gain")),
+        ({"tuned": tuned(0.26)}, ("not enough evidence", "not begun")),  # with the constant answer at 0.31
+        ({"tuned": tuned(0.3599)}, ("not enough evidence", "not begun")),
+        ({"tuned": tuned(0.3601)}, ("tune", "gain")),
+        ({"tuned": tuned(0.26), "facts": Facts(prototype=True)}, ("prompt", "prototype")),
         ({"facts": Facts(facts_change="weekly")}, ("prompt", "facts change")),
         ({"facts": Facts(facts_change="weekly", retrain_every=7)}, ("tune", "gain")),
         ({"facts": Facts(facts_change="daily", retrain_every=7)}, ("prompt", "facts change")),
@@ -75,7 +83,8 @@ def test_money_alone_speaks_for_tuning_only_where_nothing_is_lost_and_traffic_is
 
 def test_every_rule_can_decide() -> None:
     found = {decided(**changes)[1] for changes in (
-        {"rows": 1}, {"curve": None}, {"facts": Facts(facts_change="daily")}, {"facts": Facts(prototype=True)}, {},
+        {"rows": 1}, {"curve": None}, {"tuned": tuned(0.2)},
+        {"facts": Facts(facts_change="daily")}, {"facts": Facts(prototype=True)}, {},
         {"facts": Facts(price_in=1, calls_per_day=1e9), "curve": sample.curve(0.01, 0.02)},
         {"curve": sample.curve(-0.1)}, {"curve": sample.curve(-0.1, within=0)}, {"curve": sample.curve(0.03)},
         {"curve": sample.curve(0.01)}, {"curve": sample.curve(0.01, within=0)},

@@ -46,6 +46,15 @@ def _reachable(evidence: Evidence) -> bool:
     return evidence.curve is not None and evidence.curve.within_reach >= LIKELY
 
 
+def begun(evidence: Evidence) -> bool:
+    """Whether the largest small run has learned something of the inputs: its whole 95% interval lies above the constant
+    answer. Runs that have not sit on a plateau that says nothing of where it ends."""
+    constant, tuned = best(evidence, ("majority",)), evidence.tuned
+    if constant is None or tuned is None or not evidence.higher_is_better:
+        return True
+    return tuned.score.low > constant.score.value
+
+
 def _no_curve(evidence: Evidence, _: Economics) -> bool:
     return evidence.curve is None or evidence.scored < FEWEST_SCORED or not evidence.bars
 
@@ -79,12 +88,6 @@ RULES: tuple[Rule, ...] = (
         f"Fewer than {FEWEST_ROWS} rows to train on give no learning curve.",
     ),
     Rule(
-        "no curve",
-        _no_curve,
-        lambda _: "not enough evidence",
-        f"Without runs of three sizes, {FEWEST_SCORED} rows to score on and something to beat nothing is forecast.",
-    ),
-    Rule(
         "facts change",
         lambda e, _: stale(e) and _works(e),
         untrained,
@@ -95,6 +98,19 @@ RULES: tuple[Rule, ...] = (
         lambda e, _: bool(e.facts.prototype) and _works(e),
         untrained,
         "A prototype is prompted: its task is not settled, and an instruction changes in a minute.",
+    ),
+    Rule(
+        "not begun",
+        lambda e, _: not begun(e),
+        lambda _: "not enough evidence",
+        "The largest small run is not shown to be above the constant answer: it has not begun to learn from the "
+        "inputs, and no curve says when runs on more rows would.",
+    ),
+    Rule(
+        "no curve",
+        _no_curve,
+        lambda _: "not enough evidence",
+        f"Without runs of three sizes, {FEWEST_SCORED} rows to score on and something to beat nothing is forecast.",
     ),
     Rule(
         "gain",
@@ -192,7 +208,8 @@ def _sentence(decision: Decision, evidence: Evidence, costs: Economics) -> str:
     bar = best(evidence, (*PROMPTED, RETRIEVED, "majority"))
     bars = "" if bar is None else f"{bar.name} scores {shown(metric, bar.score.value)} on {evidence.scored:,} rows"
     if curve is None or bar is None:
-        return f"{evidence.rows:,} rows to train on, {evidence.scored:,} to score on: no forecast can be made."
+        told = f"{decision.capitalize()}: {evidence.rows:,} rows to train on, {evidence.scored:,} to score on"
+        return f"{told}: no forecast can be made.{f' Without training {bars}.' if bars else ''}"
     at = f"{evidence.method} on all {curve.rows:,} rows"
     if decision == "tune":
         cost = (

@@ -138,7 +138,8 @@ def economics(use: Use | None, facts: Facts) -> Economics:
         return Economics(sentence="No prompted model was measured, so there is no cost to compare with.")
     read, tuned_read = use.prompted_in + WRITTEN * use.prompted_out, use.tuned_in + WRITTEN * use.tuned_out
     tokens = read / tuned_read if tuned_read and read else None
-    quality = use.prompted_quality / use.tuned_quality if use.prompted_quality and use.tuned_quality else None
+    reached = use.prompted_quality
+    quality = reached / use.tuned_quality if reached is not None and use.tuned_quality else None
     found = lines(use, facts)
     if found is None:
         told = f"{_of_tokens(quality, tokens)}Prices are not known; --price-in and --price-out turn this into money."

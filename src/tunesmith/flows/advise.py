@@ -148,6 +148,8 @@ def _measured(
     assert top is not None  # as there are bars
     bar = next(a for a in bars if a.system.name == top.name)
     worth = recipe.evaluate.min_gain or deciding.WORTH
+    if not deciding.begun(evidence):
+        return evidence, (*notes, "No curve was drawn: the largest small run does no better than the constant answer.")
     through = curve(done, bar, ruler, rows=found.rows, test_rows=len(whole.test), worth=worth)
     return evidence.model_copy(update={"curve": through}), tuple(notes)
 

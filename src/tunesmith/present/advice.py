@@ -134,6 +134,8 @@ def forecasts(evidence: Evidence) -> list[tuple[str, str, str, str]]:
 
 def _limits(how: Any, metric: str, low: float, high: float) -> str:
     first = how(metric, low)
+    if first == how(metric, high):
+        return str(first)
     return (
         f"{first.removesuffix(' points')} to {how(metric, high)}" if how is _gain else f"{first} to {how(metric, high)}"
     )

@@ -132,7 +132,7 @@ def _mark(axes: Axes, shown: Shown) -> list[str]:
     line = element("line", x1=at, x2=at, y1=axes.top, y2=axes.bottom, class_="mark")
     return [
         line,
-        words(at + (-6 if left else 6), axes.top + 12, shown.mark[1], "end" if left else "start", "mark-text"),
+        words(at + (-6 if left else 6), axes.bottom - 7, shown.mark[1], "end" if left else "start", "mark-text"),
     ]
 
 
