@@ -3,22 +3,27 @@
     import tunesmith
     run = tunesmith.finetune("support.yaml")
 
-Notable: importing the package imports neither torch nor anything else that is slow; ``finetune``, ``resume`` and
-``compare`` are looked up on use.
+Notable: importing the package imports neither torch nor anything else that is slow; ``advise``, ``finetune``,
+``resume`` and ``compare`` are looked up on use.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tunesmith.flows.advise import advise
     from tunesmith.flows.compare import compare
     from tunesmith.flows.finetune import finetune
     from tunesmith.flows.resume import resume
 
 __version__ = "0.1.0"
-__all__ = ["compare", "finetune", "resume"]
+__all__ = ["advise", "compare", "finetune", "resume"]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "advise":
+        from tunesmith.flows.advise import advise
+
+        return advise
     if name == "compare":
         from tunesmith.flows.compare import compare
 

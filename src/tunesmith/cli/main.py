@@ -18,14 +18,14 @@ import typer
 from typer.core import TyperGroup
 
 from tunesmith import __version__
-from tunesmith.cli import chat, check, combine, compare, demo, doctor, export, init, plan, resume, run, runs
+from tunesmith.cli import advise, chat, check, combine, compare, demo, doctor, export, init, plan, resume, run, runs
 from tunesmith.cli.output import examples, tell
 from tunesmith.core.errors import DiskError, MemoryNeeded, TunesmithError, is_out_of_memory
 
 PANELS = {
     "Start": (demo.demo, init.init, doctor.doctor),
     "Data": (check.check,),
-    "Decide": (plan.plan,),
+    "Decide": (advise.advise, plan.plan),
     "Train": (run.run, resume.resume),
     "Judge": (compare.compare,),
     "Use": (chat.chat, combine.combine, export.export),

@@ -55,10 +55,23 @@ def baselines(model: Model, prepared: Prepared) -> Baselines:
 
     Raises RecipeError when none can run, or when none has the primary metric: better now than after training.
     """
+    context = context_of(model, prepared)
+    results, predictions, notes = run_baselines(prepared.recipe.evaluate.baselines, context, ruler(prepared))
+    primary = prepared.metrics[0]
+    if not any(primary in r.metrics for r in results):
+        raise RecipeError(
+            f"evaluate.baselines: none of {', '.join(r.name for r in results)} has {primary}, so there is nothing "
+            "to beat. Add zero_shot, or choose another primary metric."
+        )
+    return Baselines(tuple(results), predictions, notes)
+
+
+def context_of(model: Model, prepared: Prepared) -> BaselineContext:
+    """What the baselines of ``prepared`` may use: the untouched base, and the training rows."""
     references(prepared.splits.train, prepared.recipe.task)  # some baselines answer with them
     local = LocalModel(model)
     decoder = model.card.kind == "decoder"
-    context = BaselineContext(
+    return BaselineContext(
         task=prepared.recipe.task,
         train=prepared.splits.train,
         test=prepared.test,
@@ -72,14 +85,6 @@ def baselines(model: Model, prepared: Prepared) -> Baselines:
         start=None if prepared.before is None else LocalModel(prepared.before),
         rewarded=None if prepared.company is None else prepared.company.rewarded,
     )
-    results, predictions, notes = run_baselines(prepared.recipe.evaluate.baselines, context, ruler(prepared))
-    primary = prepared.metrics[0]
-    if not any(primary in r.metrics for r in results):
-        raise RecipeError(
-            f"evaluate.baselines: none of {', '.join(r.name for r in results)} has {primary}, so there is nothing "
-            "to beat. Add zero_shot, or choose another primary metric."
-        )
-    return Baselines(tuple(results), predictions, notes)
 
 
 def ruler(prepared: Prepared) -> Ruler:

@@ -25,7 +25,7 @@ from tunesmith.evaluate.score import default_metrics
 from tunesmith.flows.check_recipe import check_parts
 from tunesmith.flows.planning import resolved, rollouts_planned, technique_of
 from tunesmith.flows.rewarding import Company, parts_of_start, seen
-from tunesmith.flows.rows import sized
+from tunesmith.flows.rows import answer_limit, sized
 from tunesmith.models import load as loading
 from tunesmith.models import own_weights
 from tunesmith.models.adapters._method import Method
@@ -120,19 +120,44 @@ def check_data(recipe: Recipe, objective: Objective, store: Path | None = None) 
     return Checked(rendered.dataset, rendered.rows, data, card, config, tokenizer, limit)
 
 
+@dataclass(frozen=True)
+class Ground:
+    """What a recipe stands on: the rows of all its files, rendered (``whole``), and their split."""
+
+    recipe: Recipe
+    objective: Objective
+    checked: Checked
+    splits: Splits
+    whole: dict[Place, tuple[TokenRow, ...]]
+    data: DataReport
+    bad_rows: tuple[BadRow, ...]
+
+
 def prepare(recipe: Recipe, store: Path | None = None) -> Prepared:
     """Raises RecipeError, DataError, ModelError or PartError, each a sentence. ``store`` keeps rendered rows from run
     to run."""
+    return assembled(ground(recipe, store))
+
+
+def ground(recipe: Recipe, store: Path | None = None) -> Ground:
+    """Read, check and split all files of ``recipe``. Raises what ``prepare`` raises."""
     objective = check_parts(recipe)
     checked = check_data(recipe, objective, store)
     inspect.stop_on_blocking(checked.data)
-    card, renderer = checked.card, Renderer(checked.tokenizer)
     dev, of_dev, dev_whole = _own_file(recipe, "dev", checked, objective, store)
     test, of_test, test_whole = _own_file(recipe, "test", checked, objective, store)
     bad_rows = tuple(b for d in (checked.dataset, dev, test) if d is not None for b in d.bad_rows)
     splits = _split(recipe, checked.dataset, dev, test)
+    found = {"quarantined": len(bad_rows), "findings": (*checked.data.findings, *of_dev, *of_test)}
+    data, whole = checked.data.model_copy(update=found), checked.rows | dev_whole | test_whole
+    return Ground(recipe, objective, checked, splits, whole, data, bad_rows)
+
+
+def assembled(on: Ground) -> Prepared:
+    """The plan and the token rows for what ``on`` has in train and dev. Raises what ``prepare`` raises."""
+    recipe, objective, checked, splits, whole = on.recipe, on.objective, on.checked, on.splits, on.whole
+    card, renderer = checked.card, Renderer(checked.tokenizer)
     labels = _labels(splits) if recipe.task == "classify" else ("reward",) if objective.needs == "score" else ()
-    whole = checked.rows | dev_whole | test_whole
     plan, train_rows, dev_rows, cut = _rows(recipe, checked, splits, objective, whole)
     spelled = {name: tuple(map(renderer.spelled, getattr(splits, name))) for name in ("train", "dev", "test")}
     splits = splits.model_copy(update=spelled)  # the text of answers that call tools
@@ -161,9 +186,7 @@ def prepare(recipe: Recipe, store: Path | None = None) -> Prepared:
         card=card,
         tokenizer=checked.tokenizer,
         objective=objective,
-        data=checked.data.model_copy(
-            update={"quarantined": len(bad_rows), "findings": (*checked.data.findings, *of_dev, *of_test)}
-        ),
+        data=on.data,
         splits=splits,
         test=asked,
         labels=labels,
@@ -172,8 +195,8 @@ def prepare(recipe: Recipe, store: Path | None = None) -> Prepared:
         compared=compared,
         plan=plan,
         metrics=tuple(metrics),
-        max_new_tokens=_answer_limit(recipe, card, renderer, splits),
-        bad_rows=bad_rows,
+        max_new_tokens=answer_limit(recipe, card, renderer, splits),
+        bad_rows=on.bad_rows,
         warnings=warnings,
         doubt=doubt,
     )
@@ -264,7 +287,7 @@ def _rows(
         return found if objective.unit == "pair" or recipe.task != "prefer" else preferences.wanted(found)
 
     train_rows = render(splits.train)
-    limit = _answer_limit(recipe, checked.card, bounded, splits) if objective.unit == "answer" else 0
+    limit = answer_limit(recipe, checked.card, bounded, splits) if objective.unit == "answer" else 0
     most = min(DEV_ROWS, max(FEWEST_DEV_ROWS, len(train_rows) // 4))
     dev_rows = render(_sample(splits.dev, most, recipe.train.seed))
     technique = technique_of(recipe, checked.card, checked.config, objective, len(number))
@@ -327,16 +350,3 @@ def _compared(
     found = [(e, renderer.bound(e, whole[e.place])) for e in rows]
     units = {e.place: preferences.together(e, done.rows, shares=shares) for e, done in found if done.rows}
     return units, sum(done.truncated > 0 for _, done in found)
-
-
-def _answer_limit(recipe: Recipe, card: ModelCard, renderer: Renderer, splits: Splits) -> int:
-    """Longest answer to write: the recipe's, or a quarter more than the longest training answer, at most a third of
-    the context."""
-    if recipe.evaluate.max_new_tokens != "auto":
-        return min(recipe.evaluate.max_new_tokens, card.context - 1)
-    if recipe.task != "generate":
-        return 16
-    longest = max(
-        (len(renderer.tokenizer(e.answer, add_special_tokens=False).input_ids) for e in splits.train), default=16
-    )
-    return max(8, min(longest * 5 // 4 + 4, card.context // 3))

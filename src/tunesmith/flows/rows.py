@@ -11,7 +11,7 @@ from typing import Any
 from tunesmith.core.batch import TokenRow
 from tunesmith.core.card import ModelCard
 from tunesmith.core.errors import DataError
-from tunesmith.core.example import BadRow, Dataset, Example, Message, Place
+from tunesmith.core.example import BadRow, Dataset, Example, Message, Place, Splits
 from tunesmith.core.recipe import Recipe, Task
 from tunesmith.data import preferences
 from tunesmith.data.render import Renderer
@@ -112,3 +112,16 @@ def _whole(
             return rows, str(error)
         rows += one
     return rows, None
+
+
+def answer_limit(recipe: Recipe, card: ModelCard, renderer: Renderer, splits: Splits) -> int:
+    """Longest answer to write: the recipe's, or a quarter more than the longest training answer, at most a third of
+    the context."""
+    if recipe.evaluate.max_new_tokens != "auto":
+        return min(recipe.evaluate.max_new_tokens, card.context - 1)
+    if recipe.task != "generate":
+        return 16
+    longest = max(
+        (len(renderer.tokenizer(e.answer, add_special_tokens=False).input_ids) for e in splits.train), default=16
+    )
+    return max(8, min(longest * 5 // 4 + 4, card.context // 3))

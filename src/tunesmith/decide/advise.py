@@ -1,0 +1,252 @@
+"""From evidence to advice: prompt, retrieve, tune, collect more data, or not enough evidence.
+
+Notable: the first rule of ``RULES`` that holds decides, and the advice carries it word for word. The costly error is
+to tune where prompting wins, so tuning has to be ahead in the lower limit of an 80% forecast, and by a difference worth
+having; every other doubt ends in another word. Weights are shown beside the reasons and never added up.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from tunesmith.core.advice import Advice, Decision, Economics, Evidence, Reason, Strength
+from tunesmith.decide.lists import PROMPTED, RETRIEVED, best, lists, stale
+from tunesmith.decide.wording import gained, gained_band, rows_of, shown, time_of
+
+WORTH = 0.02  # the smallest gain worth having, where the recipe names none (evaluate.min_gain)
+FEWEST_ROWS = 60  # to train on: a twentieth of fewer is no run
+FEWEST_SCORED = 40
+LIKELY = 0.5  # share of the curves that overtake within reach
+SAFE = 2.0  # times the break-even that traffic must be at least, before money alone speaks for tuning
+STRENGTH: dict[Strength, int] = {"strong": 3, "medium": 2, "weak": 1, "none": 0}
+
+
+class Rule(NamedTuple):
+    """``holds`` for which evidence, the decision, and both in words."""
+
+    name: str
+    holds: Callable[[Evidence, Economics], bool]
+    decision: Callable[[Evidence], Decision]
+    words: str
+
+
+def untrained(evidence: Evidence) -> Decision:
+    """The best way without training: of the two, the one that scored better; neither where none beats the constant
+    answer."""
+    found = best(evidence, (*PROMPTED, RETRIEVED, "majority"))
+    if found is None or found.name == "majority":
+        return "collect more data" if _reachable(evidence) else "not enough evidence"
+    return "retrieve" if found.name == RETRIEVED else "prompt"
+
+
+def _works(evidence: Evidence) -> bool:
+    return untrained(evidence) in ("prompt", "retrieve")
+
+
+def _reachable(evidence: Evidence) -> bool:
+    return evidence.curve is not None and evidence.curve.within_reach >= LIKELY
+
+
+def begun(evidence: Evidence) -> bool:
+    """Whether the largest small run has learned something of the inputs: its whole 95% interval lies above the constant
+    answer. Runs that have not sit on a plateau that says nothing of where it ends."""
+    constant, tuned = best(evidence, ("majority",)), evidence.tuned
+    if constant is None or tuned is None or not evidence.higher_is_better:
+        return True
+    return tuned.score.low > constant.score.value
+
+
+def _no_curve(evidence: Evidence, _: Economics) -> bool:
+    return evidence.curve is None or evidence.scored < FEWEST_SCORED or not evidence.bars
+
+
+def _pays(evidence: Evidence, _: Economics) -> bool:
+    return evidence.curve is not None and evidence.curve.gain.low80 >= evidence.curve.worth
+
+
+def _saves(evidence: Evidence, costs: Economics) -> bool:
+    calls, even, curve = evidence.facts.calls_per_day, costs.break_even, evidence.curve
+    if curve is None or calls is None or even is None or not costs.known:
+        return False
+    prompted = best(evidence, (*PROMPTED, RETRIEVED, "majority"))
+    cheap = calls > 0 and calls >= SAFE * even
+    return cheap and prompted is not None and prompted.name in PROMPTED and curve.gain.low80 >= -curve.worth
+
+
+def _never(evidence: Evidence, _: Economics) -> bool:
+    return evidence.curve is not None and evidence.curve.gain.high80 < evidence.curve.worth
+
+
+def _leans(evidence: Evidence, _: Economics) -> bool:
+    return evidence.curve is not None and evidence.curve.gain.value >= evidence.curve.worth
+
+
+RULES: tuple[Rule, ...] = (
+    Rule(
+        "too few rows",
+        lambda e, _: e.rows < FEWEST_ROWS,
+        lambda _: "collect more data",
+        f"Fewer than {FEWEST_ROWS} rows to train on give no learning curve.",
+    ),
+    Rule(
+        "facts change",
+        lambda e, _: stale(e) and _works(e),
+        untrained,
+        "Facts that change weekly or daily, faster than the model would be trained anew, are looked up or prompted.",
+    ),
+    Rule(
+        "prototype",
+        lambda e, _: bool(e.facts.prototype) and _works(e),
+        untrained,
+        "A prototype is prompted: its task is not settled, and an instruction changes in a minute.",
+    ),
+    Rule(
+        "not begun",
+        lambda e, _: not begun(e),
+        lambda _: "not enough evidence",
+        "The largest small run is not shown to be above the constant answer: it has not begun to learn from the "
+        "inputs, and no curve says when runs on more rows would.",
+    ),
+    Rule(
+        "no curve",
+        _no_curve,
+        lambda _: "not enough evidence",
+        f"Without runs of three sizes, {FEWEST_SCORED} rows to score on and something to beat nothing is forecast.",
+    ),
+    Rule(
+        "gain",
+        _pays,
+        lambda _: "tune",
+        "The lower limit of the 80% forecast of the gain on all rows is at least the smallest difference worth having.",
+    ),
+    Rule(
+        "saving",
+        _saves,
+        lambda _: "tune",
+        "Tuning is not worse by a difference worth having (lower limit of the 80% forecast), and traffic is at least "
+        f"{SAFE:g} times that at which it becomes the cheaper way.",
+    ),
+    Rule(
+        "more data, clearly",
+        lambda e, c: _never(e, c) and _reachable(e),
+        lambda _: "collect more data",
+        "Even the upper limit of the 80% forecast is below a difference worth having, and most curves reach it within "
+        "ten times the rows at hand.",
+    ),
+    Rule(
+        "no gain",
+        _never,
+        untrained,
+        "Even the upper limit of the 80% forecast is below a difference worth having, and most curves do not reach it "
+        "within ten times the rows at hand.",
+    ),
+    Rule(
+        "open",
+        _leans,
+        lambda _: "not enough evidence",
+        "The 80% forecast holds gains worth having and others, and its middle is worth having: a run can tell.",
+    ),
+    Rule(
+        "more data, likely",
+        lambda e, _: _reachable(e),
+        lambda _: "collect more data",
+        "The middle of the forecast is below a difference worth having, and most curves reach it within ten times the "
+        "rows at hand.",
+    ),
+    Rule(
+        "no likely gain",
+        lambda *_: True,
+        untrained,
+        "The middle of the forecast is below a difference worth having, and most curves do not reach it within ten "
+        "times the rows at hand.",
+    ),
+)
+
+
+def advise(evidence: Evidence, costs: Economics) -> Advice:
+    """The decision by the first rule that holds, with all reasons."""
+    rule = next(r for r in RULES if r.holds(evidence, costs))
+    decision = rule.decision(evidence)
+    both = lists(evidence, costs)
+    heard = [*_forecasts(evidence), *(r for items in both.values() for r in items if r.side != "neutral")]
+    reasons = tuple(sorted(heard, key=lambda r: -STRENGTH[r.strength]))
+    return Advice(
+        decision=decision,
+        sentence=_sentence(decision, evidence, costs),
+        rule=f"{rule.name}: {rule.words}",
+        next=_next(decision, evidence),
+        reasons=reasons,
+        lists=both,
+        evidence=evidence,
+        economics=costs,
+    )
+
+
+def _forecasts(evidence: Evidence) -> list[Reason]:
+    curve, bar = evidence.curve, best(evidence, (*PROMPTED, RETRIEVED, "majority"))
+    if curve is None or bar is None:
+        return []
+    metric, gain = evidence.metric, curve.gain
+    low, high = (shown(metric, v) for v in (curve.at_full.low80, curve.at_full.high80))
+    told = (
+        f"On all {curve.rows:,} rows {evidence.method} is forecast to score {shown(metric, curve.at_full.value)} "
+        f"(80%: {low} to {high}), the best way without training ({bar.name}) scores {shown(metric, bar.score.value)}: "
+        f"{gained_band(metric, gain)}."
+    )
+    sure = gain.low95 >= curve.worth or gain.high95 < curve.worth
+    if gain.low80 < curve.worth <= gain.high80:
+        return [Reason(topic="forecast", side="neutral", strength="medium", sentence=told)]
+    side = "for" if gain.low80 >= curve.worth else "against"
+    return [
+        Reason.model_validate(
+            {"topic": "forecast", "side": side, "strength": "strong" if sure else "medium", "sentence": told}
+        )
+    ]
+
+
+def _sentence(decision: Decision, evidence: Evidence, costs: Economics) -> str:
+    curve, metric = evidence.curve, evidence.metric
+    bar = best(evidence, (*PROMPTED, RETRIEVED, "majority"))
+    bars = "" if bar is None else f"{bar.name} scores {shown(metric, bar.score.value)} on {evidence.scored:,} rows"
+    if curve is None or bar is None:
+        told = f"{decision.capitalize()}: {evidence.rows:,} rows to train on, {evidence.scored:,} to score on"
+        return f"{told}: no forecast can be made.{f' Without training {bars}.' if bars else ''}"
+    at = f"{evidence.method} on all {curve.rows:,} rows"
+    if decision == "tune":
+        cost = (
+            f" Training takes about {time_of(evidence.train_seconds)} on this machine" if evidence.train_seconds else ""
+        )
+        money = f" and costs {costs.once:,.2f} once" if cost and costs.known and costs.once else ""
+        end = f"{cost}{money}{'.' if cost else ''}"
+        return f"Tune: {at} is expected to gain {gained_band(metric, curve.gain)} on {bar.name}.{end}"
+    if decision in ("prompt", "retrieve"):
+        head = "Prompt" if decision == "prompt" else "Retrieve"
+        return f"{head}: {bars}; {at} is expected to be {gained_band(metric, curve.gain)} away from it."
+    if decision == "collect more data":
+        reach = f"{rows_of(curve.overtakes.low80)} to {rows_of(curve.overtakes.high80)}"
+        wanted = f"about {rows_of(curve.overtakes.value)} rows are needed (80%: {reach})"
+        missing = "how many rows would do cannot be told" if curve.within_reach < LIKELY else wanted
+        worth = gained(metric, curve.worth)
+        return f"Collect more data: {bars}; for a gain of {worth} {missing}, {evidence.rows:,} are there."
+    chance = f"{curve.chance:.0%} of the forecasts gain at least {gained(metric, curve.worth)}"
+    return f"Not enough evidence: {chance}; {at} is expected to gain {gained_band(metric, curve.gain)} on {bar.name}."
+
+
+def _next(decision: Decision, evidence: Evidence) -> str:
+    curve = evidence.curve
+    if decision == "tune":
+        return "Next: tunesmith run RECIPE. Its verdict is made on the locked test, which was not looked at here."
+    if decision == "prompt":
+        return "Next: write the prompt that won here into the product, and ask again when there are more rows."
+    if decision == "retrieve":
+        return "Next: build an index of the rows; a tuned model may still help to phrase what was found."
+    if decision == "collect more data":
+        needed = curve.overtakes.value if curve is not None and curve.within_reach >= LIKELY else 0.0
+        extra = max(0.0, needed - evidence.rows)
+        return (
+            f"Next: label about {rows_of(extra)} more rows and ask again."
+            if extra
+            else "Next: label more rows and ask again."
+        )
+    if evidence.curve is None or evidence.scored < FEWEST_SCORED:
+        return "Next: give it more time (--time) or more rows, and ask again."
+    return "Next: a whole run (tunesmith run RECIPE) decides it on the locked test."

@@ -1,0 +1,174 @@
+"""Every rule at its boundary; the costly error stays out; the lists hold every item."""
+
+from typing import Any
+
+import pytest
+
+import sample_advice as sample
+from tunesmith.core.advice import Bar, Decision, Facts, Variety
+from tunesmith.decide.advise import FEWEST_ROWS, FEWEST_SCORED, RULES, WORTH, advise
+from tunesmith.decide.economics import Use, economics
+from tunesmith.decide.lists import AGAINST, FOR, lists, steps
+
+NEAREST = (Bar(name="nearest_neighbour", score=sample.estimate(0.6), tokens_in=0, tokens_out=0),)
+NONE_WORKS = (
+    Bar(name="majority", score=sample.estimate(0.5), tokens_in=0, tokens_out=0),
+    Bar(name="zero_shot", score=sample.estimate(0.4), tokens_in=90, tokens_out=9),
+)
+
+
+def tuned(value: float) -> Bar:
+    return Bar(name="tuned", score=sample.estimate(value), tokens_in=120, tokens_out=40)
+
+
+def varied(**changes: Any) -> Variety:
+    return sample.VARIETY.model_copy(update=changes)
+
+
+def decided(use: Use | None = sample.USE, **changes: Any) -> tuple[Decision, str]:
+    evidence = sample.evidence(**changes)
+    found = advise(evidence, economics(use, evidence.facts))
+    return found.decision, found.rule.split(":")[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"rows": FEWEST_ROWS - 1}, ("collect more data", "too few rows")),
+        ({"rows": FEWEST_ROWS}, ("tune", "gain")),
+        ({"curve": None}, ("not enough evidence", "no curve")),
+        ({"scored": FEWEST_SCORED - 1}, ("not enough evidence", "no curve")),
+        ({"scored": FEWEST_SCORED}, ("tune", "gain")),
+        ({"bars": ()}, ("not enough evidence", "no curve")),
+        ({"curve": sample.curve(0.0701, 0.05)}, ("tune", "gain")),  # the lower limit just holds what is worth having
+        ({"curve": sample.curve(0.0699, 0.05)}, ("not enough evidence", "open")),
+        ({"curve": sample.curve(-0.0301, 0.05, within=0.49)}, ("prompt", "no gain")),
+        ({"curve": sample.curve(-0.0301, 0.05, within=0.5)}, ("collect more data", "more data, clearly")),
+        ({"curve": sample.curve(-0.0299, 0.05, within=0.49)}, ("prompt", "no likely gain")),
+        ({"curve": sample.curve(0.0199, 0.05, within=0.5)}, ("collect more data", "more data, likely")),
+        ({"curve": sample.curve(-0.1, 0.05, within=0.1), "bars": NEAREST}, ("retrieve", "no gain")),
+        ({"curve": sample.curve(-0.1, 0.05, within=0.1), "bars": NONE_WORKS}, ("not enough evidence", "no gain")),
+        ({"tuned": tuned(0.26)}, ("not enough evidence", "not begun")),  # with the constant answer at 0.31
+        ({"tuned": tuned(0.3599)}, ("not enough evidence", "not begun")),
+        ({"tuned": tuned(0.3601)}, ("tune", "gain")),
+        ({"tuned": tuned(0.26), "facts": Facts(prototype=True)}, ("prompt", "prototype")),
+        ({"facts": Facts(facts_change="weekly")}, ("prompt", "facts change")),
+        ({"facts": Facts(facts_change="weekly", retrain_every=7)}, ("tune", "gain")),
+        ({"facts": Facts(facts_change="daily", retrain_every=7)}, ("prompt", "facts change")),
+        ({"facts": Facts(facts_change="monthly")}, ("tune", "gain")),
+        ({"facts": Facts(facts_change="daily"), "bars": NONE_WORKS}, ("tune", "gain")),  # nothing else works
+        ({"facts": Facts(prototype=True)}, ("prompt", "prototype")),
+        ({"facts": Facts(prototype=True), "bars": NEAREST}, ("retrieve", "prototype")),
+        ({"facts": Facts(prototype=False)}, ("tune", "gain")),
+    ],
+)
+def test_rules(changes: dict[str, Any], expected: tuple[str, str]) -> None:
+    assert decided(**changes) == expected
+
+
+def test_money_alone_speaks_for_tuning_only_where_nothing_is_lost_and_traffic_is_far_above_the_break_even() -> None:
+    even = economics(sample.USE, Facts(price_in=1.0, price_out=4.0, host_price=0.5)).break_even
+    assert even is not None
+
+    def asked(times: float, low80: float, bars: tuple[Bar, ...] | None = None) -> str:
+        facts = Facts(price_in=1.0, price_out=4.0, host_price=0.5, calls_per_day=times * even)
+        more = {} if bars is None else {"bars": bars}
+        return decided(facts=facts, curve=sample.curve(low80 + 0.05, 0.05, within=0.1), **more)[1]
+
+    assert asked(2.01, -WORTH) == "saving"
+    assert asked(1.99, -WORTH) != "saving"
+    assert asked(2.01, -WORTH - 0.001) != "saving"
+    assert asked(2.01, -WORTH, NEAREST) != "saving"  # what is looked up costs nothing
+
+
+def test_every_rule_can_decide() -> None:
+    found = {decided(**changes)[1] for changes in (
+        {"rows": 1}, {"curve": None}, {"tuned": tuned(0.2)},
+        {"facts": Facts(facts_change="daily")}, {"facts": Facts(prototype=True)}, {},
+        {"facts": Facts(price_in=1, calls_per_day=1e9), "curve": sample.curve(0.01, 0.02)},
+        {"curve": sample.curve(-0.1)}, {"curve": sample.curve(-0.1, within=0)}, {"curve": sample.curve(0.03)},
+        {"curve": sample.curve(0.01)}, {"curve": sample.curve(0.01, within=0)},
+    )}  # fmt: skip
+    assert found == {rule.name for rule in RULES}
+
+
+def test_tuning_is_never_advised_where_the_forecast_is_behind() -> None:
+    for gain in (-0.5, -0.1, 0.0, 0.019):
+        for near in (0.0, 0.01, 0.2):
+            for within in (0.0, 1.0):
+                assert decided(curve=sample.curve(gain, near, within=within))[0] != "tune"
+
+
+def test_both_lists_hold_every_item_and_what_only_the_user_knows_says_so() -> None:
+    evidence = sample.evidence()
+    both = lists(evidence, economics(sample.USE, evidence.facts))
+    assert (len(both["for tuning"]), len(both["against tuning"])) == (len(FOR), len(AGAINST)) == (6, 5)
+    asked = {r.topic for items in both.values() for r in items if not r.measured}
+    assert asked == {"high volume", "cost at scale", "prototyping", "fast-changing facts"}
+    for items in both.values():
+        assert all(r.sentence and not r.sentence[0].islower() for r in items)
+        assert all("unknown" in r.sentence for r in items if not r.measured)
+
+
+@pytest.mark.parametrize(
+    ("topic", "changes", "expected"),
+    [
+        ("high volume", {"facts": Facts(calls_per_day=10_000)}, ("for", "strong")),
+        ("high volume", {"facts": Facts(calls_per_day=9_999)}, ("for", "medium")),
+        ("high volume", {"facts": Facts(calls_per_day=99)}, ("against", "weak")),
+        ("latency", {"facts": Facts(latency=0.1)}, ("for", "strong")),
+        ("latency", {"facts": Facts(latency=0.3)}, ("neutral", "none")),
+        ("latency", {"facts": Facts(latency=0.01)}, ("against", "medium")),
+        ("latency", {}, ("for", "weak")),
+        ("consistent behaviour", {}, ("for", "strong")),
+        ("special vocabulary", {}, ("for", "medium")),
+        ("private patterns", {}, ("for", "strong")),
+        ("broad task", {}, ("neutral", "none")),
+        ("broad task", {"variety": varied(answers=490, agree=0.16)}, ("against", "strong")),
+        ("inconsistent inputs", {"variety": varied(torn=0.1)}, ("against", "strong")),
+        ("inconsistent inputs", {"variety": varied(doubted=0.03)}, ("against", "medium")),
+        ("little data", {}, ("neutral", "none")),
+        ("little data", {"curve": sample.curve(overtakes=1300)}, ("against", "medium")),
+        ("little data", {"curve": sample.curve(overtakes=2500)}, ("against", "strong")),
+        ("little data", {"curve": sample.curve(within=0.4)}, ("against", "strong")),
+        ("prototyping", {"facts": Facts(prototype=True)}, ("against", "strong")),
+        ("fast-changing facts", {"facts": Facts(facts_change="daily")}, ("against", "strong")),
+        ("fast-changing facts", {"facts": Facts(facts_change="yearly")}, ("neutral", "none")),
+    ],
+)  # fmt: skip
+def test_items(topic: str, changes: dict[str, Any], expected: tuple[str, str]) -> None:
+    evidence = sample.evidence(**changes)
+    both = lists(evidence, economics(sample.USE, evidence.facts))
+    (found,) = (r for items in both.values() for r in items if r.topic == topic)
+    assert (found.side, found.strength) == expected, found.sentence
+
+
+def test_reasons_come_strongest_first_and_the_forecast_is_one_of_them() -> None:
+    found = sample.build()
+    order = {"strong": 0, "medium": 1, "weak": 2, "none": 3}
+    assert [order[r.strength] for r in found.reasons] == sorted(order[r.strength] for r in found.reasons)
+    assert found.reasons[0].topic == "forecast"
+    assert "66.0%" in found.reasons[0].sentence and "few_shot" in found.reasons[0].sentence
+
+
+def test_lower_is_better_turns_the_order_round() -> None:
+    bars = tuple(
+        Bar(name=name, score=sample.estimate(value), tokens_in=9, tokens_out=9)
+        for name, value in (("zero_shot", 20.0), ("few_shot", 30.0))
+    )
+    evidence = sample.evidence(metric="perplexity", higher_is_better=False, bars=bars)
+    assert "zero_shot) scores 20.00" in advise(evidence, economics(None, evidence.facts)).reasons[0].sentence
+
+
+def test_an_advice_comes_back_from_json_and_says_what_is_next() -> None:
+    for changes in ({}, {"curve": None}, {"curve": sample.curve(-0.1)}, {"curve": sample.curve(-0.1, within=0)}):
+        found = sample.build(**changes)
+        assert type(found).model_validate_json(found.model_dump_json()) == found
+        assert found.next.startswith("Next: ")
+        assert found.sentence
+
+
+def test_steps_hold_at_their_edges() -> None:
+    assert [steps(x, 0.5, 0.2, 0.1) for x in (0.5, 0.49, 0.2, 0.19, 0.1, 0.09)] == [
+        "strong", "medium", "medium", "weak", "weak", "none",
+    ]  # fmt: skip

@@ -1,0 +1,134 @@
+"""Money: lines, break-even, sensitivity, and a sentence for every number that cannot be."""
+
+import math
+from typing import Any
+
+import pytest
+
+from tunesmith.core.advice import Facts
+from tunesmith.core.errors import RecipeError
+from tunesmith.decide.economics import DAYS, HOURS, Line, Use, break_even, checked, economics, lines
+
+USE = Use(
+    prompted_in=800, prompted_out=40, tuned_in=100, tuned_out=40, tuned_seconds=0.1, train_hours=2.0,
+    prompted_quality=0.6, tuned_quality=0.75,
+)  # fmt: skip
+PRICED = Facts(price_in=1.0, price_out=4.0)
+
+
+def test_tokens_alone_are_compared_where_no_price_is_known() -> None:
+    found = economics(USE, Facts())
+    assert found.tokens_share == pytest.approx((800 + 160) / (100 + 160))
+    assert found.quality_share == pytest.approx(0.8)
+    assert (found.known, found.break_even, found.curve) == (False, None, ())
+    assert found.sentence.startswith("Prompting reaches 80% of the quality at 369% of the cost of a call, by tokens.")
+    assert "--price-in" in found.sentence
+
+
+def test_nothing_is_compared_where_no_model_was_prompted() -> None:
+    assert economics(None, PRICED).sentence.startswith("No prompted model")
+
+
+def test_a_call_by_the_token() -> None:
+    prompted, tuned, once = lines(USE, PRICED) or pytest.fail("no lines")
+    assert prompted.call == pytest.approx((800 * 1 + 40 * 4) / 1e6)
+    assert tuned.call == pytest.approx((100 * 1 + 40 * 4) / 1e6)
+    assert once == 0
+    assert break_even(prompted, tuned) == 0
+
+
+def test_a_rented_machine_breaks_even_where_it_pays_its_rent() -> None:
+    facts = Facts(price_in=1.0, price_out=4.0, host_price=0.5, calls_per_day=100_000)
+    found = economics(USE, facts)
+    training = 2.0 * 0.5 / 12
+    assert found.break_even == pytest.approx((0.5 * HOURS + training) / (960 / 1e6 * DAYS))
+    assert found.once == pytest.approx(1.0)
+    assert found.prompted_month == pytest.approx(960 / 1e6 * 100_000 * DAYS)
+    assert found.tuned_month == pytest.approx(0.5 * HOURS + training)
+    assert found.tuned_month < found.prompted_month
+
+
+def test_traffic_beyond_one_machine_rents_a_share_of_another() -> None:
+    _, tuned, _ = lines(USE, Facts(price_in=1.0, host_price=0.5)) or pytest.fail("no lines")
+    full = HOURS * 3600 * 0.6 / 0.1 / DAYS  # calls a day that one machine answers
+    assert tuned.month(full / 2) == tuned.month(0)
+    assert tuned.month(2 * full) - tuned.fixed == pytest.approx(2 * 0.5 * HOURS)
+
+
+def test_retraining_is_paid_every_month_and_labels_once() -> None:
+    facts = Facts(price_in=1.0, host_price=1.0, retrain_every=DAYS / 2, label_price=0.1)
+    use = Use(**{name: getattr(USE, name) for name in ("prompted_in", "prompted_out", "tuned_in", "tuned_out")},
+              tuned_seconds=0.1, train_hours=3.0, labels=600)  # fmt: skip
+    _, tuned, once = lines(use, facts) or pytest.fail("no lines")
+    assert once == pytest.approx(3.0 + 60.0)
+    assert tuned.fixed == pytest.approx(63.0 / 12 + 2 * 3.0)
+
+
+@pytest.mark.parametrize(
+    ("prompted", "tuned", "expected"),
+    [
+        (Line(0, 0.02), Line(30.4, 0.01), 100.0),
+        (Line(0, 0.01), Line(0, 0.02), None),  # dearer a call
+        (Line(0, 0.01), Line(5, 0.01), None),  # as dear a call, and something fixed
+        (Line(0, 0.02), Line(0, 0.01), 0.0),
+        (Line(0, 0.02), Line(0, 0.01, least=608.0), 1000.0),  # below a full machine
+        (Line(0, 0.0), Line(10, 0.0), None),
+        (Line(0, 0.0), Line(0, 0.0), 0.0),
+        (Line(0, 0.0105), Line(30.4, 0.01, least=304.0), 2000.0),  # above one
+    ],
+)
+def test_break_even(prompted: Line, tuned: Line, expected: float | None) -> None:
+    found = break_even(prompted, tuned)
+    assert found == (None if expected is None else pytest.approx(expected))
+    if found:
+        assert tuned.month(found) == pytest.approx(prompted.month(found))
+        assert tuned.month(2 * found) < prompted.month(2 * found)
+
+
+def test_never_and_always_are_words() -> None:
+    dear = economics(USE, Facts(price_in=0.001, price_out=0.0, host_price=50.0, calls_per_day=10))
+    assert dear.break_even is None
+    assert "never the cheaper way" in dear.sentence
+    assert "at any traffic" in economics(USE, PRICED).sentence
+
+
+def test_sensitivity_says_which_inputs_move_the_break_even() -> None:
+    found = {s.name: s for s in economics(USE, Facts(price_in=1.0, price_out=4.0, host_price=0.5)).sensitivity}
+    base = economics(USE, Facts(price_in=1.0, price_out=4.0, host_price=0.5)).break_even or 0
+    assert found["host_price"].doubled == pytest.approx(2 * base, rel=0.01)
+    assert (found["prompted_in"].halved or 0) > base > (found["prompted_in"].doubled or 0)
+    assert "tuned_in" not in found  # a rented machine is paid by the hour
+
+
+def test_the_chart_crosses_at_the_break_even() -> None:
+    found = economics(USE, Facts(price_in=1.0, price_out=4.0, host_price=0.5))
+    below = [p for p in found.curve if p.calls_per_day < (found.break_even or 0)]
+    above = [p for p in found.curve if p.calls_per_day > (found.break_even or 0)]
+    assert below and above
+    assert all(p.tuned > p.prompted for p in below)
+    assert all(p.tuned < p.prompted for p in above)
+
+
+@pytest.mark.parametrize(
+    ("facts", "told"),
+    [
+        ({"calls_per_day": -3.0}, "--calls-per-day is -3; expected a number of calls of at least 0"),
+        ({"calls_per_day": math.nan}, "--calls-per-day is nan"),
+        ({"price_in": math.inf}, "--price-in is inf"),
+        ({"latency": 0.0}, "--latency is 0; expected seconds above 0, such as --latency 0.5"),
+        ({"retrain_every": 0.0}, "--retrain-every is 0"),
+        ({"label_price": -0.1}, "--label-price is -0.1"),
+        ({"host_price": -1.0}, "--host-price is -1"),
+    ],
+)
+def test_absurd_facts_are_sentences(facts: dict[str, Any], told: str) -> None:
+    with pytest.raises(RecipeError, match=told):
+        checked(Facts(**facts))
+
+
+@pytest.mark.parametrize("name", ["prompted_in", "tuned_seconds", "train_hours", "labels"])
+@pytest.mark.parametrize("value", [-1.0, math.nan, math.inf])
+def test_absurd_measures_are_sentences(name: str, value: float) -> None:
+    good = {"prompted_in": 1.0, "prompted_out": 1.0, "tuned_in": 1.0, "tuned_out": 1.0, "tuned_seconds": 1.0}
+    with pytest.raises(RecipeError, match=f"economics: {name} is"):
+        Use(**(good | {"train_hours": 1.0} | {name: value}))

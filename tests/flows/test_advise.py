@@ -1,0 +1,195 @@
+"""An advice end to end on networks of a few thousand weights: what is measured, what is kept, what is refused."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.flows.conftest import MakeRecipe, asked, labelled, write_jsonl
+
+from tunesmith.core.advice import Advice, Facts
+from tunesmith.core.errors import Diverged, RecipeError
+from tunesmith.core.recipe import Recipe
+from tunesmith.core.report import CurvePoint
+from tunesmith.flows import trials
+from tunesmith.flows.advise import advise, plan
+from tunesmith.flows.watch import Watcher
+
+STAGES = ("Read and check", "Load", "Look at the rows", "Without training")
+
+
+class Told:
+    """What a flow says; ``stop_at`` raises as Ctrl-C would when that stage begins."""
+
+    def __init__(self, stop_at: str = "") -> None:
+        self.stages: list[str] = []
+        self.notes: list[str] = []
+        self.stop_at = stop_at
+
+    def stage(self, name: str, detail: str = "") -> None:
+        self.stages.append(name)
+        if name == self.stop_at:
+            raise KeyboardInterrupt
+
+    def step(self, point: CurvePoint, total_steps: int, tokens_per_second: float) -> None:  # type: ignore[override]
+        return
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    @property
+    def trials(self) -> list[str]:
+        return [name for name in self.stages if name.startswith("Trial")]
+
+
+@pytest.fixture(scope="module")
+def recipe(make_recipe: MakeRecipe, tmp_path_factory: pytest.TempPathFactory) -> Recipe:
+    path = write_jsonl(tmp_path_factory.mktemp("rows") / "labelled.jsonl", labelled(300))
+    found = make_recipe(str(path), model="bert", train={"epochs": 1})
+    return found.model_copy(update={"task": "classify"})
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("advised")
+
+
+@pytest.fixture(scope="module")
+def first(recipe: Recipe, workspace: Path) -> tuple[Advice, Told]:
+    told = Told()
+    return advise(recipe, workspace=workspace, watch=told), told
+
+
+def test_every_size_is_run_and_scored_on_rows_held_back_from_train(first: tuple[Advice, Told], recipe: Recipe) -> None:
+    evidence = first[0].evidence
+    rows = evidence.rows
+    sizes = [max(16, round(share * rows)) for share in (0.05, 0.1, 0.2, 0.4)]
+    assert [(p.rows, p.seed) for p in evidence.points] == [(n, 0) for n in sizes] + [(n, 1) for n in sizes[:2]]
+    assert {p.score.n for p in evidence.points} == {b.score.n for b in evidence.bars} == {evidence.scored}
+    assert {b.name for b in evidence.bars} == {"majority", "nearest_neighbour", "zero_shot"}
+    assert evidence.test_rows == len(plan(recipe).whole.splits.test) > 0
+    assert all(p.steps > 0 for p in evidence.points)
+
+
+def test_the_forecast_the_lists_and_the_page_are_there(first: tuple[Advice, Told], workspace: Path) -> None:
+    found = first[0]
+    curve = found.evidence.curve
+    assert curve is not None
+    assert curve.at_full.low95 <= curve.at_full.low80 <= curve.at_full.value <= curve.at_full.high80
+    assert curve.at_full.low95 >= 0 and curve.at_full.high95 <= 1
+    assert [len(items) for items in found.lists.values()] == [6, 5]
+    folder = workspace / "advise" / found.id
+    assert Advice.load(folder / "advice.json") == found
+    assert "<svg" in (folder / "advice.html").read_text(encoding="utf-8")
+    assert not [p for p in (folder / "trials").iterdir() if p.is_dir()]  # checkpoints of trials that are done
+    assert not (workspace / "runs").exists()  # no run
+
+
+def test_no_row_of_the_locked_test_is_trained_on_or_asked(recipe: Recipe) -> None:
+    found = plan(recipe)
+    locked = {e.id for e in found.whole.splits.test}
+    used = {e.id for name in ("train", "dev", "test") for e in getattr(found.asked.splits, name)}
+    assert locked
+    assert not locked & used
+    assert {e.id for e in found.asked.test} <= {e.id for e in found.whole.splits.train}
+    assert not {e.id for e in found.asked.test} & {e.id for e in found.asked.splits.train}
+
+
+def test_asked_again_with_other_facts_nothing_is_measured_again(
+    first: tuple[Advice, Told], recipe: Recipe, workspace: Path
+) -> None:
+    told = Told()
+    found = advise(recipe, facts=Facts(facts_change="daily", calls_per_day=50), workspace=workspace, watch=told)
+    assert told.trials == []
+    assert found.id == first[0].id
+    assert found.evidence.points == first[0].evidence.points
+    assert found.rule.startswith("facts change")
+    assert found.decision in ("prompt", "retrieve")
+
+
+def test_an_advice_that_was_stopped_goes_on(recipe: Recipe, first: tuple[Advice, Told], tmp_path: Path) -> None:
+    total = len(first[1].trials)
+    with pytest.raises(KeyboardInterrupt):
+        advise(recipe, workspace=tmp_path, watch=Told(stop_at=f"Trial 3 of {total}"))
+    told = Told()
+    found = advise(recipe, workspace=tmp_path, watch=told)
+    assert told.trials == [f"Trial {n} of {total}" for n in range(3, total + 1)]
+    then = [(p.rows, p.seed, p.score) for p in first[0].evidence.points]
+    assert [(p.rows, p.seed, p.score) for p in found.evidence.points] == then  # as one that never stopped
+
+
+def test_without_time_for_three_sizes_there_is_no_forecast(recipe: Recipe, tmp_path: Path) -> None:
+    told = Told()
+    found = advise(recipe, workspace=tmp_path, seconds=1e-6, watch=told)
+    assert len(found.evidence.points) == 1
+    assert (found.decision, found.evidence.curve) == ("not enough evidence", None)
+    assert found.rule.startswith("no curve")
+    assert len([note for note in found.notes if "are left (--time)" in note]) == 5
+    assert set(found.notes[1:]) <= set(told.notes)
+
+
+def test_a_small_run_that_breaks_is_left_out_with_its_reason(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = trials.trial
+
+    def breaks(found: trials.Trials, rows: int, seed: int, folder: Path, watch: Watcher) -> trials.Answered:
+        if rows == 16 and seed == 0:
+            raise Diverged("The loss is no number.")
+        return whole(found, rows, seed, folder, watch)
+
+    monkeypatch.setattr(trials, "trial", breaks)
+    found = advise(recipe, workspace=tmp_path)
+    assert (16, 0) not in [(p.rows, p.seed) for p in found.evidence.points]
+    assert "The small run on 16 rows, seed 0, was left out: The loss is no number." in found.notes
+
+
+def test_answers_that_are_written_are_advised_on_too(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "asked.jsonl", asked(260))
+    small = {"max_new_tokens": 6, "shots": 1, "limit": 40}
+    recipe = make_recipe(str(path), train={"epochs": 1}, evaluate=small, data={"allow": ["lengths"]})
+    facts = Facts(price_in=1.0, price_out=4.0, calls_per_day=1000, latency=5.0)
+    found = advise(recipe, facts=facts, workspace=tmp_path, out=tmp_path / "page", watch=Told())
+    evidence = found.evidence
+    assert {b.name for b in evidence.bars} >= {"few_shot", "zero_shot", "nearest_neighbour", "majority"}
+    prompted = next(b for b in evidence.bars if b.name == "few_shot")
+    assert prompted.seconds is not None and evidence.tuned is not None
+    assert prompted.tokens_in > evidence.tuned.tokens_in > 0
+    assert found.economics.known and found.economics.tokens_share is not None
+    assert found.decision != "tune"  # a network of random weights learns nothing from that
+    assert (tmp_path / "page" / "advice.html").is_file()
+    assert evidence.scored == 40
+
+
+def test_few_rows_are_told_and_none_is_trained_on(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "labelled.jsonl", labelled(60))
+    recipe = make_recipe(str(path), model="bert").model_copy(update={"task": "classify"})
+    told = Told()
+    found = advise(recipe, workspace=tmp_path, watch=told)
+    assert (found.decision, found.evidence.points, told.trials) == ("collect more data", (), [])
+    assert found.rule.startswith("too few rows")
+
+
+@pytest.mark.parametrize(
+    ("rows", "groups", "told"),
+    [
+        ("preferred", {}, "advise knows answers that are written"),
+        (
+            "asked",
+            {"objective": "grpo", "reward": {"rules": {"exact_match": 1}}, "train": {"batch_tokens": "auto"}},
+            "objective grpo",
+        ),
+        ("asked", {"start": "runs/some"}, "Leave start out"),
+    ],
+)
+def test_what_no_small_run_can_tell_is_refused(
+    make_recipe: MakeRecipe, tmp_path: Path, rows: str, groups: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(RecipeError, match=told):
+        advise(make_recipe(rows, **groups), workspace=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_absurd_facts_are_refused_before_anything_is_read(recipe: Recipe, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="--calls-per-day is -1"):
+        advise(recipe, facts=Facts(calls_per_day=-1), workspace=tmp_path)
+    assert list(tmp_path.iterdir()) == []
