@@ -18,7 +18,8 @@ from tunesmith.plan.shape import Shape
 from tunesmith.plan.work import Level, Work
 
 LEVELS: tuple[Level, ...] = get_args(Level)
-BESIDES: dict[Device, int] = {"cpu": 600 << 20, "cuda": 500 << 20}  # interpreter, libraries and buffers; CUDA's context
+BESIDES: dict[Device, int] = {"cpu": 510 << 20, "cuda": 500 << 20}  # interpreter, libraries and buffers; CUDA's context
+OWN = 110 << 20  # of that, what a run imports and holds beside the libraries that a probe has loaded
 SLACK: dict[Device, float] = {"cpu": 0.05, "cuda": 0.05}  # of what comes and goes: holes between blocks that stay
 HOLES: dict[Device, int] = {"cpu": 90 << 20, "cuda": 0}  # the largest blocks, chunks of logits, leave them
 LOST = 0.8  # of what a layer lets go: the rest is found again
@@ -61,7 +62,7 @@ def needed(work: Work, device: Device = "cpu", process: int | None = None, ranks
         passing["gathered"] = work.size * max(work.shape.parameters // work.shape.layers, largest(work.shape))
     found = lasting | passing
     found["slack"] = int(SLACK[device] * sum(passing.values())) + HOLES[device]
-    found["besides"] = BESIDES[device] if process is None else process
+    found["besides"] = BESIDES[device] if process is None or device != "cpu" else process + OWN
     return {name: size for name, size in found.items() if size}
 
 
