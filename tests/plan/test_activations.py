@@ -3,12 +3,19 @@
 import random
 
 import pytest
-from tests.plan.saved import KEYS, LEFT_OUT, NO_LINEAR, RANK, USUAL, drawn, model_of, saved_bytes
+from tests.plan.saved import KEYS, NO_LINEAR, RANK, USUAL, drawn, model_of, saved_bytes
 
 from tunesmith.plan.activations import Held, kept
 from tunesmith.plan.families import KNOWN, shape_of
 
-COUNTED = [name for name in KNOWN if name not in LEFT_OUT]
+ROUGH = {  # foreseen over counted, at least and at most; all others agree within 3%
+    **dict.fromkeys(("bert", "camembert", "distilbert", "gpt2", "roberta", "xlm-roberta"), (0.95, 1.7)),  # dropout in
+    # attention keeps shares, of which short rows have fewer
+    **dict.fromkeys(("gpt_neox", "phi3"), (0.97, 1.4)),  # queries, keys and values are one piece of memory
+    "phi": (0.97, 1.1),
+    "modernbert": (0.75, 1.2),  # runs padded, and keeps masks
+}
+COUNTED = [name for name in KNOWN if name != "deepseek_v3"]  # whose attention has sizes of its own
 
 
 @pytest.mark.parametrize("name", COUNTED)
@@ -28,7 +35,8 @@ def test_layers_keep_what_the_table_says(name: str) -> None:
             adapted = RANK * len(shape.linear_layers()) / shape.layers if method == "lora" else None
             held = Held(sum(lengths), len(lengths), max(lengths))
             foreseen = kept(shape, held, precision, "cpu", adapted) * (4, 2)[n]  # type: ignore[arg-type]
-            assert foreseen == pytest.approx((found[1] - found[0]) / 2, rel=0.03), (precision, method, config)
+            low, high = ROUGH.get(name, (0.97, 1.03))
+            assert low <= foreseen / ((found[1] - found[0]) / 2) <= high, (precision, method, config)
 
 
 def test_a_family_that_was_not_counted_borrows() -> None:

@@ -24,6 +24,9 @@ SIZES = ("width", "queries", "key_values", "inner", "heads", "key_value_heads", 
 LIKE = {  # whose coefficients a family borrows that is not counted: built alike, or with sizes of its own
     "camembert": "roberta",
     "xlm-roberta": "roberta",
+    "granite": "llama",
+    "smollm3": "llama",
+    "olmo3": "olmo2",
     "deepseek_v3": "llama",
 }
 
