@@ -42,3 +42,16 @@ def test_a_class_without_rows_is_neutral_and_rows_that_agree_stay_finite() -> No
     weight_CD, bias_C = class_means(torch.ones(4, D), torch.tensor([0, 0, 1, 1]), 2)
     assert torch.isfinite(weight_CD).all()
     assert torch.isfinite(bias_C).all()
+
+
+def test_with_a_row_a_class_it_leaves_something_to_learn() -> None:
+    """Sure of every row, it would have no gradient, and no sense of a row that it has not seen."""
+    draw = torch.Generator().manual_seed(1)
+    label_N = torch.tensor([*range(30), *range(10)])
+    feature_ND = 3 * torch.randn(30, 16, generator=draw)[label_N] + torch.randn(40, 16, generator=draw)
+    weight_CD, bias_C = class_means(feature_ND, label_N, 30)
+    score_NC = feature_ND @ weight_CD.T + bias_C
+    assert 1e-3 < float(torch.nn.functional.cross_entropy(score_NC, label_N)) < 1.0
+    assert float((score_NC.argmax(-1) == label_N).float().mean()) > 0.9
+    strange_ND = 3 * torch.randn(40, 16, generator=draw)
+    assert float(torch.nn.functional.cross_entropy(strange_ND @ weight_CD.T + bias_C, label_N)) < 50

@@ -2,7 +2,8 @@
 
 Notable: fine-tuning then begins from what the base already knows (linear probing before fine-tuning keeps pre-trained
 features intact: Kumar et al., 2022), and needs fewer passes. The scale is the one of a small grid with the least
-cross-entropy.
+cross-entropy. Where classes have hardly two rows each, means are the rows themselves: their spread would be none and
+every scale right, and a head that is sure of all its rows has nothing left to learn from.
 Legend: N rows, D width, C classes, P pairs.
 """
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 SCALES = tuple(2.0**k for k in range(-6, 7))
+FEW, SCALE_OF_FEW = 2, 4.0  # rows a class, and the scale for fewer
 
 
 def class_means(feature_ND: Tensor, label_N: Tensor, classes: int) -> tuple[Tensor, Tensor]:
@@ -24,9 +26,13 @@ def class_means(feature_ND: Tensor, label_N: Tensor, classes: int) -> tuple[Tens
     member_NC = nn.functional.one_hot(label_N, classes).float()
     count_C = member_NC.sum(0)
     mean_CD = torch.where(count_C[:, None] > 0, member_NC.T @ feature_ND / count_C.clamp(min=1)[:, None], middle_D)
-    spread = (feature_ND - mean_CD[label_N]).pow(2).sum(-1).mean().clamp(min=1e-6)
+    few = len(label_N) < FEW * int((count_C > 0).sum())
+    around = middle_D if few else mean_CD[label_N]
+    spread = (feature_ND - around).pow(2).sum(-1).mean().clamp(min=1e-6)
     weight_CD = (mean_CD - middle_D) / spread
     bias_C = (middle_D.pow(2).sum() - mean_CD.pow(2).sum(-1)) / (2 * spread)
+    if few:
+        return SCALE_OF_FEW * weight_CD, SCALE_OF_FEW * bias_C
     score_NC = feature_ND @ weight_CD.T + bias_C
     losses = [float(nn.functional.cross_entropy(scale * score_NC, label_N)) for scale in SCALES]
     best = SCALES[losses.index(min(losses))]
