@@ -8,15 +8,17 @@ is an error, for a plan that is wrong by a factor is worse than none.
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tunesmith.core.card import ModelCard
 from tunesmith.core.errors import ModelError, did_you_mean
 from tunesmith.plan.config import Config
 from tunesmith.plan.encoders import ENCODERS
 from tunesmith.plan.llama_like import LLAMA_LIKE, UNKNOWN, llama_like
 from tunesmith.plan.older import OLDER
 from tunesmith.plan.shape import Shape, Weight
+
+if TYPE_CHECKING:  # a shape needs no pydantic
+    from tunesmith.core.card import ModelCard
 
 KNOWN = tuple(sorted([*LLAMA_LIKE, *OLDER, *ENCODERS]))
 NESTED = {"gemma3": "gemma3_text"}  # what the text part is called where it does not say
@@ -53,7 +55,7 @@ def shape_of(config: object, where: str = "config.json") -> Shape:
     return _assumed(config, model_type, where)
 
 
-def shape_like(card: ModelCard, config: object) -> Shape:
+def shape_like(card: "ModelCard", config: object) -> Shape:
     """The shape by ``config``; where that is of no family that is known, one with the counts of ``card``, its layers
     built like llama's, which is said in ``assumed``."""
     try:
