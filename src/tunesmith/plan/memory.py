@@ -19,6 +19,7 @@ from tunesmith.plan.work import Level, Work
 
 LEVELS: tuple[Level, ...] = get_args(Level)
 BESIDES: dict[Device, int] = {"cpu": 510 << 20, "cuda": 500 << 20}  # interpreter, libraries and buffers; CUDA's context
+SEARCHING = 150 << 20  # what a search over the rows and answers to all baselines leave in the process
 OWN = 110 << 20  # of that, what a run imports and holds beside the libraries that a probe has loaded
 SLACK: dict[Device, float] = {"cpu": 0.05, "cuda": 0.05}  # of what comes and goes: holes between blocks that stay
 HOLES: dict[Device, int] = {"cpu": 90 << 20, "cuda": 0}  # the largest blocks, chunks of logits, leave them
@@ -63,6 +64,8 @@ def needed(work: Work, device: Device = "cpu", process: int | None = None, ranks
     found = lasting | passing
     found["slack"] = int(SLACK[device] * sum(passing.values())) + HOLES[device]
     found["besides"] = BESIDES[device] if process is None or device != "cpu" else process + OWN
+    if work.searches and device == "cpu":
+        found["besides"] += SEARCHING
     return {name: size for name, size in found.items() if size}
 
 

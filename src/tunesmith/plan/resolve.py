@@ -30,6 +30,7 @@ COMPILE_SECONDS, COMPILE_GAIN = {"cpu": 60, "cuda": 40}, 0.3
 SAVE_SECONDS, WHY_SAVES = 120.0, "at most 2% of the time is spent on it"
 WHY_MOMENTS = "part of train.memory: least, with bitsandbytes: two bytes a weight instead of eight"
 WHY_SECONDS = "budget.time; the learning rate anneals to the end of it"
+SEARCH = "nearest_neighbour"
 SET = "set in the recipe"
 
 
@@ -116,8 +117,7 @@ def resolve(
     steps = max(1, round(train.epochs * passes))
     compiled, why_compiled = _compiled(recipe, card, machine, technique, precision, sum(lengths))
     work = data.work(shape, technique, precision, batch, steps)
-    work = replace(work, micro_tokens=min(batch, MICRO_TOKENS[machine.device]), compiled=compiled)
-    work, why_level = _lean(recipe, machine, work)
+    work, why_level = _lean(recipe, machine, replace(work, compiled=compiled))
     moments = "int8" if work.small_moments else "float32"
     looks, why_looks = _looks(train.epochs, sum(lengths), dev_tokens)
     reasons = {
@@ -231,6 +231,8 @@ def _compiled(
 
 def _lean(recipe: Recipe, machine: Machine, work: Work) -> tuple[Work, str]:
     """The work at the level of thrift that fits, and why."""
+    searches = recipe.evaluate.baselines == "auto" or SEARCH in recipe.evaluate.baselines
+    work = replace(work, micro_tokens=min(work.batch_tokens, MICRO_TOKENS[machine.device]), searches=searches)
     level, micro, why = _memory(recipe, machine, replace(work, small_moments=machine.eight_bit))
     return replace(work, level=level, micro_tokens=micro, small_moments=level == "least" and machine.eight_bit), why
 

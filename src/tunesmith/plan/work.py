@@ -55,7 +55,8 @@ class Rollouts:
 class Work:
     """``micro_tokens`` stand in memory at once, ``batch_tokens`` make an optimiser step; ``outputs`` of a head (0: the
     language model's own). ``reference``: log-probabilities of the base are computed before the first step.
-    ``looks``: rows of dev are looked at during training, and the best weights kept beside."""
+    ``looks``: rows of dev are looked at during training, and the best weights kept beside; ``searches``: a baseline
+    has searched the rows before, whose libraries stay."""
 
     shape: Shape
     technique: Technique
@@ -70,6 +71,7 @@ class Work:
     looks: bool = True
     small_moments: bool = False
     compiled: bool = False
+    searches: bool = False
     rollouts: Rollouts | None = None
 
     @property
