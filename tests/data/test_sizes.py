@@ -38,8 +38,9 @@ def test_without_a_tokenizer_characters_are_counted_and_that_is_said(tmp_path: P
     (size,) = counter.sizes([chat("a" * 40, "b" * 20)])
     assert size == Size(10 + 5 + 5, (5 + 1,))
     assert "4 characters" in counter.assumed[0]
-    (tmp_path / "tokenizer.json").write_text("{")
-    assert "cannot be read" in Counter(tmp_path).assumed[0]
+    for broken in ("{", "", '{"model": {}}', "[]"):
+        (tmp_path / "tokenizer.json").write_text(broken)
+        assert "cannot be read" in Counter(tmp_path).assumed[0]
 
 
 def test_answers_that_are_compared_share_their_prompt() -> None:

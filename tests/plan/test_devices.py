@@ -148,3 +148,10 @@ def test_a_file_that_is_no_list_of_objects_is_a_sentence(write: Write, tmp_path:
             known_devices(write(rows))
     with pytest.raises(DataError, match=r"nowhere\.json"):
         known_devices(tmp_path / "nowhere.json")
+
+
+def test_two_devices_of_one_name_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mine.json"
+    path.write_text('[{"name": "a", "like": "NVIDIA T4"}, {"name": "a", "like": "NVIDIA L4"}]')
+    with pytest.raises(DataError, match=r'mine\.json row 2: name is "a" a second time'):
+        known_devices(path)

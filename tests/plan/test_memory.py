@@ -12,7 +12,6 @@ from tunesmith.plan.activations import Held, kept, packed_attention
 from tunesmith.plan.families import shape_of
 from tunesmith.plan.memory import HEADROOM, LEVELS, choose, needed, peak, refuse
 from tunesmith.plan.work import Rollouts, Rows, Work
-from tunesmith.train import saver
 
 TINY = {
     "model_type": "llama",
@@ -91,7 +90,6 @@ def test_each_level_needs_less_than_the_one_before() -> None:
 def test_the_constants_are_those_of_the_engine() -> None:
     assert memory.CHUNK == linear_logp.CHUNK_ELEMENTS
     assert memory.WIDE == linear_logp.WIDE_ELEMENTS
-    assert memory.COPIED == saver.BESIDE
     assert {str(k).removeprefix("torch."): n for k, n in packing.SHORT_ROW.items()} == activations.SHORT_ROW
 
 

@@ -3,7 +3,6 @@
 import pytest
 
 from plan import toy
-from tunesmith.models import linear_logp, packing
 from tunesmith.plan import decoding, passes
 from tunesmith.plan.devices import find
 from tunesmith.plan.known import find as find_model
@@ -18,8 +17,6 @@ def net(**changes: object) -> Net:
 
 
 def test_constants_are_those_of_the_engine() -> None:
-    assert {str(k).removeprefix("torch."): v for k, v in packing.SHORT_ROW.items()} == passes.SHORT_ROW
-    assert linear_logp.CHUNK_ELEMENTS == passes.CHUNK_ELEMENTS
     from tunesmith.generate import prompts, sampler
 
     assert (sampler.CACHE_BYTES, sampler.MOST_ROWS) == (decoding.CACHE_BYTES, decoding.MOST_ROWS)
@@ -79,7 +76,7 @@ def test_the_head_takes_two_products_or_three_or_four(monkeypatch: pytest.Monkey
     assert head(net(), 8, learns=False, gradient=False) == pytest.approx(once)
     assert head(net(), 8, learns=False) == pytest.approx(2 * once)
     assert head(net(), 8, learns=True) == pytest.approx(3 * once)
-    monkeypatch.setitem(passes.CHUNK_ELEMENTS, "cpu", 79)
+    monkeypatch.setitem(passes.CHUNK, "cpu", 79)
     assert head(net(), 8, learns=True) == pytest.approx(4 * once)
     assert head(net(), 8, learns=False) == pytest.approx(2 * once)
 

@@ -28,13 +28,12 @@ from tunesmith.plan.fit import Job
 from tunesmith.plan.foresee import Place, fitting, forecast, foresee, on_devices
 from tunesmith.plan.here import here, machine_of
 from tunesmith.plan.objectives import ObjectiveFacts, objective_facts
-from tunesmith.plan.resolve import Data
+from tunesmith.plan.resolve import Data, dev_rows
 from tunesmith.plan.shape import Shape
 from tunesmith.plan.work import Rollouts
 from tunesmith.records.index import Index
 
 MOST_EARLIER = 50  # runs that times are corrected by
-DEV_ROWS, FEWEST_DEV_ROWS = 1000, 100  # looked at, as in flows/prepare.py
 ANSWER_LIMIT = 16  # of a policy whose rows have no answer
 
 
@@ -184,7 +183,7 @@ def _of_sizes(recipe: Recipe, facts: ObjectiveFacts, sizes: Sequence[Size], coun
     lengths = [size.tokens for size in sizes]
     rows = [lengths[i * len(lengths) // train] for i in range(train)] if train > len(lengths) else lengths[:train]
     mean = sum(lengths) / len(lengths)
-    looked_at = min(DEV_ROWS, max(FEWEST_DEV_ROWS, train // 4), round(count * (dev or shares.dev)))
+    looked_at = min(dev_rows(train), round(count * (dev or shares.dev)))
     unit = 2 if facts.unit == "pair" else 1
     answer = round(sum(max(s.answers) for s in sizes) / len(sizes))
     rollouts = None

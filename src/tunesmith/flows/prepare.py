@@ -33,15 +33,14 @@ from tunesmith.models.model import Model
 from tunesmith.objectives._objective import Objective
 from tunesmith.plan.families import shape_like
 from tunesmith.plan.resolve import Data
+from tunesmith.plan.resolve import dev_rows as looked_at
 
 SHORTEST_ROW = 8  # tokens that must be left beside those that a method puts before each row
-DEV_ROWS = 1000  # looked at during training; more would cost time and tell nothing new
-FEWEST_DEV_ROWS = 100  # or a quarter of the training rows where that is more
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What the later steps need. ``dev_rows`` are at most ``DEV_ROWS`` rows of dev, drawn by the seed; ``compared`` are
+    """What the later steps need. ``dev_rows`` are rows of dev, drawn by the seed; ``compared`` are
     the answers of each row with a preference, as they are evaluated. With the model come the tuned one that training
     goes on from (``before``), and who stands beside a policy that learns from rewards (``company``). ``doubt`` says why
     the test cannot be believed."""
@@ -288,8 +287,7 @@ def _rows(
 
     train_rows = render(splits.train)
     limit = answer_limit(recipe, checked.card, bounded, splits) if objective.unit == "answer" else 0
-    most = min(DEV_ROWS, max(FEWEST_DEV_ROWS, len(train_rows) // 4))
-    dev_rows = render(_sample(splits.dev, most, recipe.train.seed))
+    dev_rows = render(_sample(splits.dev, looked_at(len(train_rows)), recipe.train.seed))
     technique = technique_of(recipe, checked.card, checked.config, objective, len(number))
     network = (checked.card, shape_like(checked.card, checked.config.to_dict()))
     if objective.unit == "answer":

@@ -67,9 +67,13 @@ def known_devices(extra: Path | None = None) -> dict[str, Device]:
     """All devices by name, those of the file ``extra`` too. Raises DataError."""
     rows = dict(_rows())
     found = {name: _device(row, "devices.json") for name, row in rows.items()}
+    own_names: set[str] = set()
     for place, row in enumerate([] if extra is None else _rows_of(extra), start=1):
         where = f"{extra} row {place}"
         name = _text(row, "name", where)
+        if name in own_names:
+            raise DataError(f'{where}: name is "{name}" a second time. Give each device a name of its own.')
+        own_names.add(name)
         like = row.get("like", name)
         if "like" in row and like not in rows:
             raise DataError(f'{where}: like is "{like}", which is no device.{did_you_mean(str(like), rows)}')

@@ -12,6 +12,7 @@ from tunesmith.core.forecast import Choice, Forecast
 from tunesmith.core.plan import Machine, Plan
 from tunesmith.plan import memory, time
 from tunesmith.plan.calibrate import Correction, Earlier, correction
+from tunesmith.plan.decoding import CACHE_BYTES, MOST_ROWS
 from tunesmith.plan.devices import Device, known_devices
 from tunesmith.plan.fit import Job, Settings, ways
 from tunesmith.plan.here import machine_of
@@ -19,8 +20,6 @@ from tunesmith.plan.money import Cost, cost
 from tunesmith.plan.rates import Rates, of_device
 from tunesmith.plan.work import Work
 
-ANSWERED = 256  # rows that are written at once, where the cache has room for them
-CACHE_BYTES = 1 << 30
 SHARDED = "Weights and what belongs to them are sharded as FSDP does; this package itself trains on one device."
 
 
@@ -177,7 +176,7 @@ def forecast(found: Foreseen, choices: Sequence[Choice] = (), assumed: Sequence[
         fits=found.fits,
         memory=found.memory,
         peak_bytes=found.peak,
-        answering_bytes=min(CACHE_BYTES, ANSWERED * a_row) if shape.kind == "decoder" else 0,
+        answering_bytes=min(CACHE_BYTES, MOST_ROWS * a_row) if shape.kind == "decoder" else 0,
         time={} if seconds is None else {name: x for name, x in seconds.parts.items() if x > 0},
         seconds=None if seconds is None else seconds.total,
         range=None if seconds is None else (seconds.low, seconds.high),

@@ -4,8 +4,9 @@ Notable: one dial. Each level gives up some speed for memory: ``fast`` keeps eve
 those of every second layer, ``checkpoint`` those of all (Chen et al., 2016); ``least`` also steps each weight as soon
 as its gradient is whole, so that the gradients of all weights never stand side by side, and keeps its moments in eight
 bits where bitsandbytes is there (Dettmers et al., 2022). The parts are those of the moment of the step that needs most:
-before the backward pass all activations stand, at its end all gradients. What was measured beside it:
-docs/plan_accuracy.md.
+before the backward pass all activations stand, at its end all gradients. The constants for a processor were chosen by
+seven runs; ``benchmarks/plan_accuracy.py`` measures how far they are off. A copy of a small snapshot, which is written
+beside the training every two minutes, is not counted.
 Legend: D width, V vocabulary.
 """
 
@@ -34,7 +35,6 @@ FOUR_BITS = 0.5 + 1 / 64 + 4 / 64 / 256  # bytes a weight: NF4, scales of blocks
 SMALL_MOMENTS = 2 + 2 * 4 / 256  # two bytes and the scales of their blocks; those of the embedding stay float32
 CHUNK = {"cpu": 1 << 24, "cuda": 1 << 27}  # logits at a time, as in models/linear_logp.py; a test compares them
 WIDE = {"cpu": 1 << 20, "cuda": 1 << 27}  # of these in float32 at a time
-COPIED = 256 << 20  # bytes of a snapshot that is copied and written beside the training (train/saver.py)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,10 +4,13 @@ Notable: that room stands on the same floor and its files need torch, so these f
 compare them, file by file.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from tunesmith.core.errors import RecipeError, did_you_mean
+
+Facts = TypeVar("Facts")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +27,17 @@ class ObjectiveFacts:
 
 def objective_facts(name: str) -> ObjectiveFacts:
     """Raises RecipeError for an objective of another package, or none at all."""
-    if name not in OBJECTIVES:
+    return known("objective.name", name, OBJECTIVES)
+
+
+def known(key: str, name: str, table: Mapping[str, Facts]) -> Facts:
+    """The row of ``table`` that the recipe's ``key`` names. Raises RecipeError with the nearest name."""
+    if name not in table:
         raise RecipeError(
-            f'objective.name: "{name}" is none that a plan knows without loading it.{did_you_mean(name, OBJECTIVES)} '
-            f"It knows: {', '.join(sorted(OBJECTIVES))}. Name one of them, or run the recipe."
+            f'{key}: "{name}" is none that a plan knows without loading it.{did_you_mean(name, table)} '
+            f"It knows: {', '.join(sorted(table))}. Name one of them, or run the recipe."
         )
-    return OBJECTIVES[name]
+    return table[name]
 
 
 GAINED = ObjectiveFacts("token_logp", "pair", reference=True, rate=0.1)

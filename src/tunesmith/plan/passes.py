@@ -11,13 +11,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from tunesmith.plan.activations import SHORT_ROW
+from tunesmith.plan.memory import CHUNK
 from tunesmith.plan.rates import Rates
 from tunesmith.plan.shape import MULTIPLIED, Shape
 from tunesmith.plan.work import Precision
 
 Parts = dict[str, float]
-SHORT_ROW = {"bfloat16": 512, "float32": 192}  # tokens; up to here a processor's attention is plain products: packing
-CHUNK_ELEMENTS = {"cpu": 1 << 24, "cuda": 1 << 27}  # of logits at once: linear_logp
 FLASH = {"cuda": 0.6, "cpu": 0.5}  # of the widest products' rate that attention in one kernel reaches
 FLASH_BACKWARD = 2.5  # five products against two: the scores are made again (Dao, 2023)
 NORM_BYTES = 34  # a number of a root-mean-square norm in plain operations: raised to float32, squared, scaled, lowered
@@ -109,7 +109,7 @@ def head(net: Net, trained_tokens: float, *, learns: bool, gradient: bool = True
     products, a trained one (``learns``) a third, and a fourth where its logits do not stand in memory at once."""
     shape, rates = net.shape, net.rates
     logits = trained_tokens * shape.vocabulary
-    again = learns and logits > CHUNK_ELEMENTS[rates.kind]
+    again = learns and logits > CHUNK[rates.kind]
     products = (1 + gradient + learns + again) * product(net, trained_tokens, shape.vocabulary, shape.width)
     return products + (1 + again) * logits * (SOFTMAX_BYTES + 3 * net.size) / rates.passing
 

@@ -82,6 +82,15 @@ class Data:
         return Rows(len(self.lengths), tokens, self.trained, self.longest, typical, self.unit, longest)
 
 
+def dev_rows(train: int) -> int:
+    """How many rows of dev are looked at during training, at most: more would cost time and tell nothing new.
+
+    >>> dev_rows(10), dev_rows(2000), dev_rows(100_000)
+    (100, 500, 1000)
+    """
+    return min(1000, max(100, train // 4))
+
+
 def learning_rate(card: ModelCard, times: float = 1.0, most: float = 2e-3) -> tuple[float, str]:
     """(peak rate, reason); ``times`` that of full fine-tuning, at most ``most``."""
     full = 1e-3 * (1e7 / max(card.parameters, 1)) ** 0.63

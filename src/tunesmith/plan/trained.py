@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
-from tunesmith.core.errors import RecipeError, did_you_mean
+from tunesmith.core.errors import RecipeError
 from tunesmith.core.recipe import MethodRecipe
 from tunesmith.plan import targets
+from tunesmith.plan.objectives import known
 from tunesmith.plan.outline import Outline, of_shape
 from tunesmith.plan.shape import Shape
 
@@ -61,12 +62,7 @@ def with_heads(trained: int, needs: str, *, classes: int, width: int) -> int:
 
 def method_facts(name: str) -> MethodFacts:
     """Raises RecipeError for a method of another package, or none at all."""
-    if name not in METHODS:
-        raise RecipeError(
-            f'method.name: "{name}" is none that a plan knows without loading it.{did_you_mean(name, METHODS)} '
-            f"It knows: {', '.join(sorted(METHODS))}. Name one of them, or run the recipe."
-        )
-    return METHODS[name]
+    return known("method.name", name, METHODS)
 
 
 def _lora(network: Outline, method: MethodRecipe, *, lengths: bool = False) -> int:
