@@ -163,7 +163,7 @@ def recipe_of(setting: Setting) -> Part:
         recipe |= {"task": "prefer", "evaluate": {"limit": 2}}
     if setting.objective in ("grpo", "ppo"):
         del recipe["train"]["batch_tokens"]
-        recipe |= {"reward": {"rules": {"chrf": 1}}, "rollout": {"prompts": 8, "answers": 4}}
+        recipe |= {"reward": {"rules": {"rouge_l": 1}}, "rollout": {"prompts": 8, "answers": 4}}
     return recipe
 
 

@@ -97,12 +97,15 @@ class Verdict(Noun):
 
 
 class CurvePoint(Noun):
+    """``seconds`` since training began; ``took``: of this step and the making of its rows, without looks and saves."""
+
     step: int
     tokens: int
     seconds: float
     loss: float | None = None
     dev_loss: float | None = None
     learning_rate: float | None = None
+    took: float | None = None
 
 
 class SampledAnswer(Noun):
@@ -137,7 +140,9 @@ class RolloutPoint(Noun):
 
 class Fit(Noun):
     """How training went and what its curves say. ``overfit`` is one plain sentence, ``notes`` are what the training
-    told on its way; ``peak_bytes`` is the most memory while it trained, ``peak_of`` what kind of memory that is."""
+    told on its way; ``peak_bytes`` is the most memory while it trained, ``peak_of`` what kind of memory that is;
+    ``step_seconds`` a usual step, without looks at dev and saves, with its share of writing answers where it learns
+    from them."""
 
     curve: tuple[CurvePoint, ...]
     best_step: int
@@ -159,6 +164,7 @@ class Fit(Noun):
     notes: tuple[str, ...] = ()
     peak_bytes: int | None = None
     peak_of: str = ""
+    step_seconds: float | None = None
 
 
 class Forgetting(Noun):

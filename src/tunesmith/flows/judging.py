@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from statistics import fmean, median
 
 from tunesmith.core import parts
 from tunesmith.core.errors import DataError, RecipeError
@@ -213,6 +214,7 @@ def fit_report(model: Model, prepared: Prepared, trained: Trained) -> Fit:
         notes=trained.notes,
         peak_bytes=trained.peak_bytes,
         peak_of=trained.peak_of,
+        step_seconds=_step_seconds(progress.curve, from_answers=prepared.rewarded),
     )
 
 
@@ -223,6 +225,14 @@ def of_rewards(
     asked = ("start", "zero_shot", *answers)
     compared = next(name for name in asked if name in answers and name != "tuned")
     return rewarded(answers, points, compared, by_model=prepared.recipe.reward.model is not None)
+
+
+def _step_seconds(curve: Sequence[CurvePoint], *, from_answers: bool) -> float | None:
+    """The median after the first step, which warms up; the mean of all where one step in several writes answers."""
+    took = [p.took for p in curve if p.took is not None]
+    if not took:
+        return None
+    return fmean(took) if from_answers else median(took[1:] or took)
 
 
 def _thinned(curve: Sequence[CurvePoint], most: int = 400) -> list[CurvePoint]:

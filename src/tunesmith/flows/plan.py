@@ -111,9 +111,8 @@ def _earlier(workspace: Path, device: str) -> list[Earlier]:
             report = Report.load(Path(run.folder) / "report.json")
         except (OSError, ValueError, TunesmithError):  # a run of another time, or one that did not end
             continue
-        if report.plan.step_seconds and report.fit.steps:
-            measured = (report.fit.seconds - report.fit.compile_seconds) / report.fit.steps
-            found.append(Earlier(report.plan.step_seconds, measured, device, run.method))
+        if report.plan.step_seconds and report.fit.step_seconds:
+            found.append(Earlier(report.plan.step_seconds, report.fit.step_seconds, device, run.method))
     return found
 
 

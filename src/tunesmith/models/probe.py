@@ -1,8 +1,9 @@
 """A few seconds of work that say how fast this machine is: products of several sizes, bytes moved, and overhead.
 
-Notable: of many short timings the fastest tenth counts, for a neighbour can only slow a machine down; products have the
-shapes of a micro-batch against a layer; sums of activations go to a different place each, as those of a forward pass
-are kept for its way back (in a cache they would seem three times faster); small operations run with autograd.
+Notable: the median of many short timings counts: trainings run beside the same neighbours. Products have the shapes of
+a micro-batch against a layer, and other operands each time, as sums of activations have: those of a forward pass are
+kept for its way back (in a cache products would seem half as fast again, sums three times); small operations run with
+autograd.
 ``python -m tunesmith.models.probe`` measures in a process of its own, so that what a process holds before any model is
 loaded is counted too. ``plan.rates`` reads what this keeps, without torch.
 """
@@ -14,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Literal
 
 import torch
@@ -28,6 +30,7 @@ INNER = {"cpu": 1024, "cuda": 4096}
 WIDTHS = {"cpu": (16, 64, 256, 1024), "cuda": (16, 64, 256, 1024, 4096)}
 LARGE, PASSING = {"cpu": 1 << 26, "cuda": 1 << 30}, {"cpu": 1 << 22, "cuda": 1 << 27}  # bytes of a tensor
 KEPT = 32  # sums
+OTHERS = 16  # operands of products: together more than caches hold
 SMALL_OPERATIONS = 200
 SECONDS_EACH = 0.6  # for each number: about ten in all
 
@@ -57,11 +60,22 @@ def _products(dtype: torch.dtype, device: str, seconds_each: float) -> Points:
     """Operations a second by the smallest dimension."""
     found = []
     for width in WIDTHS[device]:
-        x = torch.randn(TOKENS[device], INNER[device], device=device).to(dtype)
-        weight = torch.randn(width, INNER[device], device=device).to(dtype)
-        took = _seconds(partial(torch.nn.functional.linear, x, weight), device, seconds_each)
-        found.append((width, 2.0 * x.numel() * width / took))
+        made = [_operands(width, dtype, device) for _ in range(OTHERS)]
+        took = _seconds(partial(_multiply, made), device, seconds_each)
+        found.append((width, 2.0 * TOKENS[device] * INNER[device] * width * OTHERS / took))
     return tuple(found)
+
+
+def _operands(width: int, dtype: torch.dtype, device: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Input, weight (turned) and the place of their product."""
+    x = torch.randn(TOKENS[device], INNER[device], device=device).to(dtype)
+    weight = torch.randn(width, INNER[device], device=device).to(dtype)
+    return x, weight.T, torch.empty(TOKENS[device], width, dtype=dtype, device=device)
+
+
+def _multiply(made: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]) -> None:
+    for x, weight, out in made:
+        torch.mm(x, weight, out=out)
 
 
 def _bandwidth(size: int, count: int, device: str, seconds_each: float) -> float:
@@ -88,12 +102,12 @@ def _overhead(device: str, seconds_each: float) -> float:
 
 
 def _seconds(work: Callable[[], object], device: str, limit: float) -> float:
-    """Seconds of one call: the fastest tenth of as many as ``limit`` seconds allow, at least three."""
+    """Seconds of one call: the median of as many as ``limit`` seconds allow, at least three."""
     _timed(work, device)  # makes memory, chooses kernels
     ends, found = time.perf_counter() + limit, list[float]()
     while len(found) < 3 or time.perf_counter() < ends:
         found.append(_timed(work, device))
-    return sorted(found)[len(found) // 10]
+    return median(found)
 
 
 def _timed(work: Callable[[], object], device: str) -> float:

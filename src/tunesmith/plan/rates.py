@@ -23,7 +23,7 @@ from tunesmith.plan.devices import Device
 from tunesmith.plan.work import Precision
 
 Points = tuple[tuple[int, float], ...]
-VERSION = 1  # of the probe: what an older one measured is not comparable
+VERSION = 2  # of the probe: what an older one measured is not comparable
 REACHED: dict[str, Points] = {  # of the peak, by the smallest dimension of a product; narrow ones wait for memory
     "cuda": (
         (16, 0.08),

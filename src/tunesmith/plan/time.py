@@ -53,9 +53,12 @@ class Seconds:
 
 
 def step(work: Work, rates: Rates, correction: Correction | None = None, ranks: int = 1) -> Seconds:
-    """One optimiser step, without writing the rows where a policy does. With ``ranks`` devices each takes its share of
-    the tokens and holds its share of the weights (as FSDP does)."""
-    return _within(_step(work, rates, ranks), rates, correction)
+    """One optimiser step, with its share of a rollout where a policy writes the rows. With ``ranks`` devices each takes
+    its share of the tokens and holds its share of the weights (as FSDP does)."""
+    found = _step(work, rates, ranks)
+    if work.rollouts is not None:
+        found = add(found, times(1 / work.rollouts.steps, rollout(work, work.rollouts, _net(work, rates))))
+    return _within(found, rates, correction)
 
 
 def run(

@@ -200,6 +200,7 @@ def _fit(report: Report) -> list[tuple[str, str]]:
         ("Trained tokens", f"{count(fit.trained_tokens)}, one loss each"),
         ("Speed", f"{count(round(fit.tokens_per_second))} tokens/s, prompts and looks at dev included"),
         ("Training time", duration(fit.seconds + fit.compile_seconds) + first),
+        *([("A step", step)] if (step := view.step_time(report)) else []),
         ("Peak memory", view.peak_memory(report)),
         *_forgetting(report.forgetting),
         *([("Checkpoints", saves)] if fit.saves else []),

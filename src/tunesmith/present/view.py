@@ -59,6 +59,12 @@ def peak_memory(report: Report) -> str:
     return told if foreseen is None else f"{told}; foreseen: {bytes_of(foreseen)}"
 
 
+def step_time(report: Report) -> str:
+    """A usual step, and what the plan foresaw; empty where neither is known."""
+    told = [(name, s) for name, s in (("", report.fit.step_seconds), ("foreseen: ", report.plan.step_seconds)) if s]
+    return "; ".join(f"{name}{s:.3g} s" for name, s in told)
+
+
 def gap(verdict: Verdict) -> str:
     """The measured difference with its interval, n and p, without the baseline's name."""
     value, low, high = (difference(verdict.metric, v) for v in _bounds(verdict.difference))

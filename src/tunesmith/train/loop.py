@@ -156,7 +156,7 @@ class _Training:
 
     def step(self, micro_batches: list[Batch]) -> None:
         """One optimiser step and what belongs to it: the curve, a look at dev, a save."""
-        state, plan, hooks = self.state, self.plan, self.hooks
+        state, plan, hooks, asked = self.state, self.plan, self.hooks, self.state.seconds
         self.model.schedule.before(state.step)
         states.drop_idle(self.update.optimisers)
         factor = self.factor_at(_share(plan, state))
@@ -168,7 +168,14 @@ class _Training:
             self.still.clear()
         state.seconds = time.monotonic() - self.started
         rate = plan.learning_rate * factor
-        point = CurvePoint(step=state.step, tokens=state.tokens, seconds=state.seconds, loss=loss, learning_rate=rate)
+        point = CurvePoint(
+            step=state.step,
+            tokens=state.tokens,
+            seconds=state.seconds,
+            loss=loss,
+            learning_rate=rate,
+            took=state.seconds - asked,
+        )
         if hooks.evaluate and (state.step % plan.eval_every == 0 or state.step == plan.steps):
             point = _evaluate(self.model, hooks, plan, state, self.keeper, point)
         _tell_of_loss(hooks, state, micro_batches, loss, self.objective, partly=plan.memory == "least")
