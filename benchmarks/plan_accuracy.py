@@ -53,6 +53,7 @@ def sizes(width: int, inner: int, layers: int, heads: int, groups: int, vocabula
 
 
 SHAPES: dict[str, Part] = {
+    "bundled": {},  # the bundled base: answers of random weights are all as bad, and a policy learns nothing from them
     "10M": LLAMA | sizes(256, 704, 6, 4, 2, 16_384),
     "30M": LLAMA | sizes(384, 1024, 8, 6, 2, 32_768),
     "60M-qwen2": LLAMA | {"model_type": "qwen2", "tie_word_embeddings": False} | sizes(512, 1408, 10, 8, 2, 32_768),
@@ -100,7 +101,8 @@ def settings() -> list[Setting]:
         s("10M", "lora"),
         s("10M", "lora", 1024, 4096),
         s("10M", "lora", 128, objective="reward"),
-        s("10M", "lora", 64, objective="grpo"),
+        s("bundled", "lora", 64, objective="grpo"),
+        s("bundled", "lora", 128, objective="grpo"),
         s("10M", "lora", 64, objective="ppo"),
         s("30M", "full"),
         s("30M", "full", 512),
@@ -113,7 +115,6 @@ def settings() -> list[Setting]:
         s("30M", "lora", 1024),
         s("30M", "lora", 256, 4096, level="checkpoint"),
         s("30M", "lora", 256, objective="dpo"),
-        s("30M", "lora", 64, objective="grpo"),
         s("30M", "lora", 64, objective="ppo"),
         s("30M", "dora", 256),
         s("30M", "ia3", 256),

@@ -55,8 +55,10 @@ def make(spec: dict[str, Any]) -> dict[str, Any]:
     """The model and the rows; the recipe that names them."""
     work = Path(spec["work"])
     work.mkdir(parents=True, exist_ok=True)
-    model = work / "models" / spec["shape"]
-    make_model(model, spec["config"])
+    model: Path | str = spec["shape"]
+    if spec["config"]:
+        model = work / "models" / spec["shape"]
+        make_model(model, spec["config"])
     shown = {"train": spec["count"], "test": 4}
     for role, count in shown.items():
         path, text = work / f"{spec['name']}-{role}.jsonl", words(Path(spec["shared"]))

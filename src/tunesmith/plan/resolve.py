@@ -240,7 +240,8 @@ def _compiled(
 
 def _lean(recipe: Recipe, machine: Machine, work: Work) -> tuple[Work, str]:
     """The work at the level of thrift that fits, and why."""
-    searches = recipe.evaluate.baselines == "auto" or SEARCH in recipe.evaluate.baselines
+    named = recipe.evaluate.baselines
+    searches = recipe.task != "prefer" if named == "auto" else SEARCH in named
     work = replace(work, micro_tokens=min(work.batch_tokens, MICRO_TOKENS[machine.device]), searches=searches)
     level, micro, why = _memory(recipe, machine, replace(work, small_moments=machine.eight_bit))
     return replace(work, level=level, micro_tokens=micro, small_moments=level == "least" and machine.eight_bit), why
