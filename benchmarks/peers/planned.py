@@ -55,16 +55,16 @@ def make(spec: dict[str, Any]) -> dict[str, Any]:
     """The model and the rows; the recipe that names them."""
     work = Path(spec["work"])
     work.mkdir(parents=True, exist_ok=True)
-    model: Path | str = spec["shape"]
+    model = work / "models" / spec["shape"]
     if spec["config"]:
-        model = work / "models" / spec["shape"]
         make_model(model, spec["config"])
     shown = {"train": spec["count"], "test": 4}
     for role, count in shown.items():
         path, text = work / f"{spec['name']}-{role}.jsonl", words(Path(spec["shared"]))
         make_rows(path, text, count=count, tokens=spec["length"], pairs=spec["pairs"])
     files = {role: str(work / f"{spec['name']}-{role}.jsonl") for role in shown}
-    return {"recipe": spec["recipe"] | {"model": str(model), "data": files | {"split": {"dev": spec["dev"]}}}}
+    own = {"model": str(model) if spec["config"] else spec["shape"], "data": files | {"split": {"dev": spec["dev"]}}}
+    return {"recipe": spec["recipe"] | own}
 
 
 def measure(spec: dict[str, Any]) -> dict[str, Any]:

@@ -52,7 +52,9 @@ def test_a_run_has_a_rollout_for_every_few_steps() -> None:
     work = toy.work(technique=toy.LORA, rollouts=how, steps=5)
     net = Net(toy.shape(), toy.rates(), "float32", adapter=48)
     run, step = time.run(work, toy.rates()), time.step(work, toy.rates())
-    assert run.total == pytest.approx(5 * step.total + 3 * sum(rollout(work, how, net).values()))
+    own = sum(rollout(work, how, net).values())
+    assert step.total > own / 2
+    assert run.total == pytest.approx(5 * (step.total - own / 2) + 3 * own)
 
 
 @pytest.mark.parametrize("device", ["laptop", "a100-80gb"])

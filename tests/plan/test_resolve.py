@@ -189,7 +189,7 @@ def test_memory_gives_way_level_by_level() -> None:
     """A 1.1B base trained whole: weights, gradients, moments and the best copy alone take 22 GB."""
     large = card(parameters=1_100_000_000, layers=22, width=2048, vocabulary=32_000)
     full: dict[str, Any] = {"method": {"name": "full"}, "train": {"max_length": 2048, "batch_tokens": 2048}}
-    made = [plan([100] * 500, of=large, memory=m << 28, **full) for m in range(200, 80, -1)]
+    made = [plan([100] * 500, of=large, memory=m << 28, **full) for m in range(200, 86, -1)]
     ways = list(dict.fromkeys((p.memory, p.micro_tokens) for p in made))
     assert ways[:3] == [("fast", 1024), ("fast", 512), ("fast", 256)]
     assert [level for level, _ in ways[3:]] == ["selective", "checkpoint", "least"]

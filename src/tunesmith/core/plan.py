@@ -20,14 +20,16 @@ class Machine:
 @dataclass(frozen=True, slots=True)
 class Technique:
     """What a plan must know of a method: whether it trains the network's own weights, how many weights in all, the
-    learning rate that suits it, in times that of full fine-tuning, at most ``most_rate``, and whether the base is held
-    in four bits."""
+    learning rate that suits it, in times that of full fine-tuning, at most ``most_rate``, whether the base is held in
+    four bits, and what its layers keep for their way back beside those of LoRA, in times the outputs of all linear
+    layers (below 0: they keep less)."""
 
     full: bool
     trained: int
     rate: float
     most_rate: float = 2e-3
     four_bits: bool = False
+    keeps: float = 0.0
 
 
 class Plan(Noun):

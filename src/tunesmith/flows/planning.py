@@ -31,7 +31,7 @@ def technique_of(recipe: Recipe, card: ModelCard, config: Any, objective: Object
     trained = method.count(skeleton(card, config, head=bool(outputs)), recipe.method)
     trained = with_heads(trained, objective.needs, classes=classes, width=card.width)
     rate, most = method.rate * objective.rate, method.most_rate * objective.rate
-    return Technique(not method.is_adapter, trained, rate, most, four_bits=method.four_bits)
+    return Technique(not method.is_adapter, trained, rate, most, four_bits=method.four_bits, keeps=method.keeps)
 
 
 def resolved(recipe: Recipe, network: Network, objective: Objective, data: Data, technique: Technique) -> Plan:

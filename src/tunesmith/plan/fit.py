@@ -39,7 +39,7 @@ class Job:
         count = trained(self.shape, self.recipe.method, self.card.name, classifies=heads)
         count = with_heads(count, facts.needs, classes=self.data.outputs, width=self.shape.width)
         rate, most = method.rate * facts.rate, method.most_rate * facts.rate
-        return Technique(not method.is_adapter, count, rate, most, four_bits=method.four_bits)
+        return Technique(not method.is_adapter, count, rate, most, four_bits=method.four_bits, keeps=method.keeps)
 
     def resolved(self, machine: Machine, rates: Rates | None = None) -> tuple[Plan, Work]:
         """Raises MemoryNeeded, RecipeError."""

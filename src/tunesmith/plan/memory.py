@@ -5,8 +5,8 @@ those of every second layer, ``checkpoint`` those of all (Chen et al., 2016); ``
 as its gradient is whole, so that the gradients of all weights never stand side by side, and keeps its moments in eight
 bits where bitsandbytes is there (Dettmers et al., 2022). The parts are those of the moment of the step that needs most:
 before the backward pass all activations stand, at its end all gradients. The constants for a processor were chosen by
-seven runs; ``benchmarks/plan_accuracy.py`` measures how far they are off. A copy of a small snapshot, which is written
-beside the training every two minutes, is not counted.
+the runs of ``benchmarks/plan_accuracy.py``, so that at most one in twenty is foreseen too low; it measures others too.
+A copy of a small snapshot, which is written beside the training every two minutes, is not counted.
 Legend: D width, V vocabulary.
 """
 
@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import get_args
 
 from tunesmith.core.errors import MemoryNeeded
-from tunesmith.plan.activations import Device, Held, kept
+from tunesmith.plan.activations import SHORT_ROW, Device, Held, kept
 from tunesmith.plan.shape import Shape
 from tunesmith.plan.work import Level, Work
 
@@ -22,9 +22,12 @@ LEVELS: tuple[Level, ...] = get_args(Level)
 BESIDES: dict[Device, int] = {"cpu": 510 << 20, "cuda": 500 << 20}  # interpreter, libraries and buffers; CUDA's context
 SEARCHING = 150 << 20  # what a search over the rows and answers to all baselines leave in the process
 OWN = 110 << 20  # of that, what a run imports and holds beside the libraries that a probe has loaded
-SLACK: dict[Device, float] = {"cpu": 0.05, "cuda": 0.05}  # of what comes and goes: holes between blocks that stay
-HOLES: dict[Device, int] = {"cpu": 90 << 20, "cuda": 0}  # the largest blocks, chunks of logits, leave them
-LOST = 0.8  # of what a layer lets go: the rest is found again
+SLACK: dict[Device, float] = {"cpu": 0.1, "cuda": 0.05}  # of what comes and goes: holes between blocks that stay
+HOLES: dict[Device, int] = {"cpu": 50 << 20, "cuda": 0}  # the largest blocks, chunks of logits, leave them
+LOST, LOST_AGAIN = 0.78, 0.5  # of what a layer, and a recomputed one, lets go: the rest is found again
+LONG_ROWS = 1.6  # times what it lets go where attention is one kernel, which wants its input in one piece
+LAYER_NORMS = 0.5  # times what it lets go where norms take the mean off too: these are one kernel each
+GATHERED = 1.7  # times what is lost where micro-batches follow each other in a step: they find each other's holes
 FREED = (4, 5, 4.5)  # numbers a token that a layer makes and lets go: times width, queries, keys and values; two more
 # of the width where its norms are not trained. glibc serves an aligned block only from a larger hole, so on a processor
 # the place of each is lost until the end of the step.
@@ -104,6 +107,7 @@ def _moments(work: Work, device: Device) -> list[_Moment]:
     shape, size, full = work.shape, work.size, work.technique.full
     held = batch(work, work.at_once)
     activations, a_layer = _activations(work, held, device)
+    critic = activations if work.rollouts is not None and work.rollouts.critic else 0  # which reads after the policy
     chosen = int(work.rows.share * held.tokens) if not work.outputs else 0
     states = size * (3 * held.tokens + (3 if full else 2) * chosen) * shape.width  # the last norm; of chosen tokens
     logits = _logits(work, chosen, device)
@@ -117,7 +121,7 @@ def _moments(work: Work, device: Device) -> list[_Moment]:
     reads = size * looked_at.tokens * (4 * shape.inner_width + 6 * shape.width)
     return [
         _Moment(before, activations + states, logits + 2 * table),
-        _Moment(before + table, activations + states + backward - a_layer, 0),
+        _Moment(before + table, critic + activations + states + backward - a_layer, 0),
         _Moment(gradients + table, backward, 0),
         _Moment(0, int(reads), _logits(work, int(work.rows.share * looked_at.tokens), device)),
     ]
@@ -139,20 +143,30 @@ def _activations(work: Work, held: Held, device: Device) -> tuple[int, int]:
     """(bytes of all layers before the backward pass, of one layer)."""
     shape, size = work.shape, work.size
     adapted = None if work.technique.full else work.technique.trained / _adapted_width(work)
-    a_layer = int(size * (kept(shape, held, work.precision, device, adapted) + _freed(work, held, device)))
+    own = kept(shape, held, work.precision, device, adapted) + work.technique.keeps * held.tokens * _outputs(shape)
+    freed = _freed(work, held, device)
+    a_layer = int(size * (own + LOST * freed))
     again = {"fast": 0, "selective": shape.layers // 2}.get(work.level, shape.layers)
-    inputs = size * held.tokens * shape.width * again
-    return a_layer * (shape.layers - again) + inputs + (a_layer if again else 0), a_layer
+    inputs = size * (held.tokens * shape.width + LOST_AGAIN * freed) * again
+    return a_layer * (shape.layers - again) + int(inputs) + (a_layer if again else 0), a_layer
+
+
+def _outputs(shape: Shape) -> float:
+    """Of the linear layers of one layer."""
+    return sum(outputs for outputs, _ in shape.linear_layers().values()) / shape.layers
 
 
 def _freed(work: Work, held: Held, device: Device) -> float:
-    """Numbers that a layer makes in its forward pass and lets go, where their place is lost."""
+    """Numbers that a layer makes in its forward pass and lets go, where their place may be lost."""
     if device != "cpu":
         return 0
     shape, (width, queries, key_values) = work.shape, FREED
     of_width = width if work.technique.full else width + 2
     heads = queries * shape.heads + key_values * shape.key_value_heads
-    return LOST * held.tokens * (of_width * shape.width + heads * shape.head_width)
+    long_rows = LONG_ROWS if held.longest > SHORT_ROW[work.precision] else 1.0
+    norms = LAYER_NORMS if any(w.kind == "norm" and w.bias for w in shape.weights) else 1.0
+    gathered = GATHERED if work.accumulates and work.level != "least" else 1.0
+    return long_rows * norms * gathered * held.tokens * (of_width * shape.width + heads * shape.head_width)
 
 
 def _adapted_width(work: Work) -> float:

@@ -24,7 +24,8 @@ Bound = Callable[[Outline, Iterable[str], int], None]
 class MethodFacts:
     """A method. ``count`` is how many weights it trains beside a head, or raises RecipeError. ``rate`` is the learning
     rate that suits it, in times that of full fine-tuning, at most ``most_rate``. ``four_bits``: the base is loaded in
-    four bits. ``soft``: ``method.rank`` tokens stand before every row."""
+    four bits. ``soft``: ``method.rank`` tokens stand before every row. ``keeps``: what layers keep for their way
+    back beside those of LoRA (or of full fine-tuning), in times their outputs, as counted on llama's network."""
 
     count: Count
     is_adapter: bool = True
@@ -32,6 +33,7 @@ class MethodFacts:
     most_rate: float = 2e-3
     four_bits: bool = False
     soft: bool = False
+    keeps: float = 0.0
 
 
 def trained(shape: Shape, method: MethodRecipe, model: str, *, classifies: bool) -> int:
@@ -152,27 +154,27 @@ SHIRA = MethodFacts(_layers(lambda outputs, inputs, rank: rank * (outputs + inpu
 METHODS = {
     "full": MethodFacts(_own(targets.everything), is_adapter=False, rate=1.0),
     "lisa": MethodFacts(_lisa, is_adapter=False, rate=1.0),
-    "partial": MethodFacts(_own(targets.part), is_adapter=False, rate=1.0),
-    "bitfit": MethodFacts(_own(targets.vectors), is_adapter=False),
+    "partial": MethodFacts(_own(targets.part), is_adapter=False, rate=1.0, keeps=-0.2),
+    "bitfit": MethodFacts(_own(targets.vectors), is_adapter=False, keeps=-0.55),
     "lora": LORA,
     "lora_plus": LORA,
     "rslora": LORA,
     "pissa": LORA,
     "olora": LORA,
-    "dora": MethodFacts(partial(_lora, lengths=True)),
+    "dora": MethodFacts(partial(_lora, lengths=True), keeps=1.0),
     "qlora": MethodFacts(_lora, four_bits=True),
     "adalora": MethodFacts(_layers(lambda o, i, rank: adalora_begins_at(rank) * (o + i + 1), _check_adalora)),
-    "vera": MethodFacts(_layers(lambda outputs, inputs, rank: rank + outputs)),
-    "loha": MethodFacts(_layers(lambda outputs, inputs, rank: 2 * rank * (outputs + inputs), targets.check_rank)),
-    "lokr": MethodFacts(_layers(_lokr)),
-    "ia3": MethodFacts(_layers(lambda outputs, inputs, rank: outputs)),
+    "vera": MethodFacts(_layers(lambda outputs, inputs, rank: rank + outputs), keeps=0.4),
+    "loha": MethodFacts(_layers(lambda out, into, rank: 2 * rank * (out + into), targets.check_rank), keeps=0.15),
+    "lokr": MethodFacts(_layers(_lokr), keeps=0.15),
+    "ia3": MethodFacts(_layers(lambda outputs, inputs, rank: outputs), keeps=0.37),
     "oft": MethodFacts(_layers(lambda outputs, inputs, rank: inputs * (rank - 1) // 2, targets.check_blocks)),
-    "hra": MethodFacts(_layers(lambda outputs, inputs, rank: rank * inputs, targets.check_rank)),
-    "fourierft": MethodFacts(_layers(lambda outputs, inputs, rank: 64 * rank)),
+    "hra": MethodFacts(_layers(lambda outputs, inputs, rank: rank * inputs, targets.check_rank), keeps=1.2),
+    "fourierft": MethodFacts(_layers(lambda outputs, inputs, rank: 64 * rank), keeps=0.18),
     "shira": SHIRA,
     "shira_fisher": SHIRA,
     "shira_gradient": SHIRA,
-    "bottleneck": MethodFacts(_bottleneck),
-    "prompt": MethodFacts(_prompt, rate=100.0, most_rate=3e-2, soft=True),
-    "prefix": MethodFacts(_prefix, rate=100.0, most_rate=3e-2, soft=True),
+    "bottleneck": MethodFacts(_bottleneck, keeps=-0.45),
+    "prompt": MethodFacts(_prompt, rate=100.0, most_rate=3e-2, soft=True, keeps=-0.55),
+    "prefix": MethodFacts(_prefix, rate=100.0, most_rate=3e-2, soft=True, keeps=-0.55),
 }

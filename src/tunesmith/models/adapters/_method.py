@@ -21,7 +21,7 @@ class Method:
     ``reads`` names the keys of ``method`` that act, ``rate`` is the learning rate that suits it, in times that of full
     fine-tuning, at most ``most_rate``. ``four_bits``: the base is loaded in four bits. ``soft``: ``method.rank``
     tokens stand before every row, so the adapted model does not begin as the base. ``score`` is what ``model.scores``
-    must hold of each weight when the method is attached.
+    must hold of each weight when the method is attached. ``keeps``: as in ``plan/trained.py``.
     ``unmergeable``: why its result cannot stand inside the base's weights, in words that follow "method X"."""
 
     name: str
@@ -35,6 +35,7 @@ class Method:
     most_rate: float = 2e-3
     four_bits: bool = False
     soft: bool = False
+    keeps: float = 0.0
     score: Score | None = None
     unmergeable: str = ""
 
@@ -56,5 +57,6 @@ def method(
         most_rate=facts.most_rate,
         four_bits=facts.four_bits,
         soft=facts.soft,
+        keeps=facts.keeps,
         unmergeable=unmergeable,
     )
