@@ -1,12 +1,14 @@
 """The table of what layers keep, against the networks themselves, on sizes that it was not made from."""
 
 import random
+from dataclasses import replace
 
 import pytest
 from tests.plan.saved import KEYS, NO_LINEAR, RANK, USUAL, drawn, model_of, saved_bytes
 
 from tunesmith.plan.activations import Held, kept
 from tunesmith.plan.families import KNOWN, shape_of
+from tunesmith.plan.trained import METHODS, method_facts
 
 ROUGH = {  # foreseen over counted, at least and at most; all others agree within 3%
     **dict.fromkeys(("bert", "camembert", "distilbert", "gpt2", "roberta", "xlm-roberta"), (0.95, 1.7)),  # dropout in
@@ -42,7 +44,21 @@ def test_layers_keep_what_the_table_says(name: str) -> None:
 def test_a_family_that_was_not_counted_borrows() -> None:
     shape = shape_of({"model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
                       "num_attention_heads": 4})  # fmt: skip
-    from dataclasses import replace
-
     other = replace(shape, model_type="something")
     assert kept(other, Held(10, 1, 10), "float32", "cpu", None) == kept(shape, Held(10, 1, 10), "float32", "cpu", None)
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if not name.startswith("shira")])  # sparse: not countable
+def test_what_methods_keep_beside_lora_or_full_fine_tuning(name: str) -> None:
+    """Within a tenth of a layer, on llama's network."""
+    sizes = {"hidden_size": 80, "intermediate_size": 192, "num_attention_heads": 4, "num_key_value_heads": 2}
+    config = {"model_type": "llama", "vocab_size": 60, "max_position_embeddings": 1024, "pad_token_id": 0} | sizes
+    found = []
+    for layers in (2, 4):
+        model, shape = model_of({**config, "num_hidden_layers": layers}, "float32", name)
+        found.append(saved_bytes(model, [230, 210]))
+    linear = list(shape.linear_layers().values())
+    adapted = RANK * len(linear) / shape.layers if method_facts(name).is_adapter else None
+    foreseen = kept(shape, Held(440, 2, 230), "float32", "cpu", adapted)
+    foreseen += method_facts(name).keeps * 440 * sum(outputs for outputs, _ in linear) / shape.layers
+    assert 0.9 <= 4 * foreseen / ((found[1] - found[0]) / 2) <= 1.1
