@@ -2,6 +2,8 @@
 
     python benchmarks/plan_accuracy.py --json          all configurations; prints one object
     python benchmarks/plan_accuracy.py --only 30M-lora  those whose name begins so; the others' results stay
+    python benchmarks/plan_accuracy.py --memory-only   no times: for a machine that is busy
+    python benchmarks/plan_accuracy.py --plan-anew      what is stored, by the plan of today
     python benchmarks/plan_accuracy.py --quick          three small ones; the figures mean nothing
 
 Notable: the plan is made first, from the recipe and the model's config.json, in a process that never imports torch;
@@ -36,6 +38,7 @@ SHARED = ROOT.parent / "shared"
 RESULTS = ROOT / "benchmarks" / "results"
 STEPS = 5
 UNDER, WITHIN = 0.02, 0.25
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 Part = dict[str, Any]
 
 LLAMA = {"model_type": "llama", "tie_word_embeddings": True, "max_position_embeddings": 2048}
@@ -242,6 +245,7 @@ def summary(runs: dict[str, Part]) -> Part:
             "n": len(timed),
             "share_within_25pct": _share(corrected),
             "share_within_25pct_by_probe_alone": _share(raw),
+            "quantiles_by_probe_alone": _at(raw),
         },
     }
 
@@ -255,7 +259,18 @@ def _memory(runs: Sequence[Part]) -> Part | None:
         "share_under_by_2pct": sum(r < -UNDER for r in ratios) / len(ratios),
         "median_over": median(ratios),
         "worst": [min(ratios), max(ratios)],
+        "quantiles": _at(ratios),
     }
+
+
+def _at(errors: Sequence[float]) -> list[float]:
+    """The errors below which ``QUANTILES`` of them lie."""
+    ranked = sorted(errors)
+    return [ranked[min(len(ranked) - 1, int(q * len(ranked)))] for q in QUANTILES] if ranked else []
+
+
+def _quantiles(found: Sequence[float]) -> str:
+    return ", ".join(f"{q:.0%} lie below {value:+.1%}" for q, value in zip(QUANTILES, found, strict=True))
 
 
 def _told(found: Part) -> str:
@@ -280,11 +295,13 @@ def page(document: Part) -> str:
         f"- {found['n']} configurations. Memory: {_told(found['memory'])}.",
         *([f"- Of these, {later['n']} that no constant was chosen by (marked *): {_told(later)}."] if later else []),
     ]
+    out.append(f"- Of all memory errors {_quantiles(found['memory']['quantiles'])}.")
     timed = found["time"]
     if timed["share_within_25pct"] is not None:
         out.append(
             f"- Time of a step: {timed['share_within_25pct']:.0%} within 25% after correction by the other "
-            f"configurations, {timed['share_within_25pct_by_probe_alone']:.0%} by the probe alone (n = {timed['n']})."
+            f"configurations, {timed['share_within_25pct_by_probe_alone']:.0%} by the probe alone (n = {timed['n']}). "
+            f"Of the errors by the probe alone {_quantiles(timed['quantiles_by_probe_alone'])}."
         )
     out += [
         f"- {document['created'][:10]}, {document['machine']}.",

@@ -133,7 +133,9 @@ def plan_page() -> str:
     """What a plan says beside what others have published, and the devices it knows."""
     lines = ["# Plans beside published figures", "", NOTE, ""]
     lines += ["`tunesmith plan` counts; nothing is tuned for a row of these tables. How far plans are off what our own"]
-    lines += ["runs need is measured by `benchmarks/plan_accuracy.py`. A large difference is often a difference of"]
+    lines += [
+        "runs need is measured, run by run: [plan_accuracy.md](plan_accuracy.md). A large difference is often one of"
+    ]
     lines += ["what is done: moments in eight bits or bf16, masters or none, rows longer or shorter.", ""]
     lines += ["## Memory", "", "| what | source | foreseen, GB | published | difference | taken for granted |"]
     lines += ["|---|---|---|---|---|---|"]
