@@ -36,7 +36,8 @@ from tunesmith.records.folder import RunFolder
 
 SHARES = (0.05, 0.1, 0.2, 0.4)  # of the training rows
 TWICE = 2  # of the smallest sizes are run again with other rows and another seed: runs on few rows differ most
-HELD, MOST_HELD = 0.25, 600  # of the training rows at most, and rows at most, that are scored on
+HELD, MOST_HELD = 0.25, 600  # of the training rows, and rows at most, that are scored on
+ENOUGH_HELD, LARGEST_SHARE = 100, 0.4  # of few rows a larger share: 50 answers tell a tenth from nothing at best
 FEWEST = 16  # rows of a trial
 LEAST_STEPS = 0.25  # of the whole run's
 TIMED = 5  # answers that are timed one by one
@@ -92,7 +93,8 @@ def planned(on: Ground, *, fewest: int) -> Trials:
     whole = assembled(on)
     train, task = on.splits.train, on.recipe.task
     most = min(MOST_HELD, on.recipe.evaluate.limit or MOST_HELD)
-    share = min(HELD, most / max(len(train), 1))
+    count = max(len(train), 1)
+    share = min(max(HELD, min(ENOUGH_HELD / count, LARGEST_SHARE)), most / count)
     held = Splits(train=train, dev=(), test=(), test_hash="", how="")
     if len(train) >= fewest:
         again = DataRecipe(train="-", split=SplitRecipe(dev=share, test=0.0, seed=on.recipe.data.split.seed))
