@@ -20,7 +20,7 @@ from tunesmith.plan.work import Level, Work
 
 LEVELS: tuple[Level, ...] = get_args(Level)
 BESIDES: dict[Device, int] = {"cpu": 510 << 20, "cuda": 500 << 20}  # interpreter, libraries and buffers; CUDA's context
-SEARCHING = 150 << 20  # what a search over the rows and answers to all baselines leave in the process
+SEARCHING = 210 << 20  # what a search over the rows and answers to all baselines leave in the process (by one run)
 OWN = 110 << 20  # of that, what a run imports and holds beside the libraries that a probe has loaded
 SLACK: dict[Device, float] = {"cpu": 0.1, "cuda": 0.05}  # of what comes and goes: holes between blocks that stay
 HOLES: dict[Device, int] = {"cpu": 50 << 20, "cuda": 0}  # the largest blocks, chunks of logits, leave them
