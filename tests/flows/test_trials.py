@@ -6,7 +6,6 @@ import pytest
 from tests.flows.conftest import MakeRecipe, labelled, write_jsonl
 
 from tunesmith.data import near
-from tunesmith.flows import trials as trials_module
 from tunesmith.flows.prepare import ground
 from tunesmith.flows.trials import Trials, part, planned
 
@@ -46,15 +45,6 @@ def test_nothing_that_is_trained_on_nearly_repeats_a_scored_row(found: Trials) -
 def test_the_plan_of_a_part_is_that_of_a_run_on_so_many_rows(found: Trials) -> None:
     assert part(found, 12, 0).plan.steps <= part(found, 80, 0).plan.steps <= found.whole.plan.steps
     assert part(found, 12, 0).metrics == found.whole.metrics[:1]
-
-
-def test_a_part_takes_its_share_of_the_whole_steps_at_least(found: Trials, monkeypatch: pytest.MonkeyPatch) -> None:
-    few, whole = part(found, 12, 0).plan, found.whole.plan
-    assert few.steps >= whole.steps / 4
-    monkeypatch.setattr(trials_module, "LEAST_STEPS", 1.0)
-    long = part(found, 12, 0).plan
-    assert long.steps == whole.steps > few.steps
-    assert long.epochs > few.epochs
 
 
 def test_labels_that_a_part_has_not_are_no_fault(make_recipe: MakeRecipe, tmp_path: Path) -> None:

@@ -3,16 +3,14 @@ locked test.
 
 Notable: the rows are split as a run splits them, and what would be its training rows is split once more. Rows that
 are held back there, whole units of them, are asked in place of the locked test; the trained parts are nested, each
-stratified, and drawn from the rest, of which most is never trained on. A trial takes a quarter of the whole run's steps
-at least, whatever its rows: otherwise the curve would show what few steps cost, and not what few rows do. Each trial
-keeps its answers in a file of its own, so that trials that were stopped go on.
+stratified, and drawn from the rest, of which most is never trained on. Each trial keeps its answers in a file of its
+own, so that trials that were stopped go on.
 """
 
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +37,6 @@ TWICE = 2  # of the smallest sizes are run again with other rows and another see
 HELD, MOST_HELD = 0.25, 600  # of the training rows, and rows at most, that are scored on
 ENOUGH_HELD, LARGEST_SHARE = 100, 0.4  # of few rows a larger share: 50 answers tell a tenth from nothing at best
 FEWEST = 16  # rows of a trial
-LEAST_STEPS = 0.25  # of the whole run's
 TIMED = 5  # answers that are timed one by one
 
 
@@ -123,8 +120,7 @@ def planned(on: Ground, *, fewest: int) -> Trials:
 
 
 def part(trials: Trials, rows: int, seed: int) -> Prepared:
-    """A run on ``rows`` training rows, in as many epochs as the recipe has or as ``LEAST_STEPS`` take. Those of one
-    ``seed`` are nested."""
+    """A run on ``rows`` training rows. Those of one ``seed`` are nested."""
     on, recipe = trials.on, trials.on.recipe
     draw = seeds.stream(recipe.data.split.seed, f"trial {seed}") if seed else recipe.data.split.seed
     fewer = DataRecipe(train="-", limit=rows, split=SplitRecipe(dev=0.0, test=0.0, seed=draw))
@@ -133,13 +129,7 @@ def part(trials: Trials, rows: int, seed: int) -> Prepared:
     dev = tuple(e for e in on.splits.dev if recipe.task != "classify" or e.label in known)
     train = recipe.train.model_copy(update={"seed": recipe.train.seed + seed})
     splits = on.splits.model_copy(update={"train": drawn, "dev": dev})
-
-    def made(epochs: float) -> Prepared:
-        longer = train.model_copy(update={"epochs": epochs})
-        return assembled(replace(on, recipe=recipe.model_copy(update={"train": longer}), splits=splits))
-
-    found, least = made(train.epochs), ceil(LEAST_STEPS * trials.whole.plan.steps)
-    return found if found.plan.steps >= least else made(train.epochs * least / found.plan.steps)
+    return assembled(replace(on, recipe=recipe.model_copy(update={"train": train}), splits=splits))
 
 
 def bars(model: Model, trials: Trials, folder: Path) -> tuple[Answered, ...]:
@@ -229,8 +219,7 @@ def run(trials: Trials, folder: Path, watch: Watcher, seconds: float | None, lef
         if kept is not None:
             yield kept
             continue
-        whole = max(rows, LEAST_STEPS * trials.rows)  # as many rows, as far as time goes
-        needed, left = pace * whole, None if seconds is None else seconds - (time.monotonic() - began)
+        needed, left = pace * rows, None if seconds is None else seconds - (time.monotonic() - began)
         if left is not None and pace and needed > left:
             told = f"about {needed:.0f} s are needed and {max(left, 0):.0f} s are left (--time)"
             left_out.append(f"The small run on {rows:,} rows, seed {seed}, was left out: {told}.")
@@ -245,4 +234,4 @@ def run(trials: Trials, folder: Path, watch: Watcher, seconds: float | None, lef
             watch.note(left_out[-1])
             continue
         yield done
-        pace = (time.monotonic() - start) / whole
+        pace = (time.monotonic() - start) / rows
