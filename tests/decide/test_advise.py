@@ -81,11 +81,18 @@ def test_money_alone_speaks_for_tuning_only_where_nothing_is_lost_and_traffic_is
     assert asked(2.01, -WORTH, NEAREST) != "saving"  # what is looked up costs nothing
 
 
+def test_a_price_of_tokens_alone_never_speaks_for_tuning() -> None:
+    """What hosting and training cost is not known then, and is not 0."""
+    for calls in (1.0, 1e9):
+        facts = Facts(price_in=0.5, calls_per_day=calls)
+        assert decided(facts=facts, curve=sample.curve(0.0, 0.015, within=0.3)) == ("prompt", "no gain")
+
+
 def test_every_rule_can_decide() -> None:
     found = {decided(**changes)[1] for changes in (
         {"rows": 1}, {"curve": None}, {"tuned": tuned(0.2)},
         {"facts": Facts(facts_change="daily")}, {"facts": Facts(prototype=True)}, {},
-        {"facts": Facts(price_in=1, calls_per_day=1e9), "curve": sample.curve(0.01, 0.02)},
+        {"facts": Facts(price_in=1, host_price=1, calls_per_day=1e9), "curve": sample.curve(0.01, 0.02)},
         {"curve": sample.curve(-0.1)}, {"curve": sample.curve(-0.1, within=0)}, {"curve": sample.curve(0.03)},
         {"curve": sample.curve(0.01)}, {"curve": sample.curve(0.01, within=0)},
     )}  # fmt: skip

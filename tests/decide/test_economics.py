@@ -13,7 +13,7 @@ USE = Use(
     prompted_in=800, prompted_out=40, tuned_in=100, tuned_out=40, tuned_seconds=0.1, train_hours=2.0,
     prompted_quality=0.6, tuned_quality=0.75,
 )  # fmt: skip
-PRICED = Facts(price_in=1.0, price_out=4.0)
+PRICED = Facts(price_in=1.0, price_out=4.0, host_price=0.0)
 
 
 def test_tokens_alone_are_compared_where_no_price_is_known() -> None:
@@ -29,12 +29,17 @@ def test_nothing_is_compared_where_no_model_was_prompted() -> None:
     assert economics(None, PRICED).sentence.startswith("No prompted model")
 
 
-def test_a_call_by_the_token() -> None:
+@pytest.mark.parametrize("facts", [Facts(price_in=1.0, price_out=4.0), Facts(host_price=0.5)])
+def test_an_unknown_price_is_not_0(facts: Facts) -> None:
+    found = economics(USE, facts.model_copy(update={"calls_per_day": 1e6}))
+    assert (found.known, found.break_even, found.curve) == (False, None, ())
+    assert "Not all prices are known" in found.sentence
+
+
+def test_a_call_is_paid_by_the_token_and_a_machine_of_ones_own_is_free() -> None:
     prompted, tuned, once = lines(USE, PRICED) or pytest.fail("no lines")
     assert prompted.call == pytest.approx((800 * 1 + 40 * 4) / 1e6)
-    assert tuned.call == pytest.approx((100 * 1 + 40 * 4) / 1e6)
-    assert once == 0
-    assert break_even(prompted, tuned) == 0
+    assert (tuned.call, once, break_even(prompted, tuned)) == (0, 0, 0)
 
 
 def test_a_rented_machine_breaks_even_where_it_pays_its_rent() -> None:
@@ -119,6 +124,8 @@ def test_the_chart_crosses_at_the_break_even() -> None:
         ({"retrain_every": 0.0}, "--retrain-every is 0"),
         ({"label_price": -0.1}, "--label-price is -0.1"),
         ({"host_price": -1.0}, "--host-price is -1"),
+        ({"host_price": 1e308}, "--host-price is 1e\\+308; expected a price of an hour of at least 0 and at most"),
+        ({"retrain_every": 1e-300}, "--retrain-every is 1e-300; expected days above 0, such as"),
     ],
 )
 def test_absurd_facts_are_sentences(facts: dict[str, Any], told: str) -> None:

@@ -28,52 +28,61 @@ CHANGES = ("never", "yearly", "monthly", "weekly", "daily")
 SKIP = " (Enter: not known)"
 
 
+Recipe = Annotated[Path, typer.Argument(help="The recipe: YAML, JSON or TOML.", show_default=False)]
+Calls = Annotated[float | None, typer.Option("--calls-per-day", metavar="N", help="Expected traffic, in calls a day.")]
+Change = Annotated[
+    str | None, typer.Option("--facts-change", metavar="HOW_OFTEN", help="never, yearly, monthly, weekly or daily.")
+]
+Prototype = Annotated[
+    bool | None, typer.Option("--prototype/--no-prototype", help="Whether this is a prototype.", show_default=False)
+]
+Latency = Annotated[
+    float | None, typer.Option("--latency", metavar="SECONDS", help="Longest time that an answer may take.")
+]
+LabelPrice = Annotated[
+    float | None, typer.Option("--label-price", metavar="PRICE", help="Price of one more labelled example.")
+]
+PriceIn = Annotated[
+    float | None,
+    typer.Option("--price-in", metavar="PRICE", help="Price of a million tokens that the prompted model reads."),
+]
+PriceOut = Annotated[
+    float | None, typer.Option("--price-out", metavar="PRICE", help="Price of a million tokens that it writes.")
+]
+HostPrice = Annotated[
+    float | None,
+    typer.Option("--host-price", metavar="PRICE", help="Price of an hour of the machine that serves a tuned one."),
+]
+Retrain = Annotated[
+    float | None, typer.Option("--retrain-every", metavar="DAYS", help="Days after which it is trained anew.")
+]
+Time = Annotated[
+    str | None, typer.Option("--time", metavar="TIME", help="Time that the small runs may take: 10m, 1h, or seconds.")
+]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", metavar="DIR", help="Folder of the page and of what is measured.", show_default=False),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be run and write nothing.")]
+
+
 def advise(
-    recipe: Annotated[Path, typer.Argument(help="The recipe: YAML, JSON or TOML.", show_default=False)],
-    calls: Annotated[
-        float | None, typer.Option("--calls-per-day", metavar="N", help="Expected traffic, in calls a day.")
-    ] = None,
-    change: Annotated[
-        str | None,
-        typer.Option("--facts-change", metavar="HOW_OFTEN", help="never, yearly, monthly, weekly or daily."),
-    ] = None,
-    prototype: Annotated[
-        bool | None,
-        typer.Option("--prototype/--no-prototype", help="Whether this is a prototype.", show_default=False),
-    ] = None,
-    latency: Annotated[
-        float | None, typer.Option("--latency", metavar="SECONDS", help="Longest time that an answer may take.")
-    ] = None,
-    label_price: Annotated[
-        float | None, typer.Option("--label-price", metavar="PRICE", help="Price of one more labelled example.")
-    ] = None,
-    price_in: Annotated[
-        float | None,
-        typer.Option("--price-in", metavar="PRICE", help="Price of a million tokens that the prompted model reads."),
-    ] = None,
-    price_out: Annotated[
-        float | None,
-        typer.Option("--price-out", metavar="PRICE", help="Price of a million tokens that it writes."),
-    ] = None,
-    host_price: Annotated[
-        float | None,
-        typer.Option("--host-price", metavar="PRICE", help="Price of an hour of the machine that serves a tuned one."),
-    ] = None,
-    retrain: Annotated[
-        float | None, typer.Option("--retrain-every", metavar="DAYS", help="Days after which it is trained anew.")
-    ] = None,
-    budget: Annotated[
-        str | None,
-        typer.Option("--time", metavar="TIME", help="Time that the small runs may take: 10m, 1h, or seconds."),
-    ] = None,
+    recipe: Recipe,
+    calls_per_day: Calls = None,
+    facts_change: Change = None,
+    prototype: Prototype = None,
+    latency: Latency = None,
+    label_price: LabelPrice = None,
+    price_in: PriceIn = None,
+    price_out: PriceOut = None,
+    host_price: HostPrice = None,
+    retrain_every: Retrain = None,
+    budget: Time = None,
     settings: Settings = None,
     runs: Runs = Path(),
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", metavar="DIR", help="Folder of the page and of what is measured.", show_default=False),
-    ] = None,
+    out: Out = None,
     as_json: AsJson = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be run and write nothing.")] = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Measure on your rows whether to prompt, retrieve, tune or collect more data, and what each would cost.
 
@@ -85,15 +94,15 @@ def advise(
     from tunesmith.decide.economics import checked
 
     given: dict[str, Any] = {
-        "calls_per_day": calls,
-        "facts_change": _change(change),
+        "calls_per_day": calls_per_day,
+        "facts_change": _change(facts_change),
         "prototype": prototype,
         "latency": latency,
         "label_price": label_price,
         "price_in": price_in,
         "price_out": price_out,
         "host_price": host_price,
-        "retrain_every": retrain,
+        "retrain_every": retrain_every,
     }
     facts, seconds = checked(Facts(**given)), _seconds(budget)
     from tunesmith.flows import advise as flow

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -69,5 +70,17 @@ def show(what: Any) -> None:
 
 
 def show_json(value: Any) -> None:
-    """``value`` (plain values) as JSON on stdout."""
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    """``value`` (plain values) as JSON on stdout, where a number that is not finite, which JSON has not, is null."""
+    typer.echo(json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    """
+    >>> _finite({"rows": [1.5, float("inf"), None]})
+    {'rows': [1.5, None, None]}
+    """
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

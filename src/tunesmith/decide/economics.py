@@ -1,7 +1,8 @@
 """What prompting and tuning cost at a given traffic, and where one becomes the cheaper way.
 
-Notable: a way is a line, so that the whole of it can be read: money a month = fixed + traffic x a call. Tokens are
-bought by the million, or a machine is rented by the hour; one machine answers as many calls as its time allows, and
+Notable: a way is a line, so that the whole of it can be read: money a month = fixed + traffic x a call. Tokens of the
+prompted model are bought by the million, for the tuned one a machine is rented by the hour; where either price is not
+known nothing is compared, for an unknown price is not 0. One machine answers as many calls as its time allows, and
 traffic beyond is a share of a further one. What is spent once (training, labels) is spread over ``HORIZON`` months;
 what is spent again and again (retraining) is monthly. The money that a user has spent on labels already is spent in
 either case and is not counted.
@@ -30,6 +31,7 @@ FLAGS = {
     "retrain_every": ("--retrain-every", "days above 0", "30"),
 }
 ABOVE_ZERO = {"latency", "retrain_every"}
+SMALLEST, LARGEST = 1e-6, 1e9  # of these numbers
 
 
 def checked(facts: Facts) -> Facts:
@@ -39,8 +41,10 @@ def checked(facts: Facts) -> Facts:
         value = getattr(facts, name)
         if value is None:
             continue
-        if not math.isfinite(value) or value < 0 or (name in ABOVE_ZERO and value == 0):
-            raise RecipeError(f"{flag} is {value:g}; expected {wanted}, such as {flag} {such_as}.")
+        least = SMALLEST if name in ABOVE_ZERO else 0.0
+        if not least <= value <= LARGEST:
+            most = f" and at most {LARGEST:,.0f}" if value > LARGEST else ""
+            raise RecipeError(f"{flag} is {value:g}; expected {wanted}{most}, such as {flag} {such_as}.")
     if facts.facts_change is not None and facts.facts_change not in CHANGES:
         raise RecipeError(f"--facts-change is {facts.facts_change}; expected one of {', '.join(CHANGES)}.")
     return facts
@@ -88,27 +92,17 @@ class Line:
 
 
 def lines(use: Use, facts: Facts) -> tuple[Line, Line, float] | None:
-    """(prompted, tuned, what tuning costs once); None where the prompted model has no price.
-
-    The tuned model is rented by the hour where ``host_price`` is known, else bought by the token at the same prices.
-    """
-    price_in, price_out = facts.price_in, facts.price_out
-    if price_in is None and price_out is None:
+    """(prompted, tuned, what tuning costs once); None where the prompted model's tokens or the tuned model's machine
+    have no price."""
+    price_in, price_out, hour = facts.price_in, facts.price_out, facts.host_price
+    if hour is None or (price_in is None and price_out is None):
         return None
     price_in, price_out = price_in or 0.0, price_out if price_out is not None else WRITTEN * (price_in or 0.0)
-
-    def by_token(read: float, written: float) -> float:
-        return (read * price_in + written * price_out) / 1e6
-
-    hour = facts.host_price or 0.0
     training, labels = use.train_hours * hour, use.labels * (facts.label_price or 0.0)
     again = training * DAYS / facts.retrain_every if facts.retrain_every is not None else 0.0
     fixed = (training + labels) / HORIZON + again
-    if facts.host_price is None:
-        tuned = Line(fixed, by_token(use.tuned_in, use.tuned_out))
-    else:
-        tuned = Line(fixed, hour * use.tuned_seconds / 3600 / BUSY, least=hour * HOURS)
-    return Line(0.0, by_token(use.prompted_in, use.prompted_out)), tuned, training + labels
+    prompted = Line(0.0, (use.prompted_in * price_in + use.prompted_out * price_out) / 1e6)
+    return prompted, Line(fixed, hour * use.tuned_seconds / 3600 / BUSY, least=hour * HOURS), training + labels
 
 
 def break_even(prompted: Line, tuned: Line) -> float | None:
@@ -142,8 +136,8 @@ def economics(use: Use | None, facts: Facts) -> Economics:
     quality = reached / use.tuned_quality if reached is not None and use.tuned_quality else None
     found = lines(use, facts)
     if found is None:
-        told = f"{_of_tokens(quality, tokens)}Prices are not known; --price-in and --price-out turn this into money."
-        return Economics(tokens_share=tokens, quality_share=quality, sentence=told)
+        told = "Not all prices are known; --price-in, --price-out and --host-price turn this into money."
+        return Economics(tokens_share=tokens, quality_share=quality, sentence=f"{_of_tokens(quality, tokens)}{told}")
     prompted, tuned, once = found
     even, calls = break_even(prompted, tuned), facts.calls_per_day
     return Economics(
@@ -166,7 +160,7 @@ def sensitivity(use: Use, facts: Facts) -> tuple[Sensitivity, ...]:
     """The break-even with each input halved and doubled; those that change nothing are left out."""
     given = facts.model_dump(exclude_none=True)
     inputs: dict[str, float] = {n: given[n] for n in FLAGS if n in given and n not in ("calls_per_day", "latency")}
-    of_use = ("prompted_in", "prompted_out", "tuned_in", "tuned_out", "tuned_seconds", "train_hours", "labels")
+    of_use = ("prompted_in", "prompted_out", "tuned_seconds", "train_hours", "labels")
     base, found = _even(use, facts, {}), []
     for name, value in [*inputs.items(), *((n, getattr(use, n)) for n in of_use)]:
         if not value:
