@@ -3,14 +3,19 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.flows.conftest import MakeRecipe, labelled, write_jsonl
 
-from tunesmith.core.errors import ModelError, RecipeError
+from tunesmith.core.errors import DataError, ModelError, RecipeError
 from tunesmith.core.forecast import Forecast
 from tunesmith.core.recipe import Recipe
+from tunesmith.core.report import Report
+from tunesmith.flows import plan as module
+from tunesmith.flows.finetune import finetune
 from tunesmith.flows.plan import Asked, plan
 from tunesmith.flows.prepare import prepare
 from tunesmith.plan.devices import find, known_devices
@@ -125,6 +130,82 @@ def test_devices_are_tabulated_those_that_fit_first() -> None:
     assert fits == sorted(fits, reverse=True) and len(set(fits)) == 2
 
 
+def test_rows_are_cut_as_the_recipe_says_and_what_fit_names_holds_when_it_is_applied() -> None:
+    asked = Asked(device="a100", rows=1000, tokens=60_000, fit=True)
+    large = recipe(model="meta-llama/Llama-3.1-70B", method={"name": "qlora"})
+    last = plan(large, asked).choices[-1]
+    assert last.fits and "train.max_length" in last.settings
+    applied = recipe(model="meta-llama/Llama-3.1-70B", method={"name": "qlora"},
+                     train={"max_length": last.settings["train.max_length"]})  # fmt: skip
+    found = plan(applied, replace(asked, fit=False))
+    assert found.fits and found.peak_bytes == last.peak_bytes
+    assert found.longest == last.settings["train.max_length"]
+    assert found.plan.steps <= plan(large, asked).plan.steps
+    short, whole = (plan(recipe(train={"max_length": n})) for n in (32, "auto"))
+    assert short.tokens < whole.tokens and short.longest == 32
+
+
+def test_what_needs_more_than_there_is_does_not_fit(tmp_path: Path) -> None:
+    """Though a run at a level that was asked for would begin, for no forecast is exact."""
+    job, asked = recipe(model=SEVEN, train={"memory": "checkpoint"}), Asked("a100", rows=1000, tokens=2000)
+    needed = plan(job, asked).peak_bytes / 2**30
+    for times, fits in ((0.95, False), (1.001, True)):
+        mine = [{"name": "mine", "like": "NVIDIA A100 80GB SXM", "memory_gib": times * needed}]
+        (tmp_path / "mine.json").write_text(json.dumps(mine))
+        found = plan(job, replace(asked, device="mine", devices_file=tmp_path / "mine.json"))
+        assert found.peak_bytes / 2**30 == pytest.approx(needed)
+        assert found.fits == fits
+
+
+def test_what_fits_nowhere_is_shown_at_its_leanest() -> None:
+    full = {"model": "meta-llama/Llama-3.1-8B", "method": {"name": "full"}}
+    asked = Asked("rtx-3060", rows=10_000, tokens=2000)
+    found = plan(recipe(**full), asked)
+    levels = [plan(recipe(**full, train={"memory": m}), asked).peak_bytes for m in ("fast", "checkpoint", "least")]
+    assert not found.fits
+    assert found.peak_bytes <= min(levels)
+
+
+def test_several_devices_share_the_writing_too() -> None:
+    job = recipe(model="meta-llama/Llama-3.1-8B", objective="grpo", reward={"rules": {"rouge_l": 1}})
+    one, many = (plan(job, Asked("h100", n, rows=1000, tokens=600)) for n in (1, 8))
+    assert many.time["writing answers"] == pytest.approx(one.time["writing answers"] / 8)
+    assert many.step_seconds and one.step_seconds and many.step_seconds < one.step_seconds / 4
+    tabled = plan(job, Asked("h100", 8, rows=1000, tokens=600, devices=True)).choices
+    assert all(choice.name.startswith("8 x ") for choice in tabled)
+
+
+def test_devices_of_ones_own_are_tabulated_and_a_wrong_file_is_told(tmp_path: Path) -> None:
+    (tmp_path / "mine.json").write_text('[{"name": "MyBox", "like": "NVIDIA T4"}]')
+    asked = Asked(devices_file=tmp_path / "mine.json", rows=100, tokens=100, devices=True)
+    assert "MyBox" in [choice.name for choice in plan(recipe(), asked).choices]
+    with pytest.raises(DataError, match=r"none\.json"):
+        plan(recipe(), Asked(devices_file=tmp_path / "none.json", rows=100, tokens=100))
+
+
+def test_the_newest_runs_of_the_same_device_correct_the_time(
+    make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One real run, whose report is then read as that of many; those of another device, and of none, are left out."""
+    path = write_jsonl(tmp_path / "rows.jsonl", labelled(60))
+    asked = make_recipe(str(path), model="bert", train={"epochs": 1}).model_copy(update={"task": "classify"})
+    run = finetune(asked, workspace=tmp_path)
+    real = Report.load(Path(run.folder) / "report.json")
+    assert real.fit.step_seconds and real.fit.step_seconds > 0
+    ran = [run.model_copy(update={"id": str(n), "folder": str(n)}) for n in range(module.MOST_EARLIER + 9)]
+
+    def report(of: Path) -> Report:
+        n = int(of.parent.name)
+        told = {"step_seconds": float(n + 1), "device": {0: "mine", 1: None}.get(n, "other")}
+        return real.model_copy(update={"plan": real.plan.model_copy(update=told)})
+
+    monkeypatch.setattr(module.Report, "load", report)
+    monkeypatch.setattr(module.Index, "all", lambda _: ran)
+    found = module._earlier(tmp_path)
+    assert [one.predicted for one in found] == [1.0, *map(float, range(3, module.MOST_EARLIER + 1))]  # newest first
+    assert [one.device for one in found[:2]] == ["mine", "other"]
+
+
 def test_earlier_runs_correct_the_time(tmp_path: Path) -> None:
     """Three runs that took twice as long as was foreseen; on a machine that was never probed nothing is foreseen."""
     from tunesmith.flows.plan import _data, network_of
@@ -156,6 +237,7 @@ def test_earlier_runs_correct_the_time(tmp_path: Path) -> None:
         ({}, Asked(count=8), "--count is 8; expected a number of devices from 1 up, beside --device"),
         ({}, Asked(rows=10), "--rows and --tokens go together"),
         ({}, Asked(rows=-1, tokens=5), "--rows is -1; expected a number above 0"),
+        ({}, Asked(rows=999_999_999_999, tokens=5), "--rows is 999999999999; expected at most 10,000,000"),
         ({}, Asked(usd=float("nan")), "--usd is nan"),
         ({"method": {"name": "lora", "target_modules": ["q_prj"]}}, JOB, "Did you mean"),
     ],
@@ -166,9 +248,10 @@ def test_absurd_questions_get_a_sentence(changes: dict[str, Any], asked: Asked, 
 
 
 def test_a_config_that_is_no_json(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text("{")
-    with pytest.raises(ModelError, match=r"config\.json is not valid JSON"):
-        plan(recipe(model=str(tmp_path)), JOB)
+    for broken in ("{", "", "[" * 100_000):
+        (tmp_path / "config.json").write_text(broken)
+        with pytest.raises(ModelError, match=r"config\.json is not valid JSON"):
+            plan(recipe(model=str(tmp_path)), JOB)
 
 
 def test_a_forecast_comes_back_from_json() -> None:

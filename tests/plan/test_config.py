@@ -47,6 +47,7 @@ LLAMA = {
             "layer_types: found 'mamba'; expected full_attention or sliding_attention for each of the 2 layers",
         ),
         ({"model_type": "gemma2", "layer_types": 3, "num_key_value_heads": 1}, "layer_types: found 3"),
+        ({"model_type": "gemma2", "layer_types": [[], []], "num_key_value_heads": 1}, r"layer_types: found \[\]"),
         ({"model_type": "qwen3_moe", "num_experts": 2, "mlp_only_layers": ["a"]}, r"mlp_only_layers: found \['a'\]"),
         (
             {"model_type": "mixtral", "num_local_experts": 2, "num_experts_per_tok": 3, "num_key_value_heads": 1},

@@ -143,11 +143,17 @@ def test_a_missing_field_is_named(write: Write) -> None:
 
 
 def test_a_file_that_is_no_list_of_objects_is_a_sentence(write: Write, tmp_path: Path) -> None:
-    for rows in ("{", {"name": "x"}, [1]):
+    for rows in ("{", "[" * 100_000, "", {"name": "x"}, [1]):
         with pytest.raises(DataError, match=r"xpected a JSON list"):
             known_devices(write(rows))
     with pytest.raises(DataError, match=r"nowhere\.json"):
         known_devices(tmp_path / "nowhere.json")
+
+
+@pytest.mark.parametrize("change", [{"like": []}, {"like": {}}, {"memory_gib": 10**400}, {"kind": []}])
+def test_odd_types_and_numbers_are_sentences(write: Write, change: dict[str, Any]) -> None:
+    with pytest.raises(DataError, match=next(iter(change))):
+        known_devices(write([GOOD | change]))
 
 
 def test_two_devices_of_one_name_are_refused(tmp_path: Path) -> None:

@@ -9,12 +9,13 @@ from tunesmith.core.noun import Noun
 @dataclass(frozen=True, slots=True)
 class Machine:
     """Where a run takes place. ``memory`` is that of the processor or of the GPU in bytes, None where unknown;
-    ``eight_bit``: whether bitsandbytes is there."""
+    ``eight_bit``: whether bitsandbytes is there; ``ranks``: so many of them share weights and tokens."""
 
     device: Literal["cpu", "cuda"]
     memory: int | None
     fast_bfloat16: bool
     eight_bit: bool = False
+    ranks: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class Technique:
 class Plan(Noun):
     """What the loop does. ``batch_tokens`` counts real tokens an optimiser step; ``micro_tokens`` those in memory at
     once. ``peak_bytes`` and ``step_seconds`` are what training is foreseen to need, the seconds before any correction
-    by earlier runs; None where nothing is known of the device."""
+    by earlier runs, and ``device`` whose rates these come from; None where nothing is known of it."""
 
     learning_rate: float
     epochs: float
@@ -58,4 +59,5 @@ class Plan(Noun):
     seed: int
     peak_bytes: int | None = None
     step_seconds: float | None = None
+    device: str | None = None
     reasons: dict[str, str]

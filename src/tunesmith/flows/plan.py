@@ -8,7 +8,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from tunesmith.data.sizes import Counter, Size
 from tunesmith.models.locate import locate
 from tunesmith.plan import known
 from tunesmith.plan.calibrate import Earlier
-from tunesmith.plan.devices import find
+from tunesmith.plan.devices import find, known_devices
 from tunesmith.plan.families import shape_of
 from tunesmith.plan.fit import Job
 from tunesmith.plan.foresee import Place, fitting, forecast, foresee, on_devices
@@ -33,6 +33,7 @@ from tunesmith.plan.shape import Shape
 from tunesmith.plan.work import Rollouts
 from tunesmith.records.index import Index
 
+MOST_ROWS = 10_000_000  # of --rows
 MOST_EARLIER = 50  # runs that times are corrected by
 ANSWER_LIMIT = 16  # of a policy whose rows have no answer
 
@@ -57,17 +58,19 @@ def plan(recipe: Recipe, asked: Asked | None = None, workspace: Path | None = No
     """Raises RecipeError, DataError, ModelError, each a sentence."""
     asked = asked or Asked()
     _check(asked)
-    place = _place(asked, workspace)
+    place, devices = _place(asked, workspace), known_devices(asked.devices_file)
     card, shape, folder = network_of(recipe.model)
     name = recipe.objective.name if recipe.objective.name != "auto" else OBJECTIVE[recipe.task]
     data, assumed = _data(recipe, objective_facts(name), asked, folder)
+    wanted = recipe.train.max_length
+    data = data.cut(card.context if wanted == "auto" else min(wanted, card.context))
     job = Job(recipe, name, card, shape, data)
     found = foresee(job, place)
     choices: list[Choice] = []
     if asked.fit:
         choices += fitting(job, place)
     if asked.devices:
-        choices += on_devices(job, place)
+        choices += on_devices(job, place, devices.values())
     return forecast(found, choices, assumed)
 
 
@@ -85,6 +88,11 @@ def _check(asked: Asked) -> None:
     for name, value in (("--rows", asked.rows), ("--tokens", asked.tokens), ("--usd", asked.usd)):
         if value is not None and not 0 < value < 1e12:
             raise RecipeError(f"{name} is {value}; expected a number above 0.")
+    if asked.rows is not None and asked.rows > MOST_ROWS:
+        raise RecipeError(
+            f"--rows is {asked.rows}; expected at most {MOST_ROWS:,}. Plan so many, and multiply the time: memory is "
+            "the same."
+        )
     if not 1 <= asked.count <= 100_000 or (asked.count > 1 and asked.device is None):
         raise RecipeError(f"--count is {asked.count}; expected a number of devices from 1 up, beside --device.")
     if (asked.rows is None) != (asked.tokens is None):
@@ -94,25 +102,25 @@ def _check(asked: Asked) -> None:
 def _place(asked: Asked, workspace: Path | None) -> Place:
     if asked.device is not None:
         device = find(asked.device, asked.devices_file)
-        return Place(machine_of(device), device, None, asked.usd, ranks=asked.count)
+        return Place(replace(machine_of(device), ranks=asked.count), device, None, asked.usd)
     machine, known_device, rates = here()
-    name = rates.name if rates else known_device.name if known_device else ""
-    earlier = _earlier(workspace, name) if workspace is not None else ()
+    earlier = _earlier(workspace) if workspace is not None else ()
     return Place(machine, known_device, rates, asked.usd, earlier)
 
 
-def _earlier(workspace: Path, device: str) -> list[Earlier]:
-    """Runs of this workspace that told what was foreseen and what came."""
+def _earlier(workspace: Path) -> list[Earlier]:
+    """The newest runs of this workspace that told what was foreseen, of which device, and what came."""
     if not (workspace / "runs").is_dir():
         return []
     found: list[Earlier] = []
-    for run in Index.open(workspace).all()[-MOST_EARLIER:]:
+    for run in Index.open(workspace).all()[:MOST_EARLIER]:
         try:
             report = Report.load(Path(run.folder) / "report.json")
         except (OSError, ValueError, TunesmithError):  # a run of another time, or one that did not end
             continue
-        if report.plan.step_seconds and report.fit.step_seconds:
-            found.append(Earlier(report.plan.step_seconds, report.fit.step_seconds, device, run.method))
+        planned, measured = report.plan, report.fit.step_seconds
+        if planned.device and planned.step_seconds and measured:
+            found.append(Earlier(planned.step_seconds, measured, planned.device, run.method))
     return found
 
 
@@ -130,7 +138,7 @@ def network_of(reference: str) -> tuple[ModelCard, Shape, Path | None]:
         )
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"model: {path} is not valid JSON ({error}). Fetch the model again.") from error
     shape = shape_of(config, str(path))
     name = reference if reference == "bundled" else where.name
@@ -194,9 +202,16 @@ def _of_sizes(recipe: Recipe, facts: ObjectiveFacts, sizes: Sequence[Size], coun
         critic = facts.needs == "token_logp_value"
         rollouts = Rollouts(how.prompts, how.answers, prompt, longest, how.steps * how.passes, critic)
     trained = sum(sum(s.answers) for s in sizes) / sum(lengths)
+
+    def steps(batch: int, longest: int) -> int:
+        if rollouts:
+            return recipe.rollout.steps_of(train)
+        total = sum(min(n, longest * unit) for n in rows)
+        return ceil(total / max(batch - total / len(rows) / 2, total / len(rows)))
+
     return Data(
         rows,
-        lambda batch, _: recipe.rollout.steps_of(train) if rollouts else ceil(sum(rows) / max(batch - mean / 2, mean)),
+        steps,
         dev_tokens=0 if rollouts else int(looked_at * mean),
         trained=int(trained * sum(rows)),
         longest=max(size.longest for size in sizes),

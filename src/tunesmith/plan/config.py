@@ -84,8 +84,8 @@ class Config:
         if kinds is None:
             return None
         known = {"full_attention": False, "sliding_attention": True}
-        if not isinstance(kinds, list) or len(kinds) != layers or not all(k in known for k in kinds):
-            odd = [repr(k) for k in kinds if k not in known] if isinstance(kinds, list) else [repr(kinds)]
+        odd = [repr(kinds)] if not isinstance(kinds, list) else [repr(k) for k in kinds if str(k) not in known]
+        if odd or len(kinds) != layers:
             found = odd[0] if odd else f"{len(kinds)} entries"
             raise ModelError(
                 f"model: {self.where}, field layer_types: found {found}; expected full_attention or sliding_attention "

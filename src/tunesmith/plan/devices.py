@@ -7,7 +7,6 @@ replaces those of the same name; a row that is ``like`` another names only what 
 """
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cache
@@ -23,6 +22,7 @@ Range = tuple[float, float]
 CLOUDS: tuple[Cloud, ...] = get_args(Cloud)
 NUMBERS: tuple[Number, ...] = get_args(Number)
 KINDS = ("cpu", "cuda")
+MOST = 1e15  # of any number: beyond is a slip of the pen
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ def known_devices(extra: Path | None = None) -> dict[str, Device]:
             raise DataError(f'{where}: name is "{name}" a second time. Give each device a name of its own.')
         own_names.add(name)
         like = row.get("like", name)
-        if "like" in row and like not in rows:
+        if not isinstance(like, str) or ("like" in row and like not in rows):
             raise DataError(f'{where}: like is "{like}", which is no device.{did_you_mean(str(like), rows)}')
         own: dict[str, Any] = {"aliases": []} if like != name else {}
         rows[name] = {**rows.get(like, _EMPTY), **own, **{k: v for k, v in row.items() if k != "like"}}
@@ -108,7 +108,7 @@ def find(name: str, extra: Path | None = None) -> Device:
 def _rows_of(path: Path) -> list[dict[str, Any]]:
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: {error}. Expected a JSON list of devices, as plan/devices.json is one.") from error
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise DataError(f"{path}: expected a JSON list of objects, as plan/devices.json is one.")
@@ -161,7 +161,7 @@ def _text(row: Mapping[str, Any], key: str, where: str) -> str:
 
 
 def _positive(found: Any, where: str) -> float:
-    if isinstance(found, bool) or not isinstance(found, int | float) or not 0 < found < math.inf:
+    if isinstance(found, bool) or not isinstance(found, int | float) or not 0 < found <= MOST:
         raise DataError(f"{where} is {found!r}; expected a number above 0.")
     return found
 

@@ -11,7 +11,6 @@ from tunesmith.core.card import ModelCard
 from tunesmith.core.errors import MemoryNeeded, RecipeError
 from tunesmith.core.plan import Machine, Plan, Technique
 from tunesmith.core.recipe import Recipe
-from tunesmith.plan import memory
 from tunesmith.plan.objectives import objective_facts
 from tunesmith.plan.rates import Rates
 from tunesmith.plan.resolve import Data, resolve
@@ -49,11 +48,10 @@ class Job:
         )
 
     def least(self, machine: Machine, rates: Rates | None = None) -> tuple[Plan, Work]:
-        """The leanest plan, whether it fits or not."""
-        train = self.recipe.train.model_copy(update={"memory": "checkpoint"})
+        """The leanest plan at the level of the recipe, or of all where that is auto, whether it fits or not."""
         budget = self.recipe.budget.model_copy(update={"memory": None})
-        recipe = self.recipe.model_copy(update={"train": train, "budget": budget})
-        return replace(self, recipe=recipe).resolved(replace(machine, memory=None), rates)
+        recipe = self.recipe.model_copy(update={"budget": budget})
+        return replace(self, recipe=recipe).resolved(replace(machine, memory=0), rates)
 
     def changed(self, settings: Settings) -> "Job":
         recipe, data = self.recipe, self.data
@@ -90,5 +88,5 @@ def would_fit(job: Job, machine: Machine) -> str:
             continue
         told = ", ".join(f"{key}: {value}" for key, value in settings.items())
         return f"It would fit with {told} (about {(plan.peak_bytes or 0) / 2**30:.1f} GiB)."
-    _, work = job.changed(list(ways(job))[-1]).least(machine)
-    return f"Even the leanest settings need about {memory.peak(work, machine.device) / 2**30:.1f} GiB."
+    plan, _ = job.changed({**list(ways(job))[-1], "train.memory": "auto"}).least(machine)
+    return f"Even the leanest settings need about {(plan.peak_bytes or 0) / 2**30:.1f} GiB."

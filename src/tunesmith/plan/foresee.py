@@ -4,7 +4,7 @@ Notable: no file and no weight is read: the rows are counts, the network is a sh
 or what a probe has left. The same functions plan a run (``fit``, ``resolve``).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from tunesmith.core.errors import MemoryNeeded, RecipeError
@@ -12,8 +12,7 @@ from tunesmith.core.forecast import Choice, Forecast
 from tunesmith.core.plan import Machine, Plan
 from tunesmith.plan import memory, time
 from tunesmith.plan.calibrate import Correction, Earlier, correction
-from tunesmith.plan.decoding import CACHE_BYTES, MOST_ROWS
-from tunesmith.plan.devices import Device, known_devices
+from tunesmith.plan.devices import Device
 from tunesmith.plan.fit import Job, Settings, ways
 from tunesmith.plan.here import machine_of
 from tunesmith.plan.money import Cost, cost
@@ -25,15 +24,13 @@ SHARDED = "Weights and what belongs to them are sharded as FSDP does; this packa
 
 @dataclass(frozen=True)
 class Place:
-    """Where it is to run. ``usd``: what it may cost; ``earlier``: runs of this place with their times; ``ranks``: how
-    many such devices share it."""
+    """Where it is to run. ``usd``: what it may cost; ``earlier``: runs with their times."""
 
     machine: Machine
     device: Device | None
     rates: Rates | None
     usd: float | None = None
     earlier: Sequence[Earlier] = ()
-    ranks: int = 1
 
     @property
     def known(self) -> Rates | None:
@@ -41,7 +38,8 @@ class Place:
 
     @property
     def name(self) -> str:
-        return self.device.name if self.device else self.rates.name if self.rates else self.machine.device
+        name = self.device.name if self.device else self.rates.name if self.rates else self.machine.device
+        return name if self.machine.ranks == 1 else f"{self.machine.ranks} x {name}"
 
 
 @dataclass(frozen=True)
@@ -90,14 +88,12 @@ def gib(size: int) -> str:
 
 def foresee(job: Job, place: Place) -> Foreseen:
     """Raises RecipeError for what no machine could train."""
-    rates, fits = place.known, True
+    rates, ranks = place.known, place.machine.ranks
     try:
         plan, work = job.resolved(place.machine, rates)
     except MemoryNeeded:
-        fits = False
         plan, work = job.least(place.machine, rates)
-    process = rates.process_bytes if rates else None
-    needed = memory.needed(work, place.machine.device, process, place.ranks)
+    needed = memory.needed(work, place.machine.device, rates.process_bytes if rates else None, ranks)
     seconds, money = None, None
     if rates is not None:
         seconds = time.run(
@@ -106,12 +102,11 @@ def foresee(job: Job, place: Place) -> Foreseen:
             dev_tokens=job.data.dev_tokens,
             looks=max(1, plan.steps // plan.eval_every),
             correction=_correction(job, place, rates),
-            ranks=place.ranks,
+            ranks=ranks,
         )
-        money = None if place.device is None else cost(seconds, place.device, ranks=place.ranks)
+        money = None if place.device is None else cost(seconds, place.device, ranks=ranks)
     limit = job.recipe.budget.memory or place.machine.memory
-    if place.ranks > 1:
-        fits = limit is None or sum(needed.values()) <= memory.HEADROOM * limit
+    fits = limit is None or sum(needed.values()) <= limit
     return Foreseen(job, place, plan, work, needed, limit, fits, seconds, money)
 
 
@@ -134,12 +129,13 @@ def fitting(job: Job, place: Place) -> list[Choice]:
     return found
 
 
-def on_devices(job: Job, place: Place, devices: Sequence[Device] = ()) -> list[Choice]:
-    """The job on each device of the table, those where it fits first, the cheapest at the top."""
+def on_devices(job: Job, place: Place, devices: Iterable[Device]) -> list[Choice]:
+    """The job on each device, those where it fits first, the cheapest at the top."""
     found = []
-    for device in devices or known_devices().values():
-        there = replace(place, machine=machine_of(device), device=device, rates=None, earlier=())
-        found.append(foresee(job, there).choice(device.name, {}))
+    for device in devices:
+        machine = replace(machine_of(device), ranks=place.machine.ranks)
+        there = replace(place, machine=machine, device=device, rates=None, earlier=())
+        found.append(foresee(job, there).choice(there.name, {}))
     return sorted(found, key=lambda c: (not c.fits, c.usd[0] if c.usd else 0.0, c.seconds[0] if c.seconds else 0.0))
 
 
@@ -147,11 +143,9 @@ def forecast(found: Foreseen, choices: Sequence[Choice] = (), assumed: Sequence[
     """As it is shown and kept."""
     job, work, seconds, money = found.job, found.work, found.seconds, found.cost
     shape = job.shape
-    longest = job.data.longest
-    a_row = max(1, shape.cache_bytes(longest, work.size))
-    sharded = "Weights and what belongs to them are sharded as FSDP does; this package itself trains on one device."
+    longest, writes = job.data.longest, shape.kind == "decoder"
     told = [
-        *([sharded] if found.place.ranks > 1 else []),
+        *([SHARDED] if found.place.machine.ranks > 1 else []),
         *assumed,
         *shape.assumed,
         *(() if money is None else money.assumed),
@@ -171,12 +165,12 @@ def forecast(found: Foreseen, choices: Sequence[Choice] = (), assumed: Sequence[
         rows=work.rows.count,
         tokens=work.rows.tokens,
         longest=longest,
-        device=found.place.name if found.place.ranks == 1 else f"{found.place.ranks} x {found.place.name}",
+        device=found.place.name,
         limit=found.limit,
         fits=found.fits,
         memory=found.memory,
         peak_bytes=found.peak,
-        answering_bytes=min(CACHE_BYTES, MOST_ROWS * a_row) if shape.kind == "decoder" else 0,
+        answering_bytes=memory.answering(shape, work.size, memory.MOST_ROWS, longest) if writes else 0,
         time={} if seconds is None else {name: x for name, x in seconds.parts.items() if x > 0},
         seconds=None if seconds is None else seconds.total,
         range=None if seconds is None else (seconds.low, seconds.high),

@@ -38,6 +38,7 @@ FOUR_BITS = 0.5 + 1 / 64 + 4 / 64 / 256  # bytes a weight: NF4, scales of blocks
 SMALL_MOMENTS = 2 + 2 * 4 / 256  # two bytes and the scales of their blocks; those of the embedding stay float32
 CHUNK = {"cpu": 1 << 24, "cuda": 1 << 27}  # logits at a time, as in models/linear_logp.py; a test compares them
 WIDE = {"cpu": 1 << 20, "cuda": 1 << 27}  # of these in float32 at a time
+CACHE_BYTES, MOST_ROWS = 1 << 30, 256  # of the sampler: keys and values held at once, rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +48,11 @@ class _Moment:
     gradients: int = 0
     activations: int = 0
     logits: int = 0
+    cache: int = 0
 
     @property
     def total(self) -> int:
-        return self.gradients + self.activations + self.logits
+        return self.gradients + self.activations + self.logits + self.cache
 
 
 def needed(work: Work, device: Device = "cpu", process: int | None = None, ranks: int = 1) -> dict[str, int]:
@@ -60,6 +62,7 @@ def needed(work: Work, device: Device = "cpu", process: int | None = None, ranks
     lasting = _lasting(work, device)
     moment = max(_moments(work, device), key=lambda m: m.total)
     passing = {"gradients": moment.gradients, "activations": moment.activations, "logits": moment.logits}
+    passing["keys and values"] = moment.cache
     if ranks > 1:
         lasting = {name: -(-size // ranks) for name, size in lasting.items()}
         passing["gradients"] = -(-passing["gradients"] // ranks)
@@ -72,9 +75,21 @@ def needed(work: Work, device: Device = "cpu", process: int | None = None, ranks
     return {name: size for name, size in found.items() if size}
 
 
-def peak(work: Work, device: Device = "cpu", process: int | None = None) -> int:
+def peak(work: Work, device: Device = "cpu", process: int | None = None, ranks: int = 1) -> int:
     """Bytes at the most demanding moment of training."""
-    return sum(needed(work, device, process).values())
+    return sum(needed(work, device, process, ranks).values())
+
+
+def answering(shape: Shape, size: int, rows: int, tokens: int) -> int:
+    """Bytes of keys and values while ``rows`` of so many tokens are written, numbers of ``size`` bytes: one at least.
+
+    >>> from tunesmith.plan.known import find
+    >>> shape = find("meta-llama/Llama-3.1-405B").shape()
+    >>> answering(shape, 2, 256, 8000) == 126 * 2 * 8 * 128 * 2 * 8000
+    True
+    """
+    a_row = max(1, shape.cache_bytes(tokens, size))
+    return max(a_row, min(CACHE_BYTES, min(rows, MOST_ROWS) * a_row))
 
 
 def _lasting(work: Work, device: Device) -> dict[str, int]:
@@ -118,12 +133,17 @@ def _moments(work: Work, device: Device) -> list[_Moment]:
     before = gradients if work.accumulates else 0
     backward = int(size * held.tokens * (3 * shape.inner_width + 4 * shape.width)) + a_layer
     looked_at = batch(work, 2 * work.at_once)
+    written, rollouts = 0, work.rollouts
+    if rollouts is not None:
+        length = rollouts.prompt_tokens + rollouts.answer_tokens
+        written = answering(shape, size, rollouts.prompts * rollouts.answers, length)
     reads = size * looked_at.tokens * (4 * shape.inner_width + 6 * shape.width)
     return [
         _Moment(before, activations + states, logits + 2 * table),
         _Moment(before + table, critic + activations + states + backward - a_layer, 0),
         _Moment(gradients + table, backward, 0),
         _Moment(0, int(reads), _logits(work, int(work.rows.share * looked_at.tokens), device)),
+        _Moment(cache=written),
     ]
 
 
@@ -185,39 +205,44 @@ def _logits(work: Work, chosen: int, device: Device) -> int:
     return vocabulary * (work.size * rows + 2 * 4 * wide)
 
 
-def refuse(limit: int | None, work: Work, device: Device) -> None:
-    """Raise MemoryNeeded where a level that was asked for cannot fit, by more than a forecast may err."""
-    found = peak(work, device)
-    if limit is not None and found > SURELY * limit:
+def refuse(limit: int | None, work: Work, device: Device, ranks: int = 1) -> None:
+    """Raise MemoryNeeded where a level that was asked for cannot fit, by more than a forecast may err. No ``limit``, or
+    0, refuses nothing."""
+    found = peak(work, device, ranks=ranks)
+    if limit and found > SURELY * limit:
         raise MemoryNeeded(
             f"memory: train.memory: {work.level} needs about {found / 2**30:.1f} GiB with {work.at_once} tokens at "
             f"once, and there are {limit / 2**30:.2g} GiB."
         )
 
 
-def choose(limit: int, work: Work, device: Device) -> tuple[Level, int, str]:
-    """(level, tokens in memory at once, reason): the first that fits into ``limit`` bytes. Smaller micro-batches come
-    before recomputing, which costs a third more time; ``least`` takes a step in one piece. Raises MemoryNeeded where
-    nothing fits."""
+def choose(limit: int, work: Work, device: Device, ranks: int = 1) -> tuple[Level, int, str]:
+    """(level, tokens in memory at once, reason): the first that fits into ``limit`` bytes; with 0, the one that needs
+    least. Smaller micro-batches come before recomputing, which costs a third more time; ``least`` takes a step in one
+    piece. Raises MemoryNeeded where nothing fits."""
     longest = work.rows.largest
     sizes = [max(longest, work.micro_tokens // n) for n in (1, 2, 4)]
     ways: list[tuple[Level, int]] = [("fast", n) for n in dict.fromkeys(sizes)]
     ways += [("selective", sizes[-1]), ("checkpoint", sizes[-1])]
     if work.technique.full:
         ways.append(("least", max(longest, work.batch_tokens)))
-    told: list[str] = []
-    for level, tokens in ways:
-        small = work.small_moments and level == "least"
-        total = peak(replace(work, level=level, micro_tokens=tokens, small_moments=small), device)
-        told.append(f"{level} {total / 2**30:.1f} GiB with {tokens} tokens at once")
-        if total <= HEADROOM * limit:
+    tried: list[tuple[int, Level, int]] = []
+    for way in ways:
+        small = work.small_moments and way[0] == "least"
+        one = replace(work, level=way[0], micro_tokens=way[1], small_moments=small)
+        tried.append((peak(one, device, ranks=ranks), *way))
+        if tried[-1][0] <= HEADROOM * limit:
             break
-    room = f"{HEADROOM:.0%} of {limit / 2**30:.2g} GiB: {', '.join(told)}"
-    if total > limit:
+    told = ", ".join(f"{name} {size / 2**30:.1f} GiB with {n} tokens at once" for size, name, n in tried)
+    fits = tried[-1][0] <= HEADROOM * limit
+    total, level, tokens = tried[-1] if fits else min(tried, key=lambda one: one[0])
+    room = f"{HEADROOM:.0%} of {limit / 2**30:.2g} GiB: {told}"
+    if limit and total > limit:
         smaller = " train.batch_tokens or" if work.technique.full else ""
         raise MemoryNeeded(
             f"memory: nothing fits {room}. Raise budget.memory where the machine has more, lower{smaller} "
             "train.max_length, or take a smaller model."
         )
-    fits = total <= HEADROOM * limit
+    if not limit:
+        return level, tokens, f"the least of {told}"
     return level, tokens, f"the first that fits {room}" if fits else f"the least; tight for {room}"

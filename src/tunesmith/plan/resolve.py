@@ -55,7 +55,13 @@ class Data:
         """With rows of at most so many tokens."""
         lengths = [min(n, longest * self.unit) for n in self.lengths]
         share = sum(lengths) / max(sum(self.lengths), 1)
-        return replace(self, lengths=lengths, trained=int(share * self.trained), longest=min(self.longest, longest))
+        return replace(
+            self,
+            lengths=lengths,
+            dev_tokens=int(share * self.dev_tokens),
+            trained=int(share * self.trained),
+            longest=min(self.longest, longest),
+        )
 
     def work(self, shape: Shape, technique: Technique, precision: Precision, batch: int, steps: int) -> Work:
         """To train on it in ``steps`` of ``batch`` tokens, each in one piece."""
@@ -169,10 +175,12 @@ def resolve(
 
 def _foreseen(work: Work, machine: Machine, rates: Rates | None) -> dict[str, Any]:
     """What the plan says of its own needs."""
-    if rates is None:
-        return {"peak_bytes": memory.peak(work, machine.device)}
-    step = float(f"{time.step(work, rates).total:.4g}")
-    return {"peak_bytes": memory.peak(work, machine.device, rates.process_bytes), "step_seconds": step}
+    held = None if rates is None else rates.process_bytes
+    found: dict[str, Any] = {"peak_bytes": memory.peak(work, machine.device, held, machine.ranks)}
+    if rates is not None:
+        step = time.step(work, rates, ranks=machine.ranks).total
+        found |= {"step_seconds": float(f"{step:.4g}"), "device": rates.name}
+    return found
 
 
 def _rate(recipe: Recipe, card: ModelCard, technique: Technique) -> tuple[float, str]:
@@ -255,8 +263,8 @@ def _memory(recipe: Recipe, machine: Machine, work: Work) -> tuple[Level, int, s
     if wanted != "auto":
         micro = max(work.batch_tokens, longest) if wanted == "least" else micro
         asked = replace(work, level=wanted, micro_tokens=micro, small_moments=work.small_moments and wanted == "least")
-        memory.refuse(limit, asked, machine.device)
+        memory.refuse(limit, asked, machine.device, machine.ranks)
         return wanted, micro, SET
     if limit is None:
         return "fast", micro, "how much memory this machine has is not known; set budget.memory"
-    return memory.choose(limit, work, machine.device)
+    return memory.choose(limit, work, machine.device, machine.ranks)

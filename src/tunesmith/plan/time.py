@@ -57,7 +57,7 @@ def step(work: Work, rates: Rates, correction: Correction | None = None, ranks: 
     its share of the tokens and holds its share of the weights (as FSDP does)."""
     found = _step(work, rates, ranks)
     if work.rollouts is not None:
-        found = add(found, times(1 / work.rollouts.steps, rollout(work, work.rollouts, _net(work, rates))))
+        found = add(found, times(1 / work.rollouts.steps / ranks, rollout(work, work.rollouts, _net(work, rates))))
     return _within(found, rates, correction)
 
 
@@ -75,7 +75,7 @@ def run(
     policy, context = _net(work, rates), work.rows.typical
     if work.rollouts is not None:
         count = math.ceil(work.steps / work.rollouts.steps)
-        found = add(found, times(count, rollout(work, work.rollouts, policy)))
+        found = add(found, times(count / ranks, rollout(work, work.rollouts, policy)))
     if work.reference:
         frozen = policy.frozen()
         found["reference"] = looked(frozen, work, work.rows.tokens, work.rows.trained, context) / ranks
