@@ -248,6 +248,7 @@ def summary(cases: Sequence[Entry]) -> Entry:
     return {
         "n": len(cases),
         "right": round(sum(c["right"] for c in cases) / count, 4),
+        "right_if_never_tune": round(sum(c["truth"] != "wins" for c in cases) / count, 4),
         "costly_wrong": round(sum(c["costly"] for c in cases) / count, 4),
         "forecast_within_80": round(sum(forecast) / max(len(forecast), 1), 4),
         "n_forecast": len(forecast),
@@ -261,7 +262,8 @@ def page(document: Entry) -> str:
         out += ["**A quick run on a few rows. The figures mean nothing.**", ""]
     out += ["Written by `benchmarks/advice.py`; do not edit. Its docstring tells how it measures.", ""]
     out += [
-        f"- Advice right: {told['right']:.0%} of {told['n']} cases (goal: at least 80%).",
+        f"- Advice right: {told['right']:.0%} of {told['n']} cases (goal: at least 80%); whoever always says prompt is "
+        f"right in {told['right_if_never_tune']:.0%}.",
         f"- Wrong in the costly direction (tune where tuning loses): {told['costly_wrong']:.0%} (goal: at most 5%).",
         f"- The run's score within the forecast's 80% band: {told['forecast_within_80']:.0%} of {told['n_forecast']} "
         "(goal: at least 75%).",

@@ -17,7 +17,7 @@ from tunesmith.plan import rates
 from tunesmith.plan.fit import Job, would_fit
 from tunesmith.plan.resolve import Data, resolve
 from tunesmith.plan.shape import Shape
-from tunesmith.plan.trained import with_heads
+from tunesmith.plan.trained import technique, with_heads
 from tunesmith.plan.work import Rollouts
 
 LOOKS = 10  # at dev, where each writes answers
@@ -30,8 +30,7 @@ def technique_of(recipe: Recipe, card: ModelCard, config: Any, objective: Object
     outputs = 1 if objective.needs == "score" else classes
     trained = method.count(skeleton(card, config, head=bool(outputs)), recipe.method)
     trained = with_heads(trained, objective.needs, classes=classes, width=card.width)
-    rate, most = method.rate * objective.rate, method.most_rate * objective.rate
-    return Technique(not method.is_adapter, trained, rate, most, four_bits=method.four_bits, keeps=method.keeps)
+    return technique(method, trained, objective.rate)
 
 
 def resolved(recipe: Recipe, network: Network, objective: Objective, data: Data, technique: Technique) -> Plan:

@@ -15,7 +15,7 @@ from tunesmith.plan.objectives import objective_facts
 from tunesmith.plan.rates import Rates
 from tunesmith.plan.resolve import Data, resolve
 from tunesmith.plan.shape import Shape
-from tunesmith.plan.trained import method_facts, trained, with_heads
+from tunesmith.plan.trained import method_facts, technique, trained, with_heads
 from tunesmith.plan.work import Work
 
 Settings = Mapping[str, str | int]
@@ -37,8 +37,7 @@ class Job:
         heads = facts.needs in ("class_logp", "score")
         count = trained(self.shape, self.recipe.method, self.card.name, classifies=heads)
         count = with_heads(count, facts.needs, classes=self.data.outputs, width=self.shape.width)
-        rate, most = method.rate * facts.rate, method.most_rate * facts.rate
-        return Technique(not method.is_adapter, count, rate, most, four_bits=method.four_bits, keeps=method.keeps)
+        return technique(method, count, facts.rate)
 
     def resolved(self, machine: Machine, rates: Rates | None = None) -> tuple[Plan, Work]:
         """Raises MemoryNeeded, RecipeError."""

@@ -8,8 +8,10 @@ refuses is told when the method is attached.
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 from tunesmith.core.errors import RecipeError
+from tunesmith.core.plan import Technique
 from tunesmith.core.recipe import MethodRecipe
 from tunesmith.plan import targets
 from tunesmith.plan.objectives import known
@@ -60,6 +62,27 @@ def with_heads(trained: int, needs: str, *, classes: int, width: int) -> int:
     if needs == "class_logp":
         return trained + classes * width + (classes if classes > 1 else 0)
     return {"score": trained + width, "token_logp_value": 2 * trained + width}.get(needs, trained)
+
+
+class Trains(Protocol):
+    """A method, from this table or with its network."""
+
+    @property
+    def is_adapter(self) -> bool: ...
+    @property
+    def rate(self) -> float: ...
+    @property
+    def most_rate(self) -> float: ...
+    @property
+    def four_bits(self) -> bool: ...
+    @property
+    def keeps(self) -> float: ...
+
+
+def technique(method: Trains, trained: int, times: float) -> Technique:
+    """Of a method that trains so many weights, under an objective whose rate is ``times`` the usual one."""
+    rate, most = method.rate * times, method.most_rate * times
+    return Technique(not method.is_adapter, trained, rate, most, four_bits=method.four_bits, keeps=method.keeps)
 
 
 def method_facts(name: str) -> MethodFacts:
