@@ -53,10 +53,16 @@ def test_shares_are_counted_and_told() -> None:
     ]
     cases[1]["within_80"] = None
     found = bench.summary(cases)
-    assert found == {"n": 2, "right": 0.5, "costly_wrong": 0.5, "forecast_within_80": 1.0, "n_forecast": 1}
+    shares = {"right": 0.5, "right_if_never_tune": 0.5, "costly_wrong": 0.5, "forecast_within_80": 1.0}
+    assert found == {"n": 2, "n_forecast": 1, **shares}
     document = {"quick": True, "summary": found, "cases": cases, "created": "2026-03-01", "machine": "a machine"}
     text = bench.page(document | {"environment": {"torch": "2"}, "load": 0.1})
-    assert "right: 50% of 2 cases" in text and "COSTLY" in text and "The figures mean nothing" in text
+    assert (
+        "right: 50% of 2 cases" in text
+        and "always says prompt is right in 50%" in text
+        and "COSTLY" in text
+        and "The figures mean nothing" in text
+    )
 
 
 def test_there_are_enough_tasks_of_several_sizes() -> None:
