@@ -147,7 +147,7 @@ def test_answers_that_are_written_are_advised_on_too(make_recipe: MakeRecipe, tm
     path = write_jsonl(tmp_path / "asked.jsonl", asked(260))
     small = {"max_new_tokens": 6, "shots": 1, "limit": 40}
     recipe = make_recipe(str(path), train={"epochs": 1}, evaluate=small, data={"allow": ["lengths"]})
-    facts = Facts(price_in=1.0, price_out=4.0, calls_per_day=1000, latency=5.0)
+    facts = Facts(price_in=1.0, price_out=4.0, host_price=1.0, calls_per_day=1000, latency=5.0)
     found = advise(recipe, facts=facts, workspace=tmp_path, out=tmp_path / "page", watch=Told())
     evidence = found.evidence
     assert {b.name for b in evidence.bars} >= {"few_shot", "zero_shot", "nearest_neighbour", "majority"}
