@@ -17,6 +17,11 @@ NONE_WORKS = (
 )
 
 
+def looked_up(value: float) -> tuple[Bar, ...]:
+    found = Bar(name="nearest_neighbour", score=sample.estimate(value), tokens_in=0, tokens_out=0)
+    return (found, Bar(name="majority", score=sample.estimate(0.31), tokens_in=0, tokens_out=0))
+
+
 def tuned(value: float) -> Bar:
     return Bar(name="tuned", score=sample.estimate(value), tokens_in=120, tokens_out=40)
 
@@ -48,9 +53,12 @@ def decided(use: Use | None = sample.USE, **changes: Any) -> tuple[Decision, str
         ({"curve": sample.curve(0.0199, 0.05, within=0.5)}, ("collect more data", "more data, likely")),
         ({"curve": sample.curve(-0.1, 0.05, within=0.1), "bars": NEAREST}, ("retrieve", "no gain")),
         ({"curve": sample.curve(-0.1, 0.05, within=0.1), "bars": NONE_WORKS}, ("not enough evidence", "no gain")),
-        ({"tuned": tuned(0.26)}, ("not enough evidence", "not begun")),  # with the constant answer at 0.31
-        ({"tuned": tuned(0.3599)}, ("not enough evidence", "not begun")),
+        ({"tuned": tuned(0.26)}, ("prompt", "not begun and behind")),  # with the constant answer at 0.31
+        ({"tuned": tuned(0.3599)}, ("prompt", "not begun and behind")),
         ({"tuned": tuned(0.3601)}, ("tune", "gain")),
+        ({"tuned": tuned(0.26), "bars": looked_up(0.3599)}, ("not enough evidence", "not begun")),
+        ({"tuned": tuned(0.26), "bars": looked_up(0.3601)}, ("retrieve", "not begun and behind")),
+        ({"tuned": tuned(0.4), "bars": NONE_WORKS}, ("not enough evidence", "not begun")),
         ({"tuned": tuned(0.26), "facts": Facts(prototype=True)}, ("prompt", "prototype")),
         ({"facts": Facts(facts_change="weekly")}, ("prompt", "facts change")),
         ({"facts": Facts(facts_change="weekly", retrain_every=7)}, ("tune", "gain")),
@@ -90,7 +98,7 @@ def test_a_price_of_tokens_alone_never_speaks_for_tuning() -> None:
 
 def test_every_rule_can_decide() -> None:
     found = {decided(**changes)[1] for changes in (
-        {"rows": 1}, {"curve": None}, {"tuned": tuned(0.2)},
+        {"rows": 1}, {"curve": None}, {"tuned": tuned(0.2)}, {"tuned": tuned(0.26), "bars": looked_up(0.3)},
         {"facts": Facts(facts_change="daily")}, {"facts": Facts(prototype=True)}, {},
         {"facts": Facts(price_in=1, host_price=1, calls_per_day=1e9), "curve": sample.curve(0.01, 0.02)},
         {"curve": sample.curve(-0.1)}, {"curve": sample.curve(-0.1, within=0)}, {"curve": sample.curve(0.03)},

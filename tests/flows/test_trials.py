@@ -6,8 +6,10 @@ import pytest
 from tests.flows.conftest import MakeRecipe, labelled, write_jsonl
 
 from tunesmith.data import near
+from tunesmith.flows import judging
 from tunesmith.flows.prepare import ground
-from tunesmith.flows.trials import Trials, part, planned
+from tunesmith.flows.trials import Trials, _turn, _turns, bars, part, planned
+from tunesmith.models import load as loading
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +42,36 @@ def test_each_label_is_in_the_smallest_part_and_a_seed_trains_with_its_own(found
 def test_nothing_that_is_trained_on_nearly_repeats_a_scored_row(found: Trials) -> None:
     train, scored = ([e.input_text for e in rows] for rows in (found.asked.splits.train, found.asked.test))
     assert not near.touching(train, scored).any()
+
+
+def test_more_than_half_is_scored_on_and_the_largest_part_is_still_there(found: Trials) -> None:
+    rows = found.rows
+    assert 0.5 * rows < len(found.asked.test) < 0.6 * rows
+    assert max(n for n, _ in found.sizes) == round(0.4 * rows) <= len(found.asked.splits.train)
+
+
+def test_ways_without_training_have_all_rows_at_hand_but_those_asked_and_what_repeats_them(found: Trials) -> None:
+    asked, rows = found.asked, found.rows
+    turns = _turns(asked.test, rows)
+    assert sorted(n for turn in turns for n in turn) == list(range(len(asked.test)))
+    for turn in turns:
+        one = _turn(asked, turn)
+        assert [e.id for e in one.test] == [asked.test[n].id for n in turn]
+        assert len(one.splits.train) + len(one.test) == rows
+        assert len(one.test) <= 0.25 * rows
+        assert not near.touching([e.input_text for e in one.splits.train], [e.input_text for e in one.test]).any()
+
+
+def test_answers_of_all_turns_are_those_of_their_rows_in_order(found: Trials, tmp_path: Path) -> None:
+    model = loading.load(found.asked.recipe.model)
+    looked_up = next(b for b in bars(model, found, tmp_path) if b.system.name == "nearest_neighbour")
+    assert [p.id for p in looked_up.predictions] == [e.id for e in found.asked.test]
+    turn = max(_turns(found.asked.test, found.rows), key=len)
+    alone = judging.baselines(model, _turn(found.asked, turn)).predictions["nearest_neighbour"]
+    assert [looked_up.predictions[n].answer for n in turn] == [p.answer for p in alone]
+    right = [p.answer == e.answer for p, e in zip(looked_up.predictions, found.asked.test, strict=True)]
+    assert looked_up.system.metrics["accuracy"].value == pytest.approx(sum(right) / len(right))
+    assert (tmp_path / "bars").is_dir()
 
 
 def test_the_plan_of_a_part_is_that_of_a_run_on_so_many_rows(found: Trials) -> None:

@@ -55,6 +55,13 @@ def begun(evidence: Evidence) -> bool:
     return tuned.score.low > constant.score.value
 
 
+def _behind(evidence: Evidence) -> bool:
+    """Whether the best way without training is shown to be above the largest small run (higher is better, see
+    ``begun``)."""
+    found, tuned = best(evidence, (*PROMPTED, RETRIEVED)), evidence.tuned
+    return found is not None and tuned is not None and found.score.low > tuned.score.high
+
+
 def _no_curve(evidence: Evidence, _: Economics) -> bool:
     return evidence.curve is None or evidence.scored < FEWEST_SCORED or not evidence.bars
 
@@ -98,6 +105,13 @@ RULES: tuple[Rule, ...] = (
         lambda e, _: bool(e.facts.prototype) and _works(e),
         untrained,
         "A prototype is prompted: its task is not settled, and an instruction changes in a minute.",
+    ),
+    Rule(
+        "not begun and behind",
+        lambda e, _: not begun(e) and _works(e) and _behind(e),
+        untrained,
+        "The largest small run is not shown to be above the constant answer, and the 95% interval of the best way "
+        "without training lies above the run's: what works is used until runs on more rows have begun to learn.",
     ),
     Rule(
         "not begun",

@@ -1,16 +1,21 @@
 """Small runs of a recipe on a part of its training rows, scored on other training rows: real training, nothing of the
 locked test.
 
-Notable: the rows are split as a run splits them, and what would be its training rows is split once more. Rows that
-are held back there, whole units of them, are asked in place of the locked test; the trained parts are nested, each
-stratified, and drawn from the rest, of which most is never trained on. Each trial keeps its answers in a file of its
-own, so that trials that were stopped go on.
+Notable: the rows are split as a run splits them, and what would be its training rows is split once more. What no trial
+needs to be trained on is held back, whole units of it, and asked in place of the locked test; the trained parts are
+nested, each stratified, and drawn from the rest. Ways without training have nearly all rows at hand, as they would in
+use: held-back rows are asked in turns, with the others at hand. Each trial keeps its answers in a file of its own, so
+that trials that were stopped go on.
 """
 
 import contextlib
+import math
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +39,8 @@ from tunesmith.records.folder import RunFolder
 
 SHARES = (0.05, 0.1, 0.2, 0.4)  # of the training rows
 TWICE = 2  # of the smallest sizes are run again with other rows and another seed: runs on few rows differ most
-HELD, MOST_HELD = 0.25, 600  # of the training rows, and rows at most, that are scored on
-ENOUGH_HELD, LARGEST_SHARE = 100, 0.4  # of few rows a larger share: 50 answers tell a tenth from nothing at best
+HELD, MOST_HELD = 0.55, 600  # of the training rows, and rows at most, that are scored on
+ASKED_AT_ONCE = 0.2  # of the training rows at most, the others of which are at hand without training
 FEWEST = 16  # rows of a trial
 TIMED = 5  # answers that are timed one by one
 
@@ -91,7 +96,7 @@ def planned(on: Ground, *, fewest: int) -> Trials:
     train, task = on.splits.train, on.recipe.task
     most = min(MOST_HELD, on.recipe.evaluate.limit or MOST_HELD)
     count = max(len(train), 1)
-    share = min(max(HELD, min(ENOUGH_HELD / count, LARGEST_SHARE)), most / count)
+    share = min(HELD, most / count)
     held = Splits(train=train, dev=(), test=(), test_hash="", how="")
     if len(train) >= fewest:
         again = DataRecipe(train="-", split=SplitRecipe(dev=share, test=0.0, seed=on.recipe.data.split.seed))
@@ -101,8 +106,8 @@ def planned(on: Ground, *, fewest: int) -> Trials:
             held = held.model_copy(update={"how": "its rows belong together and cannot be split once more"})
     scored = held.dev
     told = f"{len(scored):,} training rows are held back to score on; the {len(whole.splits.test):,} locked test rows "
-    told += f"were not looked at; trained parts are nested and drawn from {len(held.train):,} rows, "
-    told += "which prompted ways and lookups had at hand"
+    told += f"were not looked at; trained parts are nested and drawn from {len(held.train):,} rows; prompted ways and "
+    told += f"lookups had all rows at hand but those asked with them ({len(_turns(scored, count))} turns)"
     if not scored:
         return Trials(on, whole, whole, (), held.how or "too few rows for a part of them to be trained on")
     splits = on.splits.model_copy(
@@ -138,17 +143,44 @@ def bars(model: Model, trials: Trials, folder: Path) -> tuple[Answered, ...]:
     with contextlib.suppress(DataError):  # not there, or damaged: asked (again)
         files.verify(path)
         return tuple(Answered.load(p) for p in sorted(path.glob("*.json")) if p.name != files.MANIFEST)
-    found = judging.baselines(model, trials.asked)
-    context = judging.context_of(model, trials.asked)
-    done = tuple(
-        Answered(system=r, predictions=found.predictions[r.name], latency=_latency(r.name, context))
-        for r in found.results
-        if trials.asked.metrics[0] in r.metrics
-    )
+    asked = trials.asked
+    context, ruler = judging.context_of(model, asked), judging.ruler(asked)
+    turns = _turns(asked.test, trials.rows)
+    found = [judging.baselines(model, _turn(asked, turn)) for turn in turns]
+    done = []
+    for name in found[0].predictions:
+        told = zip(chain(*turns), chain(*(f.predictions[name] for f in found)), strict=True)
+        answers = tuple(p for _, p in sorted(told, key=itemgetter(0)))
+        seconds = sum(r.seconds for f in found for r in f.results if r.name == name)
+        result = system_result(name, answers, ruler, seconds=seconds)
+        if asked.metrics[0] in result.metrics:
+            done.append(Answered(system=result, predictions=answers, latency=_latency(name, context)))
     with files.publish(path) as temporary:
         for answered in done:
             (temporary / f"{answered.system.name}.json").write_text(answered.model_dump_json(), encoding="utf-8")
-    return done
+    return tuple(done)
+
+
+def _turns(asked: Sequence[Example], rows: int) -> list[list[int]]:
+    """Places of the rows that are asked together, none of which is then at hand: whole units of them, and about
+    ``ASKED_AT_ONCE`` of the training rows."""
+    count = max(1, math.ceil(len(asked) / (ASKED_AT_ONCE * max(rows, 1))))
+    own: dict[int, list[int]] = defaultdict(list)
+    for n, unit in enumerate(split.units(tuple(asked))):
+        own[unit].append(n)
+    turns: list[list[int]] = [[] for _ in range(count)]
+    for together in sorted(own.values(), key=len, reverse=True):
+        min(turns, key=len).extend(together)
+    return [sorted(turn) for turn in turns if turn]
+
+
+def _turn(asked: Prepared, turn: Sequence[int]) -> Prepared:
+    """``asked`` about the rows of ``turn``, with its other rows among the training rows."""
+    inside = set(turn)
+    others = tuple(row for n, row in enumerate(asked.test) if n not in inside)
+    test = tuple(asked.test[n] for n in turn)
+    splits = asked.splits.model_copy(update={"train": (*asked.splits.train, *others), "test": test})
+    return replace(asked, splits=splits, test=test)
 
 
 def _latency(name: str, context: BaselineContext) -> float | None:
