@@ -63,6 +63,7 @@ class Learning:
             micro_tokens=self.plan.micro_tokens,
             pad_id=self.model.tokenizer.pad_token_id or 0,
             seed=self.plan.seed,
+            total=self.plan.steps,
         )
         self.laid = laid(prompts, how.seed)
         named = [rollout.Prompt(str(i), ids) for i, ids in enumerate(self.laid)]

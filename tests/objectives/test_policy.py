@@ -6,6 +6,7 @@ Legend: B answers, T tokens.
 """
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -138,6 +139,9 @@ def test_the_entropy_bonus_is_the_mean_surprise_of_an_answers_tokens() -> None:
     drawn = Drawn(torch.tensor([1.0, 0.0]), mask_BT, logp_BT, group=2)
     assert _policy.surprise(drawn).tolist() == [2.0, 4.0]
     assert credited("rloo", drawn, entropy=0.25).advantage_BT[:, 1].tolist() == [0.5, -0.5]
+    later = replace(drawn, left=0.5)  # halfway: 1 + 0.125 x 2 = 1.25 and 0.125 x 4 = 0.5
+    assert credited("rloo", later, entropy=0.25).advantage_BT[:, 1].tolist() == [0.75, -0.75]
+    assert credited("rloo", replace(drawn, left=0.0), entropy=0.25).advantage_BT[:, 1].tolist() == [1.0, -1.0]
 
 
 # -- the clipped surrogate -------------------------------------------------------------------------------------------
@@ -312,6 +316,9 @@ def test_ppo_entropy_pays_the_surprise_of_each_token() -> None:
     found = credited("ppo", ppo_drawn(logp_BT=logp_BT, base_BT=None), entropy=0.1, lam=1.0).return_BT
     assert found is not None
     torch.testing.assert_close(found, torch.tensor([[0.0, 2.6, 2.5, 2.3], [0.0, -0.6, 0.0, 0.0]]))
+    later = credited("ppo", ppo_drawn(logp_BT=logp_BT, base_BT=None, left=0.5), entropy=0.1, lam=1.0).return_BT
+    assert later is not None
+    torch.testing.assert_close(later, torch.tensor([[0.0, 2.3, 2.25, 2.15], [0.0, -0.8, 0.0, 0.0]]))
 
 
 @pytest.mark.parametrize("missing", [NAN, INF])

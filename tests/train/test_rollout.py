@@ -27,7 +27,7 @@ from tunesmith.models import load as loading
 from tunesmith.models.actor_critic import ActorCritic
 from tunesmith.models.model import Model
 from tunesmith.models.twin import reference, twin
-from tunesmith.objectives._policy import k3
+from tunesmith.objectives._policy import Credit, Drawn, k3
 from tunesmith.train.loop import Hooks, fit
 from tunesmith.train.rollout import IDLE, How, Members, Prompt, Rollouts
 from tunesmith.train.state import Snapshot
@@ -80,6 +80,7 @@ def how(**changes: Any) -> How:
         "micro_tokens": 200,
         "pad_id": 0,
         "seed": 5,
+        "total": 10,
     }
     return How(**{**fields, **changes})
 
@@ -261,6 +262,22 @@ def test_kl_and_entropy_are_those_of_the_answers(llama: Path) -> None:
     point = here.points[0]
     assert point.kl == pytest.approx(kl / 6, rel=1e-3) and kl > 0.01
     assert point.entropy == pytest.approx(surprise / (6 * point.length), rel=1e-4)
+
+
+def test_credit_hears_how_much_of_the_run_is_left(llama: Path) -> None:
+    here = world(llama, total=4)
+    heard: list[float] = []
+    plain = here.rollouts.credit
+
+    def credit(drawn: Drawn, **settings: Any) -> Credit:
+        heard.append(drawn.left)
+        return plain(drawn, **settings)
+
+    here.rollouts.credit = credit
+    for epoch in range(3):
+        list(here.rollouts(epoch))
+    assert heard == [max(0.0, 1 - point.step / 4) for point in here.points]
+    assert (heard[0], heard[1], heard[-1]) == (1.0, 0.75, 0.0)
 
 
 def test_sampling_leaves_no_gradient_behind_and_the_modes_as_they_were(llama: Path) -> None:

@@ -57,6 +57,7 @@ def rollouts(model: Model, prepared: Prepared, tell: Callable[[RolloutPoint], No
         micro_tokens=plan.micro_tokens,
         pad_id=model.tokenizer.pad_token_id or 0,
         seed=plan.seed,
+        total=plan.steps,
     )
     members = Members(reward, base if beta > 0 else None, None if company.critic is None else values)
     return Rollouts(model, prompts, prepared.objective, how, members, tell)

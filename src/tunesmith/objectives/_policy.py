@@ -21,7 +21,9 @@ EQUAL = 1e-6  # rewards of a group that differ by less tell nothing
 class Drawn:
     """Answers of a policy: ``reward_B`` is not a number where no reward could be found; ``mask_BT`` is 1 for tokens of
     the answer. ``group`` consecutive answers are to one prompt. ``scale`` is the standard deviation of the first
-    rollout's rewards, ``coefficient`` what the penalty for leaving the reference has grown to, in times what it was."""
+    rollout's rewards, ``coefficient`` what the penalty for leaving the reference has grown to, in times what it was;
+    ``left`` the share of the run's steps that are still to come: a policy is paid for staying open as long as there is
+    something to find, and should be sure in the end."""
 
     reward_B: Tensor
     mask_BT: Tensor
@@ -31,6 +33,7 @@ class Drawn:
     group: int = 1
     scale: float = 1.0
     coefficient: float = 1.0
+    left: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

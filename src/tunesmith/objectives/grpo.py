@@ -62,8 +62,8 @@ def credit(drawn: Drawn, *, entropy: float = 0.0, spread: bool, others: bool = F
     tensor([ 1.0000, -0.5000, -0.5000])
     """
     advantage_B = _policy.over_group(drawn.reward_B, drawn.group, spread=spread)
-    if entropy:
-        advantage_B = advantage_B + _policy.over_group(entropy * _policy.surprise(drawn), drawn.group, spread=False)
+    if bonus := entropy * drawn.left:
+        advantage_B = advantage_B + _policy.over_group(bonus * _policy.surprise(drawn), drawn.group, spread=False)
     if others:  # r - mean of the n - 1 others = (r - mean of all) x n / (n - 1)
         known_N1 = drawn.reward_B.view(-1, drawn.group).isfinite().sum(1, keepdim=True)
         advantage_B = (advantage_B.view(-1, drawn.group) * known_N1 / (known_N1 - 1).clamp(min=1)).flatten()

@@ -66,7 +66,7 @@ def credit(
     known_B1 = drawn.reward_B.isfinite()[:, None]
     mask_BT = drawn.mask_BT * known_B1
     base_BT = drawn.logp_BT if drawn.base_BT is None else drawn.base_BT
-    reward_BT = -beta * drawn.coefficient * (drawn.logp_BT - base_BT) - entropy * drawn.logp_BT
+    reward_BT = -beta * drawn.coefficient * (drawn.logp_BT - base_BT) - entropy * drawn.left * drawn.logp_BT
     place_T = torch.arange(mask_BT.shape[1], device=mask_BT.device)
     last_B = (drawn.mask_BT * place_T).argmax(1)
     ends_BT = (place_T == last_B[:, None]) * mask_BT

@@ -42,7 +42,8 @@ class Prompt:
 @dataclass(frozen=True, slots=True)
 class How:
     """``prompts`` x ``answers`` are written in each rollout, and trained on in ``passes`` passes of ``steps`` steps
-    each; passes end early where the policy is ``kl_limit`` nats an answer away from the one that wrote them."""
+    each; passes end early where the policy is ``kl_limit`` nats an answer away from the one that wrote them. The run
+    takes ``total`` steps."""
 
     prompts: int
     answers: int
@@ -53,6 +54,7 @@ class How:
     micro_tokens: int
     pad_id: int
     seed: int
+    total: int
 
     def __post_init__(self) -> None:
         if self.sampling.cuts or self.sampling.temperature != 1.0 or self.sampling.stops:
@@ -193,7 +195,8 @@ class Rollouts:
         self._agree(logp_BT[first] if several else self._of(self.policy.token_logp, rows[first]), written, mask_BT)
         base_BT, value_BT = values.get("base"), values.get("value")
         drawn = Drawn(reward_B, mask_BT, logp_BT, base_BT, value_BT, self.how.answers)
-        return replace(drawn, scale=self.scale or 1.0, coefficient=self.coefficient), rows
+        left = max(0.0, 1 - self.step / self.how.total)
+        return replace(drawn, scale=self.scale or 1.0, coefficient=self.coefficient, left=left), rows
 
     def _of(self, of: Of, rows: Sequence[TokenRow]) -> Tensor:
         """``of`` of each token of ``rows`` [B, T], in their order; a token's number stands in its own place."""
