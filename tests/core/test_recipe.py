@@ -22,7 +22,7 @@ rollout.prompts rollout.answers rollout.passes rollout.steps rollout.kl_limit
 train.epochs train.learning_rate train.batch_tokens train.warmup train.weight_decay train.clip_norm train.patience
 train.max_length train.precision train.memory train.compile train.save_every train.seed
 evaluate.metrics evaluate.baselines evaluate.shots evaluate.max_new_tokens evaluate.prompt evaluate.min_gain
-evaluate.limit budget.memory budget.time
+evaluate.limit evaluate.rival.url evaluate.rival.model evaluate.rival.key budget.memory budget.time
 """.split()  # noqa: SIM905
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.endpoint import said, serving
 from tests.flows.conftest import MakeRecipe, asked, labelled, write_jsonl
 
 from tunesmith.core.advice import Advice, Facts
@@ -158,6 +159,35 @@ def test_answers_that_are_written_are_advised_on_too(make_recipe: MakeRecipe, tm
     assert found.decision != "tune"  # a network of random weights learns nothing from that
     assert (tmp_path / "page" / "advice.html").is_file()
     assert evidence.scored == 40
+
+
+def test_a_rival_behind_an_endpoint_is_a_prompted_bar_with_its_own_tokens(
+    make_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    rows = asked(260)
+    known = {row["prompt"]: row["completion"] for row in rows}
+
+    def answer(body: dict[str, Any]) -> tuple[int, Any]:
+        return 200, said(known[body["messages"][-1]["content"]], prompt_tokens=700, completion_tokens=3)
+
+    with serving(answer) as server:
+        rival = {"url": f"http://127.0.0.1:{server.server_port}/v1", "model": "large"}
+        recipe = make_recipe(
+            str(write_jsonl(tmp_path / "asked.jsonl", rows)),
+            train={"epochs": 1},
+            evaluate={"max_new_tokens": 6, "shots": 1, "limit": 40, "rival": rival},
+            data={"allow": ["lengths"]},
+        )
+        found = advise(recipe, workspace=tmp_path, out=tmp_path / "page")
+        asked_of = len(server.heard)
+        again = advise(recipe, workspace=tmp_path, out=tmp_path / "page")
+        assert len(server.heard) == asked_of  # what was paid for is kept
+    bar = next(b for b in found.evidence.bars if b.name == "rival")
+    assert (bar.score.value, bar.tokens_in, bar.tokens_out) == (1.0, 700, 3)
+    assert bar.seconds is not None and again.decision == found.decision != "tune"
+    assert [m["role"] for m in server.heard[0][2]["messages"]] == ["system", "user", "assistant", "user"]
+    told = f"rival is large: the scored rows and training rows were sent to {rival['url']}."
+    assert told in found.notes and told in (tmp_path / "page" / "advice.html").read_text(encoding="utf-8")
 
 
 def test_few_rows_are_told_and_none_is_trained_on(make_recipe: MakeRecipe, tmp_path: Path) -> None:

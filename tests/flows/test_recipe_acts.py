@@ -24,6 +24,7 @@ from tunesmith.flows import judging, training
 from tunesmith.flows.prepare import Prepared, prepare
 from tunesmith.flows.rewarding import company
 from tunesmith.flows.rollouts import rollouts
+from tunesmith.generate.remote import RemoteModel
 from tunesmith.models import load as loading
 from tunesmith.models.adapters import _lora_files as lora_files
 
@@ -75,6 +76,13 @@ def bars(recipe: Recipe) -> Any:
     """What each baseline was shown and wrote."""
     found = judging.baselines(loading.load(recipe.model), prepared(recipe))
     return {name: [(p.prompt_tokens, p.new_tokens) for p in answers] for name, answers in found.predictions.items()}
+
+
+def rival(recipe: Recipe) -> Any:
+    """Whom the baseline of that name would ask, and with which key."""
+    found = judging.context_of(loading.load(recipe.model), prepared(recipe)).rival
+    assert isinstance(found, RemoteModel)
+    return found.url, found.model, found._key
 
 
 def rule(recipe: Recipe) -> str:
@@ -133,6 +141,7 @@ JUDGED = (*REWARDED, "reward.judge=CLASSIFIER", "reward.judge_label=card")
 PPO = (*REWARDED, "objective.name=ppo")
 FEW = ("evaluate.limit=3", "evaluate.baselines=[few_shot]", "evaluate.max_new_tokens=4")
 LABELS = ("labelled", "task=classify")
+RIVAL = ("evaluate.rival.url=http://127.0.0.1:9/v1", "evaluate.rival.model=other")
 
 # field: (the new value, where it shows, what the recipe is before)
 ACTS: dict[str, tuple[Any, See, tuple[str, ...]]] = {
@@ -187,6 +196,9 @@ ACTS: dict[str, tuple[Any, See, tuple[str, ...]]] = {
     "method.modules_to_save": (["norm"], adapter, ()),
     "method.new_tokens": (["<odd>"], adapter, ()),
     "method.b_rate": (4.0, rates, ("method.name=lora_plus",)),
+    "evaluate.rival.url": ("http://127.0.0.1:10/v1", rival, RIVAL),
+    "evaluate.rival.model": ("another", rival, RIVAL),
+    "evaluate.rival.key": ("HOME", rival, RIVAL),
     "train.epochs": (5, plan("steps"), ()),
     "train.learning_rate": (0.007, plan("learning_rate"), ()),
     "train.batch_tokens": (600, lambda r: (plan("batch_tokens")(r), plan("steps")(r)), ()),

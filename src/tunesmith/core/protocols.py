@@ -31,7 +31,7 @@ class Likelihood(Noun):
     tokens: int
 
 
-class Completer(Protocol):
+class Writer(Protocol):
     """A model that answers conversations: local, or remote over HTTP."""
 
     context: int
@@ -39,6 +39,12 @@ class Completer(Protocol):
     def complete(
         self, prompts: Sequence[Conversation], *, max_new_tokens: int, tools: Sequence[Tools] = ()
     ) -> list[Completion]: ...
+
+    def count_tokens(self, prompt: Conversation, *, tools: Tools = ()) -> int: ...
+
+
+class Completer(Writer, Protocol):
+    """One that also says how likely an answer is."""
 
     def likelihood(
         self, prompts: Sequence[Conversation], answers: Sequence[str | Message], *, tools: Sequence[Tools] = ()
@@ -51,8 +57,6 @@ class Completer(Protocol):
     ) -> list[list[float]]:
         """Log-likelihood of each label after each prompt: one row a prompt, one column a label."""
         ...
-
-    def count_tokens(self, prompt: Conversation, *, tools: Tools = ()) -> int: ...
 
 
 class Embedder(Protocol):

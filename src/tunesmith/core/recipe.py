@@ -7,6 +7,7 @@ Notable: unknown keys are errors with the nearest name and the key's full path. 
 import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator
 
@@ -201,6 +202,38 @@ class TrainRecipe(Noun):
         return seconds(value) if isinstance(value, str) and value != "auto" else value
 
 
+class RivalRecipe(Noun):
+    """Another model to beat, behind an OpenAI-compatible endpoint: test rows, and the training rows that are shown with
+    them, are sent there."""
+
+    url: str | None = Field(
+        None, description="address of the endpoint up to /chat/completions, such as https://host/v1"
+    )
+    model: str | None = Field(None, description="the endpoint's name of the model")
+    key: str | None = Field(None, description="variable of the environment that holds the key; never the key itself")
+
+    @field_validator("url")
+    @classmethod
+    def _reached(cls, value: str | None) -> str | None:
+        if value is None:
+            return value
+        try:
+            parts = urlsplit(value)
+            good = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+        except ValueError:
+            good = False
+        if not good or "@" in parts.netloc or parts.query or parts.fragment or not value.isprintable() or " " in value:
+            raise ValueError("expected an address such as https://host/v1, without a name, a key or a query in it")
+        return value
+
+    @field_validator("key")
+    @classmethod
+    def _variable(cls, value: str | None) -> str | None:
+        if value is not None and not (value.isidentifier() and len(value) <= 64):
+            raise ValueError("expected the name of a variable of the environment, such as OPENAI_API_KEY, not a key")
+        return value
+
+
 class EvaluateRecipe(Noun):
     metrics: tuple[str, ...] = Field((), description="the first is the primary; default by task")
     baselines: tuple[str, ...] | Auto = Field("auto", description="systems that tuning has to beat")
@@ -215,6 +248,7 @@ class EvaluateRecipe(Noun):
     limit: Annotated[int, Field(ge=1)] | None = Field(
         None, description="use at most this many test rows, drawn by data.split.seed"
     )
+    rival: RivalRecipe = RivalRecipe()
 
 
 class BudgetRecipe(Noun):
@@ -305,9 +339,19 @@ class Recipe(Noun):
     def _idle_evaluation(self) -> Iterator[tuple[tuple[str, str], str]]:
         asked = self.evaluate.baselines
         changed = self.evaluate.changed()
-        if "shots" in changed and asked != "auto" and "few_shot" not in asked:
+        if "shots" in changed and asked != "auto" and not {"few_shot", "rival"} & set(asked):
             yield ("evaluate", "shots"), "has no effect without the baseline few_shot. Leave it out, or add few_shot."
-        if "prompt" in changed and asked != "auto" and not {"zero_shot", "few_shot"} & set(asked):
+        rival = self.evaluate.rival
+        if (rival.url is None) != (rival.model is None):
+            yield ("evaluate", "rival"), "names an address or a model alone. Give both evaluate.rival.url and .model."
+        elif rival.url is None and (rival.key is not None or "rival" in asked):
+            yield (
+                ("evaluate", "rival"),
+                "has no url. Give evaluate.rival.url and .model, or leave it out.",
+            )
+        elif rival.url is not None and asked != "auto" and "rival" not in asked:
+            yield ("evaluate", "rival"), "has no effect without the baseline rival. Leave it out, or add rival."
+        if "prompt" in changed and asked != "auto" and not {"zero_shot", "few_shot", "rival"} & set(asked):
             yield ("evaluate", "prompt"), "has no effect without a prompted baseline. Leave it out, or add zero_shot."
         if "max_new_tokens" in changed and self.task != "generate":
             text = f"has no effect with task: {self.task}, which chooses. Leave it out."

@@ -11,7 +11,7 @@ from tunesmith.decide.economics import CHANGES
 from tunesmith.decide.wording import rows_of, shown, time_of
 
 UNKNOWN = "Asked: unknown."
-PROMPTED = ("zero_shot", "few_shot")
+PROMPTED = ("zero_shot", "few_shot", "rival")
 RETRIEVED = "nearest_neighbour"
 LIKE = (0.5, 0.2, 0.05)  # how far like inputs have like answers, between chance and always: strong, medium, weak
 BUSY = (10_000, 1_000, 100)  # calls a day

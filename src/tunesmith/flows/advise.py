@@ -124,6 +124,9 @@ def _measured(
     if found.sizes:
         watch.stage("Without training", f"{len(found.asked.test):,} held-back rows")
         bars = trials.bars(model, found, folder)
+        if any(b.system.name == "rival" for b in bars):
+            rival = recipe.evaluate.rival
+            notes.append(f"rival is {rival.model}: the scored rows and training rows were sent to {rival.url}.")
         del model
         done = tuple(trials.run(found, folder, watch, seconds, notes))
     evidence = Evidence(

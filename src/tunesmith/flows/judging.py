@@ -39,6 +39,7 @@ from tunesmith.flows import preferring
 from tunesmith.flows.prepare import Prepared
 from tunesmith.flows.training import Trained
 from tunesmith.generate.local import LocalModel
+from tunesmith.generate.remote import RemoteModel
 from tunesmith.models.model import Model
 
 SAMPLE = 64  # rows of train and of dev that are answered to tell learning from memorising
@@ -64,6 +65,10 @@ def baselines(model: Model, prepared: Prepared) -> Baselines:
             f"evaluate.baselines: none of {', '.join(r.name for r in results)} has {primary}, so there is nothing "
             "to beat. Add zero_shot, or choose another primary metric."
         )
+    if "rival" in predictions:
+        rival = prepared.recipe.evaluate.rival
+        sent = f"{len(prepared.test):,} test rows, each with up to {context.shots} training rows, were sent to"
+        notes = (*notes, f"rival is {rival.model}: {sent} {rival.url}.")
     return Baselines(tuple(results), predictions, notes)
 
 
@@ -85,6 +90,7 @@ def context_of(model: Model, prepared: Prepared) -> BaselineContext:
         seed=prepared.plan.seed,
         start=None if prepared.before is None else LocalModel(prepared.before),
         rewarded=None if prepared.company is None else prepared.company.rewarded,
+        rival=None if prepared.recipe.evaluate.rival.url is None else RemoteModel(prepared.recipe.evaluate.rival),
     )
 
 

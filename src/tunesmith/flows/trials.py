@@ -26,6 +26,7 @@ from tunesmith.core.noun import Noun, content_hash
 from tunesmith.core.recipe import DataRecipe, Recipe, SplitRecipe
 from tunesmith.core.report import Prediction, SystemResult
 from tunesmith.data import split
+from tunesmith.decide.lists import PROMPTED
 from tunesmith.evaluate.baselines._context import BaselineContext
 from tunesmith.evaluate.prompts import instruction
 from tunesmith.evaluate.systems import find_baseline, system_result
@@ -185,7 +186,7 @@ def _turn(asked: Prepared, turn: Sequence[int]) -> Prepared:
 
 def _latency(name: str, context: BaselineContext) -> float | None:
     """Seconds of one answer asked alone; the search for similar rows is not counted, an index answers at once."""
-    if name not in ("zero_shot", "few_shot"):
+    if name not in PROMPTED:
         return None
     shown = context.train[: context.shots]
     prompt = context.prompt or instruction(context.train, context.task, context.labels)

@@ -10,7 +10,7 @@ from tests import small
 
 from tunesmith.core import parts
 from tunesmith.core.example import Example, Message, Place
-from tunesmith.core.protocols import Embedder
+from tunesmith.core.protocols import Completion, Embedder
 from tunesmith.data.render import Renderer
 from tunesmith.evaluate.baselines._context import Baseline, BaselineContext
 
@@ -25,14 +25,16 @@ def find(name: str) -> Baseline:
 
 
 @pytest.fixture
-def contexts(make_context: MakeContext, make_labelled: Make, letters: Embedder) -> dict[str, BaselineContext]:
+def contexts(
+    make_context: MakeContext, make_labelled: Make, letters: Embedder, parrot: Any
+) -> dict[str, BaselineContext]:
     rows = [make_labelled(n, f"{label} text {n}", label) for n in range(8) for label in ("lost_card", "fee")]
     labels = {"task": "classify", "train": tuple(rows[:8]), "test": tuple(rows[8:]), "labels": ("fee", "lost_card")}
     return {
-        "decoder generates": make_context(),
-        "decoder chooses": make_context(**labels),
-        "encoder chooses": make_context(**labels, completer=None, embedder=letters),
-        "open text": make_context(train=tuple(make_context().train[:3]), test=make_context().test),
+        "decoder generates": make_context(rival=parrot),
+        "decoder chooses": make_context(**labels, rival=parrot),
+        "encoder chooses": make_context(**labels, completer=None, embedder=letters, rival=parrot),
+        "open text": make_context(train=tuple(make_context().train[:3]), test=make_context().test, rival=parrot),
     }
 
 
@@ -80,13 +82,55 @@ def test_never_looks_at_the_test_answers(name: str, contexts: dict[str, Baseline
 
 
 @pytest.mark.parametrize("name", ASKED)
-def test_reasons_not_to_run(name: str, make_context: MakeContext, letters: Embedder) -> None:
+def test_reasons_not_to_run(name: str, make_context: MakeContext, letters: Embedder, parrot: Any) -> None:
     encoder = make_context(completer=None, embedder=letters)
     expected = {"zero_shot": "an encoder cannot be prompted", "few_shot": "an encoder cannot be prompted"}
     expected["longer"] = "the test rows have no two answers to choose from"
+    expected["rival"] = "no endpoint is named (evaluate.rival)"
     assert find(name).applies(encoder) == expected.get(name)
-    nothing = find(name).applies(make_context(train=()))
-    assert (nothing is None) == (name == "zero_shot")
+    nothing = find(name).applies(make_context(train=(), rival=parrot))
+    assert (nothing is None) == (name in ("zero_shot", "rival"))
+
+
+def test_a_rival_is_asked_as_few_shot_is_and_without_likelihoods(make_context: MakeContext, parrot: Any) -> None:
+    context = make_context(rival=parrot, completer=type(parrot)(), likelihood=True)
+    assert find("rival").wanted(context) and not find("rival").wanted(make_context())
+    told, shown = find("rival").answer(context), find("few_shot").answer(replace(context, likelihood=False))
+    assert [p.answer for p in told] == [p.answer for p in shown]
+    assert [list(p) for p in parrot.seen] == [list(p) for p in context.completer.seen]  # type: ignore[union-attr]
+    assert all(p.nll is None for p in told)
+    parrot.seen.clear()
+    assert len(find("rival").answer(replace(context, train=()))) == len(parrot.seen) == len(context.test)
+
+
+def test_a_label_that_a_rival_writes_in_other_letters_counts_and_another_word_does_not(
+    contexts: dict[str, BaselineContext],
+) -> None:
+    class Says:
+        context = 9999
+
+        def complete(self, prompts: Any, *, max_new_tokens: int, tools: Any = ()) -> list[Completion]:
+            assert max_new_tokens >= 40  # for a label, whatever the recipe says of answers
+            texts = ['"Lost Card".', "FEE\n", "a fee, I think", "lost_card"]
+            return [Completion(text=texts[n % 4], prompt_tokens=9, new_tokens=2) for n in range(len(prompts))]
+
+        def count_tokens(self, prompt: Any, *, tools: Any = ()) -> int:
+            return 9
+
+    found = find("rival").answer(replace(contexts["encoder chooses"], rival=Says()))
+    assert [p.answer for p in found[:4]] == ["lost_card", "fee", "a fee, I think", "lost_card"]
+
+
+def test_a_rival_is_not_asked_where_nothing_can_be_compared(make_context: MakeContext, parrot: Any) -> None:
+    plain = tuple(Example(place=Place(file="t", line=n), text="words") for n in range(3))
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": {}}}
+    calls = Example(place=Place(file="t", line=1), messages=(
+        Message(role="user", content="q"), Message(role="assistant", tool_calls=(call,)),
+    ))  # fmt: skip
+    for changes, told in (
+        ({"task": "prefer"}, "none is written"), ({"test": plain}, "no questions"), ({"test": (calls,)}, "call tools")
+    ):  # fmt: skip
+        assert told in str(find("rival").applies(make_context(rival=parrot, **changes)))
 
 
 def test_majority_composes_json_and_is_empty_for_open_text(make_context: MakeContext, make_chat: Make) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tunesmith.core.example import Example
-from tunesmith.core.protocols import Completer, Embedder
+from tunesmith.core.protocols import Completer, Embedder, Writer
 from tunesmith.core.recipe import Task
 from tunesmith.core.report import Prediction
 
@@ -18,7 +18,7 @@ class BaselineContext:
     """``completer`` is the untuned decoder, ``embedder`` the untuned encoder; a run has at most one of them.
     ``prompt`` is the user's own system prompt (None: written from ``train``). ``likelihood`` asks for the likelihood
     of each reference (``run_baselines`` sets it). ``start`` is the tuned model that training goes on from;
-    ``rewarded`` adds to answers what they are worth."""
+    ``rewarded`` adds to answers what they are worth; ``rival`` is a model elsewhere that the recipe names."""
 
     task: Task
     train: tuple[Example, ...]
@@ -33,6 +33,7 @@ class BaselineContext:
     likelihood: bool = False
     start: Completer | None = None
     rewarded: Callable[[Sequence[Example], Sequence[Prediction]], tuple[Prediction, ...]] | None = None
+    rival: Writer | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tunesmith.core.example import Example, Message
-from tunesmith.core.protocols import Completer, Completion, Conversation
+from tunesmith.core.protocols import Completer, Completion, Conversation, Writer
 from tunesmith.core.report import Prediction
 from tunesmith.data.preferences import said
 from tunesmith.evaluate.baselines._context import BaselineContext
@@ -40,6 +40,11 @@ def prompted(
     )
 
 
+def written(context: BaselineContext, writer: Writer, shots: Sequence[Sequence[Example]]) -> tuple[Prediction, ...]:
+    """As ``prompted`` of a model that says nothing of likelihoods: labels are written as well."""
+    return tuple(_write(context, writer, _prompts(context, writer, shots)))
+
+
 def likelier(context: BaselineContext, completer: Completer) -> tuple[Prediction, ...]:
     """Of two answers the one that the untuned model finds likelier, per byte, for its sum would favour short ones."""
     answers = [(row.answer, row.rejected.content if row.rejected else "") for row in context.test]
@@ -61,14 +66,14 @@ def as_turns(shot: Example) -> tuple[Message, ...]:
     return (*turns, Message(role="assistant", content=shot.answer))
 
 
-def _prompts(context: BaselineContext, completer: Completer, shots: Sequence[Sequence[Example]]) -> list[Conversation]:
+def _prompts(context: BaselineContext, completer: Writer, shots: Sequence[Sequence[Example]]) -> list[Conversation]:
     full = context.prompt or instruction(context.train, context.task, context.labels)
     short = context.prompt or instruction(context.train, context.task, context.labels, lists=False)
     return [_fitted(context, completer, row, own, (full, short)) for row, own in zip(context.test, shots, strict=True)]
 
 
 def _fitted(
-    context: BaselineContext, completer: Completer, row: Example, shots: Sequence[Example], texts: tuple[str, str]
+    context: BaselineContext, completer: Writer, row: Example, shots: Sequence[Example], texts: tuple[str, str]
 ) -> Conversation:
     """The prompt with as many ``shots`` as fit, counted from the last; with the shorter text where even none fits."""
     if is_plain_text(row):
@@ -89,7 +94,7 @@ def _fitted(
     return build(fit - 1, texts[0]) if fit else build(0, texts[1])
 
 
-def _reference_tokens(context: BaselineContext, completer: Completer, row: Example) -> int:
+def _reference_tokens(context: BaselineContext, completer: Writer, row: Example) -> int:
     """What the reference takes where its likelihood is asked; a cut one would be scored on fewer words."""
     if not context.likelihood:
         return 0
@@ -98,7 +103,7 @@ def _reference_tokens(context: BaselineContext, completer: Completer, row: Examp
     return answered - alone
 
 
-def _write(context: BaselineContext, completer: Completer, prompts: Sequence[Conversation]) -> list[Prediction]:
+def _write(context: BaselineContext, completer: Writer, prompts: Sequence[Conversation]) -> list[Prediction]:
     asked = [n for n, row in enumerate(context.test) if not is_plain_text(row)]
     tools = [context.test[n].tools for n in asked]
     limit = context.max_new_tokens
