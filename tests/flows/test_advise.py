@@ -186,8 +186,10 @@ def test_a_rival_behind_an_endpoint_is_a_prompted_bar_with_its_own_tokens(
     assert (bar.score.value, bar.tokens_in, bar.tokens_out) == (1.0, 700, 3)
     assert bar.seconds is not None and again.decision == found.decision != "tune"
     assert [m["role"] for m in server.heard[0][2]["messages"]] == ["system", "user", "assistant", "user"]
-    told = f"rival is large: the scored rows and training rows were sent to {rival['url']}."
-    assert told in found.notes and told in (tmp_path / "page" / "advice.html").read_text(encoding="utf-8")
+    told = f"Rows that are asked, each with up to 1 training rows, are sent to {rival['url']}, where large answers"
+    assert any(told in note for note in found.notes) and told in (tmp_path / "page" / "advice.html").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_few_rows_are_told_and_none_is_trained_on(make_recipe: MakeRecipe, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from tunesmith.flows import judging, keeping, trials
 from tunesmith.flows.check_recipe import check_parts
 from tunesmith.flows.curve import curve
 from tunesmith.flows.finetune import ROWS, environment, versions
-from tunesmith.flows.prepare import ground
+from tunesmith.flows.prepare import ground, leaving
 from tunesmith.flows.trials import Answered, Trials
 from tunesmith.flows.watch import Silent, Watcher
 from tunesmith.generate.local import LocalModel
@@ -123,10 +123,10 @@ def _measured(
     notes = [f"How it was measured: {found.how}."]
     if found.sizes:
         watch.stage("Without training", f"{len(found.asked.test):,} held-back rows")
+        notes += leaving(recipe)
+        for told in leaving(recipe):
+            watch.note(told)
         bars = trials.bars(model, found, folder)
-        if any(b.system.name == "rival" for b in bars):
-            rival = recipe.evaluate.rival
-            notes.append(f"rival is {rival.model}: the scored rows and training rows were sent to {rival.url}.")
         del model
         done = tuple(trials.run(found, folder, watch, seconds, notes))
     evidence = Evidence(

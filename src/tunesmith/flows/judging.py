@@ -65,10 +65,6 @@ def baselines(model: Model, prepared: Prepared) -> Baselines:
             f"evaluate.baselines: none of {', '.join(r.name for r in results)} has {primary}, so there is nothing "
             "to beat. Add zero_shot, or choose another primary metric."
         )
-    if "rival" in predictions:
-        rival = prepared.recipe.evaluate.rival
-        sent = f"{len(prepared.test):,} test rows, each with up to {context.shots} training rows, were sent to"
-        notes = (*notes, f"rival is {rival.model}: {sent} {rival.url}.")
     return Baselines(tuple(results), predictions, notes)
 
 

@@ -176,6 +176,7 @@ def assembled(on: Ground) -> Prepared:
         warnings += (f"{cut} tokens at the ends of rows longer than {plan.max_length} were cut off.",)
     if parts.find("models.adapters", recipe.method.name).four_bits:
         warnings += ("The base is held in four bits: its baselines are those of the quantised base as well.",)
+    warnings += leaving(recipe)
     if recipe.method.new_tokens:
         warnings += (
             "In baselines and forgetting the base reads a new token as the mean of its pieces, not as it would alone.",
@@ -199,6 +200,15 @@ def assembled(on: Ground) -> Prepared:
         warnings=warnings,
         doubt=doubt,
     )
+
+
+def leaving(recipe: Recipe) -> tuple[str, ...]:
+    """What is sent elsewhere, in a sentence, where anything is."""
+    rival = recipe.evaluate.rival
+    if rival.url is None:
+        return ()
+    shown = f"each with up to {recipe.evaluate.shots} training rows"
+    return (f"Rows that are asked, {shown}, are sent to {rival.url}, where {rival.model} answers (evaluate.rival).",)
 
 
 def _asked(recipe: Recipe, splits: Splits) -> tuple[tuple[Example, ...], tuple[str, ...]]:

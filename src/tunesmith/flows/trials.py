@@ -40,7 +40,8 @@ from tunesmith.records.folder import RunFolder
 
 SHARES = (0.05, 0.1, 0.2, 0.4)  # of the training rows
 TWICE = 2  # of the smallest sizes are run again with other rows and another seed: runs on few rows differ most
-HELD, MOST_HELD = 0.55, 600  # of the training rows, and rows at most, that are scored on
+HELD = 0.55  # of the training rows are scored on
+MOST_HELD, MOST_WRITTEN = 600, 300  # rows at most: to choose a label for, and to write an answer to, which takes longer
 ASKED_AT_ONCE = 0.2  # of the training rows at most, the others of which are at hand without training
 FEWEST = 16  # rows of a trial
 TIMED = 5  # answers that are timed one by one
@@ -95,7 +96,8 @@ def planned(on: Ground, *, fewest: int) -> Trials:
     cannot be split."""
     whole = assembled(on)
     train, task = on.splits.train, on.recipe.task
-    most = min(MOST_HELD, on.recipe.evaluate.limit or MOST_HELD)
+    most = MOST_HELD if task == "classify" else MOST_WRITTEN
+    most = min(most, on.recipe.evaluate.limit or most)
     count = max(len(train), 1)
     share = min(HELD, most / count)
     held = Splits(train=train, dev=(), test=(), test_hash="", how="")
