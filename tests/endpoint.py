@@ -1,7 +1,9 @@
 """An OpenAI-compatible endpoint on the loopback, which answers as a test says."""
 
+import contextlib
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,9 +13,11 @@ Answer = Callable[[dict[str, Any]], tuple[int, Any]]
 
 
 class Server(ThreadingHTTPServer):
-    """``answer`` gives (status, reply) for a body; ``heard`` are (path, headers, body)."""
+    """``answer`` gives (status, reply) for a body; ``heard`` are (path, headers, body). ``after`` is said where it is
+    busy, ``announced`` bytes where they are not those that come, and ``pause`` seconds lie before each byte."""
 
     daemon_threads = True
+    after, announced, pause = "0", 0, 0.0
     answer: Answer
     heard: list[tuple[str, dict[str, str], dict[str, Any]]]
 
@@ -28,18 +32,24 @@ class Handler(BaseHTTPRequestHandler):
         data = found if isinstance(found, bytes) else json.dumps(found).encode()
         self.send_response(status)
         if status == 429:
-            self.send_header("Retry-After", "0")
+            self.send_header("Retry-After", self.server.after)
         if status == 302:
             self.send_header("Location", "/elsewhere")
-        self.send_header("Content-Length", str(len(data)))
+        self.send_header("Content-Length", str(self.server.announced or len(data)))
         self.end_headers()
-        self.wfile.write(data)
+        if not self.server.pause:
+            self.wfile.write(data)
+            return
+        with contextlib.suppress(OSError):  # who asked is gone
+            for byte in data:
+                time.sleep(self.server.pause)
+                self.wfile.write(bytes([byte]))
 
     def log_message(self, *_: Any) -> None:
         return
 
 
-def said(text: str, **usage: int) -> dict[str, Any]:
+def said(text: str, **usage: Any) -> dict[str, Any]:
     return {"choices": [{"message": {"role": "assistant", "content": text}, "finish_reason": "stop"}], "usage": usage}
 
 

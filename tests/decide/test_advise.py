@@ -17,6 +17,9 @@ NONE_WORKS = (
 )
 
 
+TWO_SIZES = tuple(p for p in sample.evidence().points if p.rows <= 120)
+
+
 def looked_up(value: float) -> tuple[Bar, ...]:
     found = Bar(name="nearest_neighbour", score=sample.estimate(value), tokens_in=0, tokens_out=0)
     return (found, Bar(name="majority", score=sample.estimate(0.31), tokens_in=0, tokens_out=0))
@@ -59,6 +62,11 @@ def decided(use: Use | None = sample.USE, **changes: Any) -> tuple[Decision, str
         ({"tuned": tuned(0.26), "bars": looked_up(0.3599)}, ("not enough evidence", "not begun")),
         ({"tuned": tuned(0.26), "bars": looked_up(0.3601)}, ("retrieve", "not begun and behind")),
         ({"tuned": tuned(0.4), "bars": NONE_WORKS}, ("not enough evidence", "not begun")),
+        (
+            {"tuned": tuned(0.1), "bars": looked_up(0.359)},
+            ("not enough evidence", "not begun"),
+        ),  # it is not shown to work
+        ({"tuned": tuned(0.26), "points": TWO_SIZES}, ("not enough evidence", "not begun")),
         ({"tuned": tuned(0.26), "facts": Facts(prototype=True)}, ("prompt", "prototype")),
         ({"facts": Facts(facts_change="weekly")}, ("prompt", "facts change")),
         ({"facts": Facts(facts_change="weekly", retrain_every=7)}, ("tune", "gain")),

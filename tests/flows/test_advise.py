@@ -13,6 +13,8 @@ from tunesmith.core.recipe import Recipe
 from tunesmith.core.report import CurvePoint
 from tunesmith.flows import trials
 from tunesmith.flows.advise import advise, plan
+from tunesmith.flows.finetune import finetune
+from tunesmith.flows.prepare import leaving
 from tunesmith.flows.watch import Watcher
 
 STAGES = ("Read and check", "Load", "Look at the rows", "Without training")
@@ -225,3 +227,30 @@ def test_absurd_facts_are_refused_before_anything_is_read(recipe: Recipe, tmp_pa
     with pytest.raises(RecipeError, match="--calls-per-day is -1"):
         advise(recipe, facts=Facts(calls_per_day=-1), workspace=tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_rivals_key_is_looked_for_first_and_not_where_all_is_kept(
+    make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run reads no row without it; advice that is there already needs none."""
+    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
+    rival = {"url": "http://127.0.0.1:9/v1", "model": "m", "key": "NO_SUCH_KEY"}
+    recipe = make_recipe("asked", evaluate={"rival": rival})
+    for flow in (finetune, advise):
+        with pytest.raises(RecipeError, match="variable NO_SUCH_KEY of the environment, which is not set"):
+            flow(recipe, workspace=tmp_path)
+    assert not (tmp_path / "runs").exists()
+    monkeypatch.setattr(trials, "is_kept", lambda *_: True)
+    monkeypatch.setattr(trials, "bars", lambda *_: ())
+    monkeypatch.setattr(trials, "run", lambda *_: ())
+    assert advise(recipe, workspace=tmp_path).decision == "not enough evidence"
+
+
+def test_what_is_sent_is_said_and_nothing_is_where_no_rival_is_asked(make_recipe: MakeRecipe) -> None:
+    rival = {"url": "https://host/v1", "model": "m", "key": "A_KEY"}
+    (told,) = leaving(make_recipe("asked", evaluate={"rival": rival}))
+    assert "are sent to https://host/v1, where m answers (evaluate.rival), with the key in A_KEY." in told
+    (clear,) = leaving(make_recipe("asked", evaluate={"rival": rival | {"url": "http://host/v1"}}))
+    assert clear.endswith("with the key in A_KEY, not encrypted.")
+    chooses = make_recipe("preferred", evaluate={"rival": rival}).model_copy(update={"task": "prefer"})
+    assert leaving(chooses) == leaving(make_recipe("asked")) == ()

@@ -10,7 +10,7 @@ from tests.flows.conftest import MakeRecipe
 
 from tunesmith.core.comparison import Comparison
 from tunesmith.core.errors import PartError, RecipeError
-from tunesmith.core.recipe import Recipe
+from tunesmith.core.recipe import Recipe, RivalRecipe
 from tunesmith.core.report import CurvePoint, Report
 from tunesmith.flows import compare as flow
 from tunesmith.flows.compare import compare, planned
@@ -149,6 +149,14 @@ def test_what_cannot_be_compared_is_refused_before_a_run(
     with pytest.raises((RecipeError, PartError), match=told):
         compare(recipe, methods, seeds=seeds, workspace=tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_rival_that_each_run_would_pay_for_is_refused(recipe: Recipe, tmp_path: Path) -> None:
+    asked = recipe.model_copy(
+        update={"evaluate": recipe.evaluate.model_copy(update={"rival": RivalRecipe(url="https://host/v1", model="m")})}
+    )
+    with pytest.raises(RecipeError, match="evaluate.rival is paid for"):
+        compare(asked, ["lora"], workspace=tmp_path)
 
 
 def test_a_stop_is_handed_to_the_run_which_ends_in_its_own_time(

@@ -82,6 +82,7 @@ def rival(recipe: Recipe) -> Any:
     """Whom the baseline of that name would ask, and with which key."""
     found = judging.context_of(loading.load(recipe.model), prepared(recipe)).rival
     assert isinstance(found, RemoteModel)
+    found.ready()
     return found.url, found.model, found._key
 
 
@@ -130,6 +131,7 @@ def far(recipe: Recipe) -> float:
     ready = prepared(recipe)
     model = loading.load(recipe.model)
     found = rollouts(model, replace(ready, company=company(model, recipe, ready.objective)), lambda _: None)
+    assert found.how.total == ready.plan.steps
     return found.how.kl_limit
 
 

@@ -1,5 +1,11 @@
 """A model behind an endpoint: a real server on the loopback answers, refuses, stumbles and lies."""
 
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -105,8 +111,9 @@ def test_settings_that_an_endpoint_does_not_know_are_left_out(server: Server) ->
         return 200, said("ok")
 
     server.answer = answer
-    assert reached(server).complete(asking("a"), max_new_tokens=4)[0].text == "ok"
+    assert [c.text for c in reached(server).complete(asking(*"abcdefghij"), max_new_tokens=4)] == ["ok"] * 10
     assert set(server.heard[-1][2]) == {"model", "messages", "max_completion_tokens"}
+    assert len(server.heard) == 12  # what it does not know is remembered
     server.answer = lambda _: (400, {"error": "temperature and max_completion_tokens are wrong, whatever they are"})
     with pytest.raises(ModelError, match="answered 400"):
         reached(server).complete(asking("a"), max_new_tokens=4)
@@ -120,6 +127,119 @@ def test_a_reply_that_is_no_completion_is_a_sentence(server: Server, reply: byte
     server.answer = lambda _: (200, reply)
     with pytest.raises(ModelError, match=r"answered what is no chat completion .*such as https://host/v1"):
         reached(server).complete(asking("a"), max_new_tokens=4)
+
+
+def test_a_question_that_is_refused_is_marked_and_the_others_are_answered(server: Server) -> None:
+    def answer(body: dict[str, Any]) -> tuple[int, Any]:
+        text = body["messages"][-1]["content"]
+        return (400, {"error": "content filter"}) if text == "bad" else (200, said(text))
+
+    server.answer = answer
+    found = reached(server).complete(asking("good", "bad", "fine"), max_new_tokens=4)
+    assert [(c.text, c.finish) for c in found] == [("good", "stop"), ("", "refused"), ("fine", "stop")]
+    with pytest.raises(ModelError, match=r"answered 400: .*content filter.* Check evaluate\.rival\."):
+        reached(server).complete(asking("bad", "good"), max_new_tokens=4)
+
+
+def test_a_wrong_key_is_known_after_one_question_and_an_error_among_others_ends_all(server: Server) -> None:
+    server.answer = lambda _: (401, {})
+    with pytest.raises(ModelError, match="answered 401"):
+        reached(server).complete(asking(*"abcdefghij"), max_new_tokens=4)
+    assert len(server.heard) == 1
+    server.answer = lambda body: (404, {}) if body["messages"][-1]["content"] == "d" else (200, said("ok"))
+    with pytest.raises(ModelError, match="answered 404"):
+        reached(server).complete(asking(*"abcdefghij"), max_new_tokens=4)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        said("yes", prompt_tokens=10**400, completion_tokens=-700),
+        said("yes", prompt_tokens="many", completion_tokens=None),
+    ],
+)
+def test_counts_that_cannot_be_are_guessed(server: Server, reply: dict[str, Any]) -> None:
+    server.answer = lambda _: (200, reply)
+    (found,) = reached(server).complete(asking("abcdefghijkl"), max_new_tokens=4)
+    assert (found.prompt_tokens, found.new_tokens) == (6, 1)
+
+
+def test_halves_of_letters_and_the_key_itself_are_not_in_answers(server: Server) -> None:
+    server.answer = lambda _: (200, b'{"choices": [{"message": {"content": "a\\ud800b ' + KEY.encode() + b'"}}]}')
+    (found,) = reached(server).complete(asking("a\ud800"), max_new_tokens=4)
+    assert found.text == "a?b ..."
+
+
+@pytest.mark.parametrize("at", [0, 185, 195])
+def test_a_key_that_a_reply_repeats_is_in_no_message_wherever_it_stands(server: Server, at: int) -> None:
+    server.answer = lambda _: (200, b"x" * at + KEY.encode() + b"x" * 50)
+    with pytest.raises(ModelError) as told:
+        reached(server).complete(asking("a"), max_new_tokens=4)
+    assert KEY[:6] not in str(told.value)
+
+
+def test_a_key_is_hidden_as_json_writes_it_too(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_KEY", "sk/secret/7")
+    server.answer = lambda _: (403, b'{"error": "not sk\\/secret\\/7"}')
+    with pytest.raises(ModelError, match="answered 403") as told:
+        reached(server).complete(asking("a"), max_new_tokens=4)
+    assert "secret" not in str(told.value)
+
+
+def test_a_reply_that_is_cut_off_is_asked_for_again(server: Server) -> None:
+    whole = json.dumps(said("ok")).encode()
+    server.announced, server.answer = len(whole), lambda _: (200, whole[:5] if len(server.heard) == 1 else whole)
+    assert reached(server).complete(asking("a"), max_new_tokens=4)[0].text == "ok"
+    assert len(server.heard) == 2
+
+
+@pytest.mark.parametrize("pause", [0.05, 3.0])
+def test_a_reply_that_does_not_end_or_begin_in_time_is_told(
+    server: Server, monkeypatch: pytest.MonkeyPatch, pause: float
+) -> None:
+    monkeypatch.setattr(remote, "SECONDS", 0.4)
+    monkeypatch.setattr(remote, "TRIES", 2)
+    server.pause, server.answer = pause, lambda _: (200, b" " * 1000)
+    began = time.monotonic()
+    with pytest.raises(ModelError, match=r"did not answer in 2 tries: .*(not whole after 0\.4 s|timed out)"):
+        reached(server).complete(asking("a"), max_new_tokens=4)
+    assert time.monotonic() - began < 10
+
+
+def test_what_an_endpoint_says_of_waiting_is_heeded(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+
+    class Over(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            waits.append(timeout or 0.0)
+            return False
+
+    monkeypatch.setattr(remote, "WAIT", 1.0)
+    for after, expected in (("7", [7.0, 7.0, 7.0, 8.0]), ("0", [1.0, 2.0, 4.0, 8.0]), ("900", [60.0] * 4)):
+        waits.clear()
+        server.after, server.answer = after, lambda _: (429, {})
+        with pytest.raises(ModelError, match="did not answer in 5 tries: 429"):
+            reached(server)._answer(reached(server)._body(asking("a")[0], (), 4), Over())
+        assert waits == expected
+
+
+def test_a_silent_endpoint_holds_up_nobody_who_stops(server: Server) -> None:
+    server.answer = lambda body: (200, said("ok")) if len(server.heard) == 1 else (time.sleep(60), (200, {}))[1]
+    program = (
+        "import sys; from tunesmith.core.example import Message; from tunesmith.core.recipe import RivalRecipe\n"
+        "from tunesmith.generate.remote import RemoteModel\n"
+        f"far = RemoteModel(RivalRecipe(url='http://127.0.0.1:{server.server_port}/v1', model='m'))\n"
+        "print('asking', flush=True)\n"
+        "far.complete([[Message(role='user', content='a')]] * 9, max_new_tokens=4)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as asked:
+        assert asked.stdout is not None and asked.stdout.readline() == b"asking\n"
+        while len(server.heard) < 9:
+            time.sleep(0.05)
+        began = time.monotonic()
+        asked.send_signal(signal.SIGINT)
+        assert asked.wait(timeout=30) != 0
+    assert time.monotonic() - began < 20
 
 
 def test_nobody_there_is_a_sentence(server: Server) -> None:
@@ -154,7 +274,7 @@ def test_a_key_that_is_not_there_is_said_before_anything_is_sent(
         else:
             monkeypatch.setenv("SOME_KEY", value)
         with pytest.raises(RecipeError, match=f"variable SOME_KEY of the environment, which {told}"):
-            reached(server)
+            reached(server).complete(asking("a"), max_new_tokens=4)
     assert server.heard == []
 
 

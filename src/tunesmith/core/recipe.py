@@ -136,7 +136,7 @@ class ObjectiveRecipe(Noun):
         None, description="how far advantages look ahead: 0 one token, 1 to the end"
     )
     entropy: Annotated[float, Field(ge=0)] | None = Field(
-        None, description="bonus for a policy that stays open, in rewards a nat; it falls to 0 over the run"
+        None, description="bonus for a policy that stays open, in rewards a nat; it falls to 0 over the planned steps"
     )
 
     @property

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from tunesmith.core.advice import Advice, Decision, Economics, Evidence, Reason, Strength
+from tunesmith.decide.learning_curve import FEWEST
 from tunesmith.decide.lists import PROMPTED, RETRIEVED, best, lists, stale
 from tunesmith.decide.wording import gained, gained_band, rows_of, shown, time_of
 
@@ -56,10 +57,12 @@ def begun(evidence: Evidence) -> bool:
 
 
 def _behind(evidence: Evidence) -> bool:
-    """Whether the best way without training is shown to be above the largest small run (higher is better, see
-    ``begun``)."""
-    found, tuned = best(evidence, (*PROMPTED, RETRIEVED)), evidence.tuned
-    return found is not None and tuned is not None and found.score.low > tuned.score.high
+    """Whether the best way without training is shown to be above the constant answer and the largest small run of three
+    sizes (higher is better, see ``begun``)."""
+    found, tuned, constant = best(evidence, (*PROMPTED, RETRIEVED)), evidence.tuned, best(evidence, ("majority",))
+    if found is None or tuned is None or constant is None or len({p.rows for p in evidence.points}) < FEWEST:
+        return False
+    return found.score.low > max(tuned.score.high, constant.score.value)
 
 
 def _no_curve(evidence: Evidence, _: Economics) -> bool:
@@ -110,8 +113,8 @@ RULES: tuple[Rule, ...] = (
         "not begun and behind",
         lambda e, _: not begun(e) and _works(e) and _behind(e),
         untrained,
-        "The largest small run is not shown to be above the constant answer, and the 95% interval of the best way "
-        "without training lies above the run's: what works is used until runs on more rows have begun to learn.",
+        "The largest of small runs of three sizes is not shown to be above the constant answer, and the 95% interval "
+        "of the best way without training is above both: what works is used until runs on more rows begin to learn.",
     ),
     Rule(
         "not begun",

@@ -52,6 +52,7 @@ def system_result(name: str, predictions: Sequence[Prediction], ruler: Ruler, *,
 def _note(predictions: Sequence[Prediction]) -> str:
     meanings = {
         "length": "cut off at the longest answer allowed",
+        "refused": "not answered, for the endpoint refused them",
         "context": "not answered, for the prompt did not fit the context",
     }
     counts = {finish: sum(p.finish == finish for p in predictions) for finish in meanings}
@@ -67,27 +68,42 @@ def run_baselines(
     order.
     Raises PartError for an unknown baseline or metric before anything runs; RecipeError when none can run.
     """
+    found, context, notes = able(names, context, ruler.metrics)
+    results, predictions = [], {}
+    for part in found:
+        started = time.monotonic()
+        answers = part.answer(context)
+        seconds = time.monotonic() - started
+        predictions[part.name] = answers if context.rewarded is None else context.rewarded(context.test, answers)
+        results.append(system_result(part.name, predictions[part.name], ruler, seconds=seconds))
+    return results, predictions, notes
+
+
+def able(
+    names: Sequence[str] | Literal["auto"], context: BaselineContext, metrics: Sequence[str]
+) -> tuple[list[Baseline], BaselineContext, tuple[str, ...]]:
+    """The baselines of ``names`` that can run, the one that others answer first, with the context in which they do, and
+    a note on each that was left out. Raises as ``run_baselines`` does."""
     asked = [find_baseline(name) for name in (parts.names(ROOM) if names == "auto" else dict.fromkeys(names))]
     asked = [part for part in asked if names != "auto" or (context.task in part.tasks and part.wanted(context))]
-    wants_likelihood = any(find_metric(name).needs == "likelihood" for name in ruler.metrics)
-    context = replace(context, likelihood=wants_likelihood)
-    reasons = {part.name: part.applies(context) for part in asked}
+    likelihoods = [find_metric(name).needs == "likelihood" for name in metrics]
+    context = replace(context, likelihood=any(likelihoods))
+
+    def reason(part: Baseline) -> str | None:
+        if part.elsewhere and likelihoods[0]:
+            return f"it tells no likelihoods, which {metrics[0]} is made of"
+        return part.applies(context)
+
+    reasons = {part.name: reason(part) for part in asked}
     notes = tuple(f"{name} was left out: {reason}." for name, reason in reasons.items() if reason)
-    able = [part for part in asked if reasons[part.name] is None]
-    if not able:
+    found = sorted((part for part in asked if reasons[part.name] is None), key=lambda part: not part.elsewhere)
+    if not found:
         raise RecipeError(
             f"evaluate.baselines is {list(names) if names != 'auto' else 'auto'} and none can run; expected at least "
             "one, for a verdict needs "
             f"something to beat. {' '.join(notes)} There are: {', '.join(parts.names(ROOM))}."
         )
-    results, predictions = [], {}
-    for part in able:
-        started = time.monotonic()
-        found = part.answer(context)
-        seconds = time.monotonic() - started
-        predictions[part.name] = found if context.rewarded is None else context.rewarded(context.test, found)
-        results.append(system_result(part.name, predictions[part.name], ruler, seconds=seconds))
-    return results, predictions, notes
+    return found, context, notes
 
 
 def find_baseline(name: str) -> Baseline:

@@ -124,8 +124,9 @@ def _measured(
     if found.sizes:
         watch.stage("Without training", f"{len(found.asked.test):,} held-back rows")
         notes += leaving(recipe)
-        for told in leaving(recipe):
-            watch.note(told)
+        if (rival := judging.rival(recipe)) is not None and notes[1:] and not trials.is_kept(folder, "rival"):
+            rival.ready()
+            watch.note(notes[-1])
         bars = trials.bars(model, found, folder)
         del model
         done = tuple(trials.run(found, folder, watch, seconds, notes))

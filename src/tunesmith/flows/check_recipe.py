@@ -10,7 +10,6 @@ from tunesmith.core.recipe import OBJECTIVE, Recipe
 from tunesmith.evaluate.rewards import rule
 from tunesmith.evaluate.score import find_metric
 from tunesmith.evaluate.systems import find_baseline
-from tunesmith.generate.remote import RemoteModel
 from tunesmith.models.adapters._method import Method
 from tunesmith.objectives._objective import Objective
 
@@ -25,8 +24,6 @@ def check_parts(recipe: Recipe) -> Objective:
             )
     if not recipe.evaluate.baselines:
         raise RecipeError("evaluate.baselines is empty; a verdict needs something to beat. Name one, or leave it out.")
-    if recipe.evaluate.rival.url is not None:
-        RemoteModel(recipe.evaluate.rival)  # raises where its key is not there
     for baseline in recipe.evaluate.baselines if recipe.evaluate.baselines != "auto" else ():
         find_baseline(baseline)
     name = recipe.objective.name

@@ -131,6 +131,11 @@ def planned(
         if isinstance(recipe, Recipe)
         else recipe_file.load(Path(recipe), overrides)
     )
+    if loaded.evaluate.rival.url is not None:
+        raise RecipeError(
+            "evaluate.rival is paid for and would be asked anew by each run of a comparison. Leave it out here: "
+            "tunesmith advise and tunesmith run ask it."
+        )
     if not methods:
         raise RecipeError("No method is named; expected some of docs/methods.md, such as full,lora.")
     twice = sorted({name for name in methods if list(methods).count(name) > 1})

@@ -64,6 +64,8 @@ def finetune(
         else recipe_file.load(Path(recipe), overrides)
     )
     check_writable(Path(workspace))
+    if (rival := judging.rival(recipe)) is not None:
+        rival.ready()
     clock = Clock(watch)
     prepared, model = made_ready(recipe, Path(workspace), clock)
     origin = keeping.origin(prepared, versions())

@@ -11,7 +11,7 @@ from statistics import fmean, median
 from tunesmith.core import parts
 from tunesmith.core.errors import DataError, RecipeError
 from tunesmith.core.example import Example
-from tunesmith.core.recipe import Task
+from tunesmith.core.recipe import Recipe, Task
 from tunesmith.core.report import (
     CurvePoint,
     Estimate,
@@ -86,8 +86,13 @@ def context_of(model: Model, prepared: Prepared) -> BaselineContext:
         seed=prepared.plan.seed,
         start=None if prepared.before is None else LocalModel(prepared.before),
         rewarded=None if prepared.company is None else prepared.company.rewarded,
-        rival=None if prepared.recipe.evaluate.rival.url is None else RemoteModel(prepared.recipe.evaluate.rival),
+        rival=rival(prepared.recipe),
     )
+
+
+def rival(recipe: Recipe) -> RemoteModel | None:
+    """The other model of the recipe, if any."""
+    return None if recipe.evaluate.rival.url is None else RemoteModel(recipe.evaluate.rival)
 
 
 def ruler(prepared: Prepared) -> Ruler:

@@ -205,10 +205,12 @@ def assembled(on: Ground) -> Prepared:
 def leaving(recipe: Recipe) -> tuple[str, ...]:
     """What is sent elsewhere, in a sentence, where anything is."""
     rival = recipe.evaluate.rival
-    if rival.url is None:
+    if rival.url is None or recipe.task == "prefer":
         return ()
     shown = f"each with up to {recipe.evaluate.shots} training rows"
-    return (f"Rows that are asked, {shown}, are sent to {rival.url}, where {rival.model} answers (evaluate.rival).",)
+    told = f"Rows that are asked, {shown}, are sent to {rival.url}, where {rival.model} answers (evaluate.rival)"
+    clear = ", not encrypted" if rival.url.startswith("http://") else ""
+    return (f"{told}{f', with the key in {rival.key}' if rival.key else ''}{clear}.",)
 
 
 def _asked(recipe: Recipe, splits: Splits) -> tuple[tuple[Example, ...], tuple[str, ...]]:

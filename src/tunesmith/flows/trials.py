@@ -3,19 +3,17 @@ locked test.
 
 Notable: the rows are split as a run splits them, and what would be its training rows is split once more. What no trial
 needs to be trained on is held back, whole units of it, and asked in place of the locked test; the trained parts are
-nested, each stratified, and drawn from the rest. Ways without training have nearly all rows at hand, as they would in
-use: held-back rows are asked in turns, with the others at hand. Each trial keeps its answers in a file of its own, so
-that trials that were stopped go on.
+nested, each stratified, and drawn from the rest. Ways that look rows up have nearly all of them at hand, as they would
+in use: held-back rows are asked in turns, with the others at hand. (The constant answer is that of the rows that are
+not held back: of the others of a turn the commonest label is the one that the turn has least of.) Each way and each
+trial keeps its answers in a file of its own, so that what was stopped goes on.
 """
 
-import contextlib
 import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +25,9 @@ from tunesmith.core.recipe import DataRecipe, Recipe, SplitRecipe
 from tunesmith.core.report import Prediction, SystemResult
 from tunesmith.data import split
 from tunesmith.decide.lists import PROMPTED
-from tunesmith.evaluate.baselines._context import BaselineContext
+from tunesmith.evaluate.baselines._context import Baseline, BaselineContext
 from tunesmith.evaluate.prompts import instruction
-from tunesmith.evaluate.systems import find_baseline, system_result
+from tunesmith.evaluate.systems import able, system_result
 from tunesmith.flows import judging, training
 from tunesmith.flows.checkpointing import Checkpointing
 from tunesmith.flows.prepare import Ground, Prepared, assembled
@@ -40,11 +38,13 @@ from tunesmith.records.folder import RunFolder
 
 SHARES = (0.05, 0.1, 0.2, 0.4)  # of the training rows
 TWICE = 2  # of the smallest sizes are run again with other rows and another seed: runs on few rows differ most
-HELD = 0.55  # of the training rows are scored on
+HELD = 0.5  # of the training rows are scored on: the largest unit of rows that belong together is never among them
+FEWEST_UNITS = 10  # that are scored on: fewer have no interval worth the name
 MOST_HELD, MOST_WRITTEN = 600, 300  # rows at most: to choose a label for, and to write an answer to, which takes longer
 ASKED_AT_ONCE = 0.2  # of the training rows at most, the others of which are at hand without training
 FEWEST = 16  # rows of a trial
 TIMED = 5  # answers that are timed one by one
+BARS = "bars"
 
 
 class Answered(Noun):
@@ -107,10 +107,12 @@ def planned(on: Ground, *, fewest: int) -> Trials:
             held = split.lock(Dataset(examples=train, format="", why=""), again, task=task)
         except DataError:  # a few large groups, which must stay together
             held = held.model_copy(update={"how": "its rows belong together and cannot be split once more"})
-    scored = held.dev
+    scored = held.dev if len(set(split.units(held.dev))) >= FEWEST_UNITS else ()
+    if held.dev and not scored:
+        held = held.model_copy(update={"how": f"its rows belong together in fewer than {FEWEST_UNITS} units"})
     told = f"{len(scored):,} training rows are held back to score on; the {len(whole.splits.test):,} locked test rows "
-    told += f"were not looked at; trained parts are nested and drawn from {len(held.train):,} rows; prompted ways and "
-    told += f"lookups had all rows at hand but those asked with them ({len(_turns(scored, count))} turns)"
+    told += f"were not looked at; trained parts are nested and drawn from {len(held.train):,} rows; ways that look "
+    told += f"rows up had all at hand but those asked with them ({len(_turns(scored, count))} turns)"
     if not scored:
         return Trials(on, whole, whole, (), held.how or "too few rows for a part of them to be trained on")
     splits = on.splits.model_copy(
@@ -141,27 +143,38 @@ def part(trials: Trials, rows: int, seed: int) -> Prepared:
 
 
 def bars(model: Model, trials: Trials, folder: Path) -> tuple[Answered, ...]:
-    """Every way without training, on the scored rows; read back where ``folder`` has them whole."""
-    path = folder / "bars"
-    with contextlib.suppress(DataError):  # not there, or damaged: asked (again)
-        files.verify(path)
-        return tuple(Answered.load(p) for p in sorted(path.glob("*.json")) if p.name != files.MANIFEST)
+    """Every way without training that the metric can score, on the scored rows; what ``folder`` has is read back."""
     asked = trials.asked
-    context, ruler = judging.context_of(model, asked), judging.ruler(asked)
-    turns = _turns(asked.test, trials.rows)
-    found = [judging.baselines(model, _turn(asked, turn)) for turn in turns]
+    ruler, turns = judging.ruler(asked), _turns(asked.test, trials.rows)
+    found, context, _ = able("auto", judging.context_of(model, asked), asked.metrics)
     done = []
-    for name in found[0].predictions:
-        told = zip(chain(*turns), chain(*(f.predictions[name] for f in found)), strict=True)
-        answers = tuple(p for _, p in sorted(told, key=itemgetter(0)))
-        seconds = sum(r.seconds for f in found for r in f.results if r.name == name)
-        result = system_result(name, answers, ruler, seconds=seconds)
-        if asked.metrics[0] in result.metrics:
-            done.append(Answered(system=result, predictions=answers, latency=_latency(name, context)))
-    with files.publish(path) as temporary:
-        for answered in done:
-            (temporary / f"{answered.system.name}.json").write_text(answered.model_dump_json(), encoding="utf-8")
-    return tuple(done)
+    for way in found:
+        path = folder / BARS / f"{way.name}.json"
+        answered = _kept(path)
+        if answered is None:
+            began = time.monotonic()
+            answers = _in_turns(way, context, turns) if way.looks_up else way.answer(context)
+            result = system_result(way.name, answers, ruler, seconds=time.monotonic() - began)
+            answered = Answered(system=result, predictions=answers, latency=_latency(way, context))
+            files.make_folder(path.parent)
+            answered.save(path)
+        done.append(answered)
+    return tuple(answered for answered in done if asked.metrics[0] in answered.system.metrics)
+
+
+def is_kept(folder: Path, name: str) -> bool:
+    """Whether the answers of this way without training are in ``folder``."""
+    return _kept(folder / BARS / f"{name}.json") is not None
+
+
+def _in_turns(way: Baseline, context: BaselineContext, turns: Sequence[Sequence[int]]) -> tuple[Prediction, ...]:
+    """Answers to all test rows in their order, those of one turn with all rows but them at hand."""
+    found: dict[int, Prediction] = {}
+    for turn in turns:
+        others = tuple(row for n, row in enumerate(context.test) if n not in set(turn))
+        one = replace(context, train=(*context.train, *others), test=tuple(context.test[n] for n in turn))
+        found |= zip(turn, way.answer(one), strict=True)
+    return tuple(found[n] for n in range(len(context.test)))
 
 
 def _turns(asked: Sequence[Example], rows: int) -> list[list[int]]:
@@ -177,24 +190,13 @@ def _turns(asked: Sequence[Example], rows: int) -> list[list[int]]:
     return [sorted(turn) for turn in turns if turn]
 
 
-def _turn(asked: Prepared, turn: Sequence[int]) -> Prepared:
-    """``asked`` about the rows of ``turn``, with its other rows among the training rows."""
-    inside = set(turn)
-    others = tuple(row for n, row in enumerate(asked.test) if n not in inside)
-    test = tuple(asked.test[n] for n in turn)
-    splits = asked.splits.model_copy(update={"train": (*asked.splits.train, *others), "test": test})
-    return replace(asked, splits=splits, test=test)
-
-
-def _latency(name: str, context: BaselineContext) -> float | None:
+def _latency(way: Baseline, context: BaselineContext) -> float | None:
     """Seconds of one answer asked alone; the search for similar rows is not counted, an index answers at once."""
-    if name not in PROMPTED:
+    if way.name not in PROMPTED:
         return None
     shown = context.train[: context.shots]
     prompt = context.prompt or instruction(context.train, context.task, context.labels)
-    baseline = find_baseline(name)
-
-    return _timed(lambda row: baseline.answer(replace(context, train=shown, test=(row,), prompt=prompt)), context.test)
+    return _timed(lambda row: way.answer(replace(context, train=shown, test=(row,), prompt=prompt)), context.test)
 
 
 def _timed(ask: Callable[[Example], object], rows: Sequence[Example]) -> float:

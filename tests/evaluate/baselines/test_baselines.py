@@ -13,6 +13,8 @@ from tunesmith.core.example import Example, Message, Place
 from tunesmith.core.protocols import Completion, Embedder
 from tunesmith.data.render import Renderer
 from tunesmith.evaluate.baselines._context import Baseline, BaselineContext
+from tunesmith.evaluate.baselines.rival import _label
+from tunesmith.evaluate.systems import able
 
 NAMES = parts.names("evaluate.baselines")
 ASKED = [name for name in NAMES if name != "start"]  # which needs a run to go on from
@@ -30,11 +32,12 @@ def contexts(
 ) -> dict[str, BaselineContext]:
     rows = [make_labelled(n, f"{label} text {n}", label) for n in range(8) for label in ("lost_card", "fee")]
     labels = {"task": "classify", "train": tuple(rows[:8]), "test": tuple(rows[8:]), "labels": ("fee", "lost_card")}
+    rival = type(parrot)(4_000)
     return {
-        "decoder generates": make_context(rival=parrot),
-        "decoder chooses": make_context(**labels, rival=parrot),
-        "encoder chooses": make_context(**labels, completer=None, embedder=letters, rival=parrot),
-        "open text": make_context(train=tuple(make_context().train[:3]), test=make_context().test, rival=parrot),
+        "decoder generates": make_context(rival=rival),
+        "decoder chooses": make_context(**labels, rival=rival),
+        "encoder chooses": make_context(**labels, completer=None, embedder=letters, rival=rival),
+        "open text": make_context(train=tuple(make_context().train[:3]), test=make_context().test, rival=rival),
     }
 
 
@@ -93,14 +96,13 @@ def test_reasons_not_to_run(name: str, make_context: MakeContext, letters: Embed
 
 
 def test_a_rival_is_asked_as_few_shot_is_and_without_likelihoods(make_context: MakeContext, parrot: Any) -> None:
-    context = make_context(rival=parrot, completer=type(parrot)(), likelihood=True)
+    context = make_context(rival=type(parrot)(4_000), completer=parrot, likelihood=True)
     assert find("rival").wanted(context) and not find("rival").wanted(make_context())
     told, shown = find("rival").answer(context), find("few_shot").answer(replace(context, likelihood=False))
     assert [p.answer for p in told] == [p.answer for p in shown]
-    assert [list(p) for p in parrot.seen] == [list(p) for p in context.completer.seen]  # type: ignore[union-attr]
+    assert [list(p) for p in parrot.seen] == [list(p) for p in context.rival.seen]  # type: ignore[union-attr]
     assert all(p.nll is None for p in told)
-    parrot.seen.clear()
-    assert len(find("rival").answer(replace(context, train=()))) == len(parrot.seen) == len(context.test)
+    assert len(find("rival").answer(replace(context, train=()))) == len(context.test)
 
 
 def test_a_label_that_a_rival_writes_in_other_letters_counts_and_another_word_does_not(
@@ -110,7 +112,7 @@ def test_a_label_that_a_rival_writes_in_other_letters_counts_and_another_word_do
         context = 9999
 
         def complete(self, prompts: Any, *, max_new_tokens: int, tools: Any = ()) -> list[Completion]:
-            assert max_new_tokens >= 40  # for a label, whatever the recipe says of answers
+            assert max_new_tokens == 1024  # also for a label, as some think before they answer
             texts = ['"Lost Card".', "FEE\n", "a fee, I think", "lost_card"]
             return [Completion(text=texts[n % 4], prompt_tokens=9, new_tokens=2) for n in range(len(prompts))]
 
@@ -119,6 +121,27 @@ def test_a_label_that_a_rival_writes_in_other_letters_counts_and_another_word_do
 
     found = find("rival").answer(replace(contexts["encoder chooses"], rival=Says()))
     assert [p.answer for p in found[:4]] == ["lost_card", "fee", "a fee, I think", "lost_card"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [(("-1", "0", "1"), "-1"), (("c", "c++", "c#"), "c++"), (("👍", "👎"), "👍"), (("<5", "≥5"), "≥5")],
+)
+def test_labels_that_read_the_same_without_their_marks_are_taken_as_they_are_written(
+    labels: tuple[str, ...], said: str
+) -> None:
+    assert _label(f" {said}\n", labels) == said
+    assert _label("", labels) == ""
+    assert _label(f"{said}?", ("c", "c++", "c#")) == f"{said}?"  # of three that are alike none is chosen
+
+
+def test_a_rival_is_not_asked_where_likelihoods_decide(make_context: MakeContext, parrot: Any) -> None:
+    context = make_context(rival=parrot)
+    for metrics, asked in ((("perplexity",), False), (("exact_match", "perplexity"), True)):
+        found, _, notes = able("auto", context, metrics)
+        assert ("rival" in [part.name for part in found]) is asked
+        assert asked or "rival was left out: it tells no likelihoods, which perplexity is made of." in notes
+    assert able("auto", context, ("exact_match",))[0][0].name == "rival"  # its key and address are found out first
 
 
 def test_a_rival_is_not_asked_where_nothing_can_be_compared(make_context: MakeContext, parrot: Any) -> None:

@@ -39,7 +39,9 @@ class BaselineContext:
 @dataclass(frozen=True, slots=True)
 class Baseline:
     """``applies`` returns None, or the reason why this baseline cannot run here; ``answer`` gives one prediction a
-    test row, in order. ``tasks`` are those for which it is run unasked, where it is ``wanted`` at all."""
+    test row, in order. ``tasks`` are those for which it is run unasked, where it is ``wanted`` at all. One that
+    ``looks_up`` answers from the training rows that are most like the question; one that is ``elsewhere`` is paid for,
+    and may not be reached."""
 
     name: str
     description: str
@@ -47,6 +49,8 @@ class Baseline:
     answer: Callable[[BaselineContext], tuple[Prediction, ...]]
     tasks: tuple[Task, ...] = ("generate", "classify")
     wanted: Callable[[BaselineContext], bool] = lambda _: True
+    looks_up: bool = False
+    elsewhere: bool = False
 
 
 def needs_train(context: BaselineContext) -> str | None:

@@ -34,4 +34,4 @@ def answer(context: BaselineContext) -> tuple[Prediction, ...]:
     return prompted(context, context.completer, [[context.train[n] for n in reversed(own)] for own in found])
 
 
-PART = Baseline("few_shot", "The untuned model shown the k most similar training rows.", applies, answer)
+PART = Baseline("few_shot", "The untuned model shown the k most similar training rows.", applies, answer, looks_up=True)

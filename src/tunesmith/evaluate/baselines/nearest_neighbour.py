@@ -18,4 +18,4 @@ def answer(context: BaselineContext) -> tuple[Prediction, ...]:
     )
 
 
-PART = Baseline("nearest_neighbour", "The answer of the most similar training row.", needs_train, answer)
+PART = Baseline("nearest_neighbour", "The answer of the most similar training row.", needs_train, answer, looks_up=True)

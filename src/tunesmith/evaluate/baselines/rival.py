@@ -1,10 +1,12 @@
 """Another model, behind the endpoint of ``evaluate.rival``, with an instruction and the k most similar training rows as
 earlier turns: what prompting reaches that does not depend on the base.
 
-Notable: it is asked only where the recipe names it, for rows then leave this machine. It is asked as ``few_shot`` is. A
-label is written, not compared; one written in other letters or marks counts as the label.
+Notable: it is asked only where the recipe names it, for rows then leave this machine. It is asked as ``few_shot`` is,
+with room to think before it answers. A label is written, not compared; one written in other letters or marks counts as
+the label where no other label reads the same.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from tunesmith.core.report import Prediction
@@ -13,7 +15,7 @@ from tunesmith.evaluate.baselines._prompting import written
 from tunesmith.evaluate.forms import is_plain_text
 from tunesmith.evaluate.similarity import nearest
 
-LABEL_TOKENS = 40
+ROOM = 1024  # tokens at least, for models that think first
 
 
 def applies(context: BaselineContext) -> str | None:
@@ -32,23 +34,28 @@ def applies(context: BaselineContext) -> str | None:
 def answer(context: BaselineContext) -> tuple[Prediction, ...]:
     """One answer a test row; without likelihoods, which an endpoint does not tell."""
     assert context.rival is not None, "applies() admits no context without one"
-    closed = context.task == "classify"
-    limit = max([LABEL_TOKENS, *(len(label.encode()) for label in context.labels)])
-    asked = replace(context, likelihood=False, max_new_tokens=limit if closed else context.max_new_tokens)
+    asked = replace(context, likelihood=False, max_new_tokens=max(ROOM, context.max_new_tokens))
     questions, known = [row.input_text for row in context.test], [e.input_text for e in context.train]
     near = nearest(questions, known, context.shots).tolist() if known else [[]] * len(questions)
     answers = written(asked, context.rival, [[context.train[n] for n in reversed(own)] for own in near])
-    if not closed:
+    if context.task != "classify":
         return answers
-    labels = {_plain(label): label for label in context.labels}
-    return tuple(p.model_copy(update={"answer": labels.get(_plain(p.answer), p.answer)}) for p in answers)
+    return tuple(p.model_copy(update={"answer": _label(p.answer, context.labels)}) for p in answers)
+
+
+def _label(text: str, labels: Sequence[str]) -> str:
+    """The label that ``text`` is, or ``text``.
+
+    >>> _label(' "Card Arrival". ', ["card_arrival", "fee"]), _label("c", ["c", "c++"]), _label("C", ["c", "c++"])
+    ('card_arrival', 'c', 'C')
+    """
+    if (written := text.strip()) in labels:
+        return written
+    alike = [label for label in labels if _plain(label) == _plain(text)] if _plain(text) else []
+    return alike[0] if len(alike) == 1 else text
 
 
 def _plain(text: str) -> str:
-    """
-    >>> _plain(' "Card Arrival".')
-    'cardarrival'
-    """
     return "".join(letter for letter in text.casefold() if letter.isalnum())
 
 
@@ -58,4 +65,6 @@ PART = Baseline(
     applies,
     answer,
     wanted=lambda context: context.rival is not None,
+    looks_up=True,
+    elsewhere=True,
 )
