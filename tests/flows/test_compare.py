@@ -155,7 +155,7 @@ def test_a_rival_that_each_run_would_pay_for_is_refused(recipe: Recipe, tmp_path
     asked = recipe.model_copy(
         update={"evaluate": recipe.evaluate.model_copy(update={"rival": RivalRecipe(url="https://host/v1", model="m")})}
     )
-    with pytest.raises(RecipeError, match="evaluate.rival is paid for"):
+    with pytest.raises(RecipeError, match=r"evaluate\.rival is paid for"):
         compare(asked, ["lora"], workspace=tmp_path)
 
 
