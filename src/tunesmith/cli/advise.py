@@ -87,8 +87,9 @@ def advise(
     """Measure on your rows whether to prompt, retrieve, tune or collect more data, and what each would cost.
 
     Prompted baselines and small runs on 5, 10, 20 and 40% of the training rows give a learning curve with bands. Rows
-    to score on are held back from train; the locked test is not looked at. A larger model that would be prompted instead
-    is asked too where evaluate.rival names its endpoint. Asked again with other facts, it takes over what is measured.
+    to score on are held back from train; the locked test is not looked at. A larger model that would be prompted
+    instead is asked too where evaluate.rival names its endpoint. Asked again with other facts, it takes over what is
+    measured.
     """
     from tunesmith.core.advice import Facts
     from tunesmith.decide.economics import checked
