@@ -206,14 +206,20 @@ def imdb(shared: Path, runs: Runs, seeds: int, minilm: str) -> Part:
     }
     learn["reward"] |= {"judge": str(runs.folder(judge)), "judge_label": "kind"}
     drawn = {"prompts": 16, "answers": 4, "steps": 2}
+    # As many optimiser steps each. With three times as many PPO finds that MiniLM is sure of answers of five tokens, and
+    # leaves the reference by 16 nats; with a rate of 3e-4 rewards move by half a deviation.
+    steps = {"learning_rate": 1e-3, "epochs": 0.1 if runs.quick else 0.2}
     ways: dict[str, Part] = {
-        "ppo": {"objective": {"name": "ppo", "beta": 0.08}, "rollout": drawn | {"passes": 2}},
-        "grpo": {"objective": {"name": "grpo", "beta": 0.08}, "rollout": drawn},
+        "ppo": {"objective": {"name": "ppo", "beta": 0.08}, "rollout": drawn | {"passes": 2}, "train": steps},
+        "grpo": {
+            "objective": {"name": "grpo", "beta": 0.08},
+            "rollout": drawn,
+            "train": steps | {"epochs": 2 * steps["epochs"]},
+        },
     }
-    rates = {"epochs": 0.1 if runs.quick else 0.5, "learning_rate": 1e-3}  # with 3e-4 rewards moved by half a deviation
     reports = runs(
         *(
-            _recipe(name, train={"seed": seed} | rates, **way, **learn)
+            _recipe(name, **way | {"train": way["train"] | {"seed": seed}}, **learn)
             for name, way in ways.items()
             for seed in range(seeds)
         )
