@@ -206,8 +206,8 @@ def imdb(shared: Path, runs: Runs, seeds: int, minilm: str) -> Part:
     }
     learn["reward"] |= {"judge": str(runs.folder(judge)), "judge_label": "kind"}
     drawn = {"prompts": 16, "answers": 4, "steps": 2}
-    # As many optimiser steps each. With three times as many PPO finds that MiniLM is sure of answers of five tokens, and
-    # leaves the reference by 16 nats; with a rate of 3e-4 rewards move by half a deviation.
+    # As many optimiser steps each. With three times as many PPO finds that MiniLM is sure of answers of five tokens,
+    # and leaves the reference by 16 nats; with a rate of 3e-4 rewards move by half a deviation.
     steps = {"learning_rate": 1e-3, "epochs": 0.1 if runs.quick else 0.2}
     ways: dict[str, Part] = {
         "ppo": {"objective": {"name": "ppo", "beta": 0.08}, "rollout": drawn | {"passes": 2}, "train": steps},
