@@ -249,7 +249,8 @@ def _lines(value: BaseModel, indent: str = "") -> Iterator[str]:
         if isinstance(item, BaseModel):
             below = list(_lines(item, indent + "  "))
             active = any(not line.lstrip().startswith("#") for line in below)
-            yield from ["", f"{indent}{'' if active else '# '}{name}:"] if not indent else [f"{indent}{name}:"]
+            head = f"{indent}{'' if active else '# '}{name}:"
+            yield from [head] if indent else ["", head]
             yield from below
             continue
         plain = value.model_dump(mode="json", include={name})[name]
