@@ -345,10 +345,7 @@ class Recipe(Noun):
         if (rival.url is None) != (rival.model is None):
             yield ("evaluate", "rival"), "names an address or a model alone. Give both evaluate.rival.url and .model."
         elif rival.url is None and (rival.key is not None or "rival" in asked):
-            yield (
-                ("evaluate", "rival"),
-                "has no url. Give evaluate.rival.url and .model, or leave it out.",
-            )
+            yield ("evaluate", "rival"), "has no url. Give evaluate.rival.url and .model, or leave it out."
         elif rival.url is not None and asked != "auto" and "rival" not in asked:
             yield ("evaluate", "rival"), "has no effect without the baseline rival. Leave it out, or add rival."
         if "prompt" in changed and asked != "auto" and not {"zero_shot", "few_shot", "rival"} & set(asked):

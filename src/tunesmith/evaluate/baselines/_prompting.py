@@ -19,6 +19,7 @@ from tunesmith.data.preferences import said
 from tunesmith.evaluate.baselines._context import BaselineContext
 from tunesmith.evaluate.forms import is_plain_text
 from tunesmith.evaluate.prompts import instruction, with_system
+from tunesmith.evaluate.similarity import nearest
 
 
 def prompted(
@@ -43,6 +44,14 @@ def prompted(
 def written(context: BaselineContext, writer: Writer, shots: Sequence[Sequence[Example]]) -> tuple[Prediction, ...]:
     """As ``prompted`` of a model that says nothing of likelihoods: labels are written as well."""
     return tuple(_write(context, writer, _prompts(context, writer, shots)))
+
+
+def similar(context: BaselineContext) -> list[list[Example]]:
+    """The most similar training rows of each test row, at most ``context.shots`` of them, the most similar last."""
+    if not context.train:
+        return [[] for _ in context.test]
+    found = nearest([row.input_text for row in context.test], [e.input_text for e in context.train], context.shots)
+    return [[context.train[n] for n in reversed(own)] for own in found]
 
 
 def likelier(context: BaselineContext, completer: Completer) -> tuple[Prediction, ...]:

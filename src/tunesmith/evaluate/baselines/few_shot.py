@@ -7,9 +7,8 @@ context are left out.
 
 from tunesmith.core.report import Prediction
 from tunesmith.evaluate.baselines._context import Baseline, BaselineContext
-from tunesmith.evaluate.baselines._prompting import prompted
+from tunesmith.evaluate.baselines._prompting import prompted, similar
 from tunesmith.evaluate.forms import is_plain_text
-from tunesmith.evaluate.similarity import nearest
 
 
 def applies(context: BaselineContext) -> str | None:
@@ -30,8 +29,7 @@ def applies(context: BaselineContext) -> str | None:
 def answer(context: BaselineContext) -> tuple[Prediction, ...]:
     """One answer a test row."""
     assert context.completer is not None, "applies() admits no context without a decoder"
-    found = nearest([row.input_text for row in context.test], [e.input_text for e in context.train], context.shots)
-    return prompted(context, context.completer, [[context.train[n] for n in reversed(own)] for own in found])
+    return prompted(context, context.completer, similar(context))
 
 
 PART = Baseline("few_shot", "The untuned model shown the k most similar training rows.", applies, answer, looks_up=True)

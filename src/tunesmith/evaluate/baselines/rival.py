@@ -11,9 +11,8 @@ from dataclasses import replace
 
 from tunesmith.core.report import Prediction
 from tunesmith.evaluate.baselines._context import Baseline, BaselineContext
-from tunesmith.evaluate.baselines._prompting import written
+from tunesmith.evaluate.baselines._prompting import similar, written
 from tunesmith.evaluate.forms import is_plain_text
-from tunesmith.evaluate.similarity import nearest
 
 ROOM = 1024  # tokens at least, for models that think first
 
@@ -35,9 +34,7 @@ def answer(context: BaselineContext) -> tuple[Prediction, ...]:
     """One answer a test row; without likelihoods, which an endpoint does not tell."""
     assert context.rival is not None, "applies() admits no context without one"
     asked = replace(context, likelihood=False, max_new_tokens=max(ROOM, context.max_new_tokens))
-    questions, known = [row.input_text for row in context.test], [e.input_text for e in context.train]
-    near = nearest(questions, known, context.shots).tolist() if known else [[]] * len(questions)
-    answers = written(asked, context.rival, [[context.train[n] for n in reversed(own)] for own in near])
+    answers = written(asked, context.rival, similar(context))
     if context.task != "classify":
         return answers
     return tuple(p.model_copy(update={"answer": _label(p.answer, context.labels)}) for p in answers)
