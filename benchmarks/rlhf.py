@@ -158,8 +158,10 @@ def page(document: Part) -> str:
         out += [f"## {name}", "", f"{part['about']}.", ""]
         out += rewarded.page(part) if name in REWARDED else pairs_page(part)
         versions = ", ".join(f"{key} {value}" for key, value in part["environment"].items())
-        out += [f"- {part['created'][:10]}, `{part['command']}`, {part['seconds'] / 60:.0f} minutes. Machine: "]
-        out[-1] += f"{part['machine']}. Versions: {versions}."
+        took = f"{part['seconds'] / 60:.0f} minutes (runs that were there took none)"
+        out.append(
+            f"- {part['created'][:10]}, `{part['command']}`, {took}. Machine: {part['machine']}. Versions: {versions}."
+        )
         out.append("")
     return "\n".join(out)
 

@@ -135,8 +135,10 @@ def test_a_question_that_is_refused_is_marked_and_the_others_are_answered(server
         return (400, {"error": "content filter"}) if text == "bad" else (200, said(text))
 
     server.answer = answer
-    found = reached(server).complete(asking("good", "bad", "fine"), max_new_tokens=4)
+    far = reached(server)
+    found = far.complete(asking("good", "bad", "fine"), max_new_tokens=4)
     assert [(c.text, c.finish) for c in found] == [("good", "stop"), ("", "refused"), ("fine", "stop")]
+    assert far.complete(asking("bad"), max_new_tokens=4)[0].finish == "refused"  # as when one row is asked to be timed
     with pytest.raises(ModelError, match=r"answered 400: .*content filter.* Check evaluate\.rival\."):
         reached(server).complete(asking("bad", "good"), max_new_tokens=4)
 
@@ -286,6 +288,10 @@ def test_a_key_that_is_not_there_is_said_before_anything_is_sent(
         ({"url": "https://me:word@host/v1", "model": "m"}, "without a name, a key"),
         ({"url": "https://host/v1?key=1", "model": "m"}, "without a name, a key"),
         ({"url": "https://host:99999/v1", "model": "m"}, "such as https://host/v1"),
+        ({"url": f"https://{'a' * 64}/v1", "model": "m"}, "such as https://host/v1"),
+        ({"url": "https://host/\u00e9", "model": "m"}, "such as https://host/v1"),
+        ({"url": "https:///v1", "model": "m"}, "such as https://host/v1"),
+        ({"url": "https://host/v1", "model": ""}, "the endpoint's name of the model"),
         ({"url": "https://host/v1"}, "names an address or a model alone"),
         ({"model": "m"}, "names an address or a model alone"),
         ({"key": "SOME_KEY"}, "has no url"),

@@ -209,7 +209,7 @@ class RivalRecipe(Noun):
     url: str | None = Field(
         None, description="address of the endpoint up to /chat/completions, such as https://host/v1"
     )
-    model: str | None = Field(None, description="the endpoint's name of the model")
+    model: Annotated[str, Field(min_length=1)] | None = Field(None, description="the endpoint's name of the model")
     key: str | None = Field(None, description="variable of the environment that holds the key; never the key itself")
 
     @field_validator("url")
@@ -219,10 +219,11 @@ class RivalRecipe(Noun):
             return value
         try:
             parts = urlsplit(value)
-            good = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
-        except ValueError:
+            known = parts.scheme in ("http", "https") and (parts.port or 1) > 0
+            good = known and bool((parts.hostname or "").encode("idna")) and value.isascii() and value.isprintable()
+        except ValueError:  # no port, or a name that no host can have
             good = False
-        if not good or "@" in parts.netloc or parts.query or parts.fragment or not value.isprintable() or " " in value:
+        if not good or "@" in parts.netloc or parts.query or parts.fragment or " " in value:
             raise ValueError("expected an address such as https://host/v1, without a name, a key or a query in it")
         return value
 

@@ -66,6 +66,7 @@ class RemoteModel:
         self.url, self.model = f"{rival.url.rstrip('/')}/chat/completions", rival.model
         self._key, self._variable = "", rival.key
         self._opener = urllib.request.build_opener(_Stay())
+        self._answers = False  # it has answered a question, so that another that it refuses is that question's fault
         self._unknown: set[str] = set()  # settings that this endpoint says it does not know
 
     def ready(self) -> None:
@@ -76,16 +77,19 @@ class RemoteModel:
         self, prompts: Sequence[Conversation], *, max_new_tokens: int, tools: Sequence[Tools] = ()
     ) -> list[Completion]:
         """One completion a prompt, in their order; one that the endpoint refuses to answer is empty and marked
-        ``refused``, unless it is the first."""
+        ``refused``, once it has answered any."""
         paired = zip(prompts, tools or [()] * len(prompts), strict=True)
         bodies = [self._body(prompt, own, max_new_tokens) for prompt, own in paired]
         if not bodies:
             return []
         self.ready()
+        if self._answers:
+            return self._at_once(bodies)
         try:
             first = self._answer(bodies[0])
         except _Refused as refused:
             raise ModelError(f"{refused} Check evaluate.rival.") from None
+        self._answers = True
         return [first, *self._at_once(bodies[1:])]
 
     def count_tokens(self, prompt: Conversation, *, tools: Tools = ()) -> int:
