@@ -165,6 +165,15 @@ def test_overrides(tmp_path: Path) -> None:
     )
 
 
+def test_an_override_reaches_into_an_objective_that_is_written_as_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("objective: dpo\ntask: prefer\ndata: {train: rows.jsonl}\n")
+    found = recipe_file.load(path, ["objective.beta=0.3"]).objective
+    assert (found.name, found.beta) == ("dpo", 0.3)
+    with pytest.raises(RecipeError, match=r"-s objective.bta=0.3: objective.bta is an unknown key. Did you mean"):
+        recipe_file.load(path, ["objective.bta=0.3"])
+
+
 @pytest.mark.parametrize(("override", "expected"), [
     ("train.epoch=5", '-s train.epoch=5: train.epoch is an unknown key. Did you mean "epochs"?'),
     ("a.b.c=3", "-s a.b.c=3: a is an unknown key."),

@@ -26,6 +26,13 @@ def test_losses(last_train: float, last_dev: float, starts: str) -> None:
     assert overfitting(points, best, None, None, "accuracy").startswith(starts)
 
 
+def test_rewards_are_told_as_rewards() -> None:
+    points = curve((10, 0.0, -0.5), (20, 0.0, -0.9), (30, 0.0, -0.65))
+    told = overfitting(points, 20, None, None, "reward", worth=True)
+    assert told == "The mean reward on dev was best at step 20 (0.9), at last 0.65; the checkpoint of step 20 was kept."
+    assert overfitting(points, 0, None, None, "reward", worth=True).startswith("It did not learn")
+
+
 def test_scores_apart_mean_memorised_rows() -> None:
     high, low = (Estimate(value=v, low=v - 0.02, high=v + 0.02, n=90) for v in (0.95, 0.7))
     points = curve((10, 1.0, 1.0))

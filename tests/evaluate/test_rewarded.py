@@ -9,8 +9,8 @@ from tunesmith.core.report import Prediction, RolloutPoint
 from tunesmith.evaluate.rewarded import rewarded, win_rate
 
 CALM: dict[str, Any] = {
-    "answers": 10, "reward": 1.0, "spread": 1.0, "unrewarded": 0, "empty": 0, "cut": 0, "equal": 0.0, "length": 10.0,
-    "kl": 1.0, "entropy": 1.0, "repeated": 0.0,
+    "answers": 10, "reward": 1.0, "spread": 1.0, "error": 0.5, "unrewarded": 0, "empty": 0, "cut": 0, "equal": 0.0,
+    "length": 10.0, "kl": 1.0, "entropy": 1.0, "repeated": 0.0,
 }  # fmt: skip
 
 
@@ -24,7 +24,7 @@ def answers(tokens: int = 10, reward: float | None = 0.0, judged: float | None =
 
 
 def told(own: list[Prediction], before: list[Prediction], rollouts: list[RolloutPoint]) -> tuple[str, ...]:
-    return rewarded({"tuned": own, "start": before}, rollouts, "start", by_model=True).signs
+    return rewarded({"tuned": own, "start": before}, rollouts, "start", 10**6, by_model=True).signs
 
 
 def test_a_tie_counts_half_and_rows_without_a_value_do_not_count() -> None:
@@ -50,6 +50,15 @@ def test_calm_rollouts_show_no_sign() -> None:
 def test_each_sign_of_the_rollouts(last: dict[str, Any], sign: str) -> None:
     (found,) = told(answers(reward=1.0), answers(), points(**last))
     assert sign in found
+
+
+def test_rollouts_after_the_kept_weights_show_no_sign_of_them() -> None:
+    far = points(kl=14.0)
+    kept, last = (
+        rewarded({"tuned": answers(), "start": answers()}, far, "start", step, by_model=True) for step in (9, 19)
+    )
+    assert kept.signs == () and len(last.signs) == 1
+    assert kept.points == last.points
 
 
 @pytest.mark.parametrize(("tokens", "seen"), [(16, True), (6, True), (14, False), (7, False)])
@@ -78,7 +87,8 @@ def test_a_judge_that_falls_by_chance_is_no_sign() -> None:
 def test_rules_are_doubted_by_a_judge_alone() -> None:
     long, before = answers(40, reward=2.0, judged=0.1), answers(10, reward=1.0, judged=0.4)
     by_model, by_rules = (
-        rewarded({"tuned": long, "start": before}, points(kl=14.0), "start", by_model=found) for found in (True, False)
+        rewarded({"tuned": long, "start": before}, points(kl=14.0), "start", 10**6, by_model=found)
+        for found in (True, False)
     )
     assert len(by_model.signs) == len(by_rules.signs) == len(by_model.doubts) == 3
     (doubt,) = by_rules.doubts
@@ -88,6 +98,7 @@ def test_rules_are_doubted_by_a_judge_alone() -> None:
         {"tuned": answers(), "start": answers()},
         [p.model_copy(update={"kl": None}) for p in points()],
         "start",
+        10**6,
         by_model=True,
     )
     assert plain.looked == ("length", "repetition")
@@ -95,12 +106,17 @@ def test_rules_are_doubted_by_a_judge_alone() -> None:
 
 def test_the_sentence_counts_what_had_no_reward() -> None:
     lost = [p.model_copy(update={"unrewarded": 2, "empty": 1}) for p in points(4, reward=3.0)]
-    found = rewarded({"tuned": answers(), "start": answers()}, lost, "start", by_model=True)
+    found = rewarded({"tuned": answers(), "start": answers()}, lost, "start", 10**6, by_model=True)
     assert found.sentence == (
-        "In 4 rollouts the mean reward went from 1 (standard error 0.35, n = 8) to 3 (standard error 0.35, n = 8), "
+        "In 4 rollouts the mean reward went from 1 (standard error 0.5, n = 8) to 3 (standard error 0.5, n = 8), "
         "1 nats an answer away from the reference; 8 answers had no reward; 4 were empty."
     )
-    none = rewarded({"tuned": answers(), "start": answers()}, [], "start", by_model=True)
+    early = rewarded({"tuned": answers(), "start": answers()}, lost, "start", 1, by_model=True)
+    assert early.sentence.startswith(
+        "In 2 rollouts of 4, until step 1, whose weights are kept, the mean reward went from 1 "
+    )
+    assert early.sentence.endswith("8 answers had no reward; 4 were empty.")
+    none = rewarded({"tuned": answers(), "start": answers()}, [], "start", 10**6, by_model=True)
     assert none.sentence == "No rollout had a reward."
 
 
@@ -110,6 +126,6 @@ def test_wins_are_told_for_each_system() -> None:
         "start": answers(reward=1.0, judged=2.0),
         "zero_shot": answers(),
     }
-    found = rewarded(by_name, points(), "start", by_model=True)
+    found = rewarded(by_name, points(), "start", 10**6, by_model=True)
     assert {name: e.value for name, e in found.wins.items()} == {"start": 1.0, "zero_shot": 1.0}
     assert {name: e.value for name, e in found.judged_wins.items()} == {"start": 0.0}

@@ -5,8 +5,9 @@ import pytest
 
 from tunesmith.core.errors import RecipeError
 from tunesmith.core.report import Prediction, SystemResult, Verdict
+from tunesmith.evaluate.score import find_metric
 from tunesmith.evaluate.systems import Ruler
-from tunesmith.evaluate.verdict import judge
+from tunesmith.evaluate.verdict import cost_sentence, judge
 
 
 def system(name: str, prompt: float = 0, new: float = 0) -> SystemResult:
@@ -116,6 +117,18 @@ def test_cost_sentence_counts_written_tokens_four_times() -> None:
     sentence = verdict(180, 200, 90, 135).cost_sentence
     assert "(few_shot) reaches 75% of the tuned quality" in sentence
     assert "at 156% of its cost (140 against 90 tokens" in sentence  # 100 + 4 x 10 against 50 + 4 x 10
+
+
+@pytest.mark.parametrize(
+    ("name", "who"), [("start", "The run that it went on from"), ("few_shot", "Prompting (few_shot)")]
+)
+def test_what_has_no_zero_is_no_share_of_something(name: str, who: str) -> None:
+    tuned, best = (
+        SystemResult(name=n, kind=k, metrics={}, seconds=1.0, prompt_tokens=10, new_tokens=5)
+        for n, k in (("tuned", "tuned"), (name, "baseline"))
+    )
+    told = cost_sentence(tuned, [best], {"tuned": 0.9, name: 1.2}, find_metric("reward"))
+    assert told.startswith(f"{who} scores 1.200 where the tuned model scores 0.900 at 100% of its cost")
 
 
 def test_cost_sentence_without_prompted_baselines_or_quality() -> None:

@@ -18,12 +18,13 @@ from tunesmith.core.example import Message
 from tunesmith.core.report import Report, RolloutPoint
 from tunesmith.data import split
 from tunesmith.data.batches import collate
+from tunesmith.data.render import Renderer
 from tunesmith.evaluate.rewards import Asked, rule
 from tunesmith.flows import judging, keeping, rewarding
 from tunesmith.flows.check_recipe import check_parts
 from tunesmith.flows.finetune import finetune
 from tunesmith.flows.prepare import prepare
-from tunesmith.flows.rollouts import rollouts
+from tunesmith.flows.rollouts import dev_rewards, rollouts
 from tunesmith.flows.training import attach
 from tunesmith.models import artefact
 from tunesmith.models import load as loading
@@ -120,6 +121,29 @@ def test_dev_is_looked_at_by_its_mean_reward(make_recipe: MakeRecipe, finished: 
     assert looks and all(min(rewards) - 1 < -look < max(rewards) + 1 for look in looks)
 
 
+def test_a_look_at_dev_is_the_mean_reward_of_what_is_sampled_turned_round(
+    make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        rewarding, "rule", lambda _name: lambda asked, _answers: [5.0 + n % 2 for n in range(len(asked))]
+    )
+    prepared, model = with_company(online(make_recipe))
+    count = len(prepared.splits.dev)
+    assert count > 1
+    assert dev_rewards(model, prepared).loss == pytest.approx(-(5 + (count // 2) / count))
+
+
+def test_prompts_without_room_for_an_answer_are_left_out_and_counted(make_recipe: MakeRecipe) -> None:
+    prepared, model = with_company(online(make_recipe))
+    room = sorted(len(Renderer(model.tokenizer).prompt_ids(e.prompt)) for e in prepared.splits.train)[8]
+    told: list[str] = []
+    tight = replace(prepared, max_new_tokens=model.card.context - room)
+    source = rollouts(model, tight, lambda _: None, told.append)
+    left = len(prepared.splits.train) - len(source.prompts)
+    assert left > 0
+    assert told[0].startswith(f"{left} of {len(prepared.splits.train)} train prompts leave no room for an answer of ")
+
+
 # -- who stands beside the policy --------------------------------------------------------------------------------------
 
 
@@ -128,6 +152,20 @@ def company(recipe: Any) -> tuple[Any, rewarding.Company]:
     found = rewarding.company(model, recipe, check_parts(recipe))
     assert found is not None
     return model, found
+
+
+def with_company(recipe: Any) -> tuple[Any, Any]:
+    prepared, model = prepare(recipe), loading.load(recipe.model)
+    return replace(prepared, company=rewarding.company(model, recipe, prepared.objective)), model
+
+
+def test_answers_to_a_prompt_longer_than_the_context_are_told_apart(
+    make_recipe: MakeRecipe, finished: Finished
+) -> None:
+    model, found = company(online(make_recipe, reward={"model": finished("reward")}))
+    long = Asked((Message(role="user", content="a long story " * model.card.context),), "")
+    one, other = found.reward([long, long], ["yes", "no, never"])
+    assert one != pytest.approx(other, abs=1e-6)
 
 
 def test_a_reward_model_scores_a_conversation_as_it_was_trained(make_recipe: MakeRecipe, finished: Finished) -> None:
@@ -176,9 +214,8 @@ def test_a_critic_begins_as_the_reward_model_of_its_base(make_recipe: MakeRecipe
 
 def test_each_answer_is_scored_against_its_own_row(make_recipe: MakeRecipe) -> None:
     recipe = online(make_recipe, {"exact_match": 1.0})
-    prepared, model = prepare(recipe), loading.load(recipe.model)
-    prepared = replace(prepared, company=rewarding.company(model, recipe, prepared.objective))
-    source = rollouts(model, prepared, lambda _: None)
+    prepared, model = with_company(recipe)
+    source = rollouts(model, prepared, lambda _: None, lambda _: None)
     rows = {e.id: e.answer for e in prepared.splits.train}
     references = [rows[p.example_id] for p in source.prompts]
     other = next(i for i, r in enumerate(references) if r != references[0])
@@ -287,6 +324,22 @@ def test_a_reward_that_is_always_broken_ends_with_its_name(
         finetune(online(make_recipe), workspace=tmp_path)
 
 
+def test_a_policy_that_has_learned_all_ends_as_a_run_that_is_done(
+    make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+
+    def scorer(_asked: Sequence[Asked], answers: Sequence[str]) -> list[float]:
+        calls.append(len(answers))
+        return [float(n % 2) if len(calls) < 8 else 1.0 for n in range(len(answers))]
+
+    monkeypatch.setattr(rewarding, "rule", lambda _name: scorer)
+    run = finetune(online(make_recipe, train=ONLINE["train"] | {"epochs": 40}), workspace=tmp_path)
+    report = report_of(run)
+    assert run.status == "done" and 0 < report.fit.steps < report.plan.steps
+    assert report.fit.stopped == "settled: in 20 rollouts in a row the answers to a prompt are all worth the same"
+
+
 def test_rewards_that_are_all_equal_teach_nothing_and_say_so(make_recipe: MakeRecipe, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="20 rollouts in a row taught nothing: the answers to a prompt are all worth"):
         finetune(online(make_recipe, {"exact_match": 1.0}), workspace=tmp_path)
@@ -349,6 +402,15 @@ def test_a_test_file_with_rows_that_the_start_has_learned_from_ships_nothing(
                                    data={"test": str(held)}))  # fmt: skip
     assert prepared.doubt == "10 of 10 test rows were trained on by the run of start."
     assert prepared.doubt in prepared.warnings
+
+
+def test_a_test_file_with_rows_that_the_reward_model_has_learned_from_is_told_of(
+    make_recipe: MakeRecipe, finished: Finished
+) -> None:
+    recipe = online(make_recipe, reward={"model": finished("reward"), "judge": finished("judge")})
+    doubt, told = rewarding.seen(recipe, prepare(make_recipe("preferred", objective="reward")).splits.train[:10])
+    assert doubt == ""
+    assert told.startswith("10 of 10 test rows were trained on by the run of reward.model.")
 
 
 def test_a_run_that_did_not_learn_can_be_gone_on_from(

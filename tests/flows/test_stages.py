@@ -63,10 +63,12 @@ def test_each_stage_goes_on_from_the_former_and_the_same_again_is_taken_over(
     assert len({tuple(sorted(x["test"])) for x in locked}) == 1
     assert not set(locked[2]["test"]) & set(locked[1]["train"])
     assert not any("trained on" in note for note in found.notes)
+    assert not any("has given a verdict" in note for note in found.notes)  # its own stages are no rivals
     assert {(w.system, w.against) for w in found.wins} == {("ppo", "base"), ("sft", "base"), ("ppo", "sft")}
     page = tmp_path / "stages" / found.id / "stages.html"
     html = page.read_text()
     assert all(s.run_id in html for s in found.stages) and "ppo against sft, by reward" in html
+    assert "dashed: as often won as lost" in html
     again = run_stages(path, workspace=tmp_path)
     assert [s.run_id for s in again.stages] == [s.run_id for s in found.stages]
     assert len(Index.open(tmp_path).all()) == 3
@@ -106,6 +108,13 @@ def test_stages_that_cannot_be_are_refused_before_one_runs(
     with pytest.raises(TunesmithError, match=told):
         run_stages(path, workspace=tmp_path)
     assert not (tmp_path / "runs").exists()
+
+
+def test_rules_are_mixed_with_the_reward_model_of_the_stages(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    mixed = PPO | {"reward": {"rules": {"token_f1": 0.2}, "weight": 0.5}}
+    alone = PPO | {"reward": {"rules": {"token_f1": 0.2}, "model": None}}
+    found = [recipes(written(make_recipe, tmp_path, ("sft", "reward", own)), ())[-1].reward for own in (mixed, alone)]
+    assert [(r.model is None, r.rules) for r in found] == [(False, {"token_f1": 0.2}), (True, {"token_f1": 0.2})]
 
 
 def test_a_recipe_in_stages_is_no_single_run(make_recipe: MakeRecipe, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ token. Every answer is 6 tokens long unless a stop token comes first.
 import copy
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +22,16 @@ from tunesmith.core.errors import DataError, ModelError
 from tunesmith.core.recipe import RolloutRecipe
 from tunesmith.core.report import RolloutPoint
 from tunesmith.data.batches import collate
-from tunesmith.generate.sampler import Sampling
+from tunesmith.generate.sampler import Answer, Sampling
 from tunesmith.models import load as loading
 from tunesmith.models.actor_critic import ActorCritic
 from tunesmith.models.model import Model
 from tunesmith.models.twin import reference, twin
 from tunesmith.objectives._policy import Credit, Drawn, k3
+from tunesmith.train import rollout
 from tunesmith.train.loop import Hooks, fit
 from tunesmith.train.rollout import IDLE, How, Members, Prompt, Rollouts
-from tunesmith.train.state import Snapshot
+from tunesmith.train.state import Settled, Snapshot
 
 VOCABULARY, STOP = 64, 3
 LETTER = "E"
@@ -131,7 +132,7 @@ def world(
 
     points: list[RolloutPoint] = []
     wants_base = objective.settings.get("beta", 0.0) > 0
-    members = Members(rewarded, base if wants_base else None, None if critic is None else values)
+    members = Members(rewarded, base, None if critic is None else values, held=wants_base)
     rollouts = Rollouts(policy, prompts, objective, how(prompts=a_rollout, **changes), members, points.append)
     made = World(policy, critic, rollouts, points)
     policy.train(True)
@@ -264,6 +265,71 @@ def test_kl_and_entropy_are_those_of_the_answers(llama: Path) -> None:
     assert point.entropy == pytest.approx(surprise / (6 * point.length), rel=1e-4)
 
 
+@pytest.mark.parametrize("passes", [1, 2])
+def test_a_policy_that_is_not_held_to_the_reference_knows_its_way_by_one_prompt(llama: Path, passes: int) -> None:
+    here = world(llama, "dapo", moved=True, passes=passes)
+    (step, *_) = list(here.rollouts(0))
+    here.policy.train(False)
+    first = PROMPTS[here.asked[0][0][0]]
+    base = here.rollouts.members.base
+    assert base is not None
+    kl = [
+        float(k3(alone(here.policy.token_logp, ids, n), alone(base, ids, n)).sum())
+        for (name, ids), n in ((row, len(first.ids)) for row in rows_of(step))
+        if name == first.example_id
+    ]
+    assert len(kl) == 3
+    assert here.points[0].kl == pytest.approx(sum(kl) / 3, rel=1e-3) and sum(kl) > 0.01
+
+
+def test_a_reference_that_gives_no_numbers_ends_the_run(llama: Path) -> None:
+    here = world(llama)
+    here.rollouts.members = replace(here.rollouts.members, base=lambda b: torch.full(b.ids_BT.shape, math.nan))
+    with pytest.raises(ModelError, match="distance to the reference is nan after 0 steps"):
+        list(here.rollouts(0))
+
+
+def test_every_answer_is_compared_where_its_log_probabilities_are_there_anyway(
+    llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = rollout.answers
+
+    def wrong(*given: Any, **more: Any) -> list[Answer]:
+        *others, last = plain(*given, **more)
+        return [*others, replace(last, logp=[x - 1 for x in last.logp])]
+
+    monkeypatch.setattr(rollout, "answers", wrong)
+    with pytest.raises(ModelError, match="differ by 1 nats"):
+        list(world(llama, passes=2).rollouts(0))
+
+
+def test_the_token_that_ends_an_answer_is_trained(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = rollout.answers
+
+    def ended(*given: Any, **more: Any) -> list[Answer]:
+        """As if the last token had been the stop."""
+        return [
+            replace(a, ids=a.ids[:-1], logp=a.logp[:-1], finish="stop", ended=(a.ids[-1], a.logp[-1]))
+            if a.ended is None
+            else a
+            for a in plain(*given, **more)
+        ]
+
+    monkeypatch.setattr(rollout, "answers", ended)
+    (step, *_) = list(world(llama).rollouts(0))
+    for batch in step:
+        for b, length in enumerate(batch.length_B.tolist()):
+            assert batch.weight_BT[b, length - 2] == 1.0  # where the stop token is the target
+
+
+def test_the_error_of_a_mean_reward_is_that_of_its_prompts(llama: Path) -> None:
+    here = world(llama, reward=lambda places, _texts: [10.0 * p + n % 3 for n, p in enumerate(places)])
+    list(here.rollouts(0))
+    one, other = (10.0 * here.asked[0][0][i] + 1 for i in (0, 3))
+    assert here.points[0].error == pytest.approx(abs(one - other) / 2)  # two prompts: half of what is between them
+    assert here.points[2].error is None  # of one prompt
+
+
 def test_credit_hears_how_much_of_the_run_is_left(llama: Path) -> None:
     here = world(llama, total=4)
     heard: list[float] = []
@@ -384,6 +450,34 @@ def test_groups_of_equal_rewards_are_no_steps_and_end_the_run_after_a_while(llam
     assert len(here.points) == IDLE
     assert all(p.equal == 1.0 and p.unrewarded == 0 for p in here.points)
     assert here.points[0].spread == pytest.approx(0.5 * abs(here.asked[0][0][0] - here.asked[0][0][-1]))
+
+
+def test_a_policy_that_has_learned_all_there_is_has_settled(llama: Path) -> None:
+    """Which is known where a step was taken before, and how many rollouts were idle outlives a restart."""
+    here = world(llama, reward=lambda p, t: size(p, t) if len(here.points) < 2 else [1.0] * len(t))
+    steps = here.rollouts(0)
+    assert len([next(steps), next(steps)]) == 2 and here.rollouts.idle == 0
+    with pytest.raises(Settled, match=f"settled: in {IDLE} rollouts in a row the answers to a prompt are all worth"):
+        for epoch in range(100):
+            list(steps if epoch == 0 else here.rollouts(epoch))
+    other = world(llama)
+    here.rollouts.idle = 7
+    other.rollouts.restore(here.rollouts.held())
+    assert (other.rollouts.idle, other.rollouts.step) == (7, 2)
+
+
+def test_a_source_that_has_settled_ends_the_training_with_what_was_learned(llama: Path) -> None:
+    here = world(llama, reward=lambda p, t: size(p, t) if len(here.points) < 2 else [1.0] * len(t))
+    before = [p.clone() for _, p in here.policy.trainable()]
+    done = fit(
+        here.policy,
+        here.rollouts.objective,
+        here.rollouts,
+        small.plan(steps=50, learning_rate=1e-2),
+        Hooks(source=here.rollouts),
+    )
+    assert (done.step, done.stopped.partition(":")[0]) == (2, "settled")
+    assert any(not torch.equal(a, b) for a, (_, b) in zip(before, here.policy.trainable(), strict=True))
 
 
 def test_prompts_are_answered_anew_until_a_pass_has_a_step(llama: Path) -> None:

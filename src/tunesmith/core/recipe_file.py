@@ -190,6 +190,8 @@ def _lay(overrides: Sequence[str], raw: Any, places: Places) -> None:
             if group.get(name) is None:
                 group[name] = {}
                 places[path[:depth]] = where
+            if path[:depth] == ("objective",) and isinstance(group[name], str):  # its name alone
+                group[name] = {"name": group[name]}
             if not isinstance(group[name], dict):
                 dotted = ".".join(path[:depth])
                 raise RecipeError(f"{where}: {dotted} holds {group[name]!r}, so there is no {'.'.join(path)}.")

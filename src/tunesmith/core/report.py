@@ -54,8 +54,8 @@ class DataReport(Noun):
 
 class Prediction(Noun):
     """One answer of one system to one row. ``log_odds`` are those of the first of two answers being the better one;
-    ``reward`` is what the answer is worth to a policy that learns from rewards, ``judged`` what an independent judge
-    says of it."""
+    ``reward`` is what the answer is worth to a policy that learns from rewards, 0 where that could not be found
+    (``unrewarded``); ``judged`` is what an independent judge says of it."""
 
     id: str
     answer: str
@@ -66,6 +66,7 @@ class Prediction(Noun):
     finish: str = "stop"
     log_odds: float | None = None
     reward: float | None = None
+    unrewarded: bool = False
     judged: float | None = None
 
 
@@ -118,7 +119,8 @@ class SampledAnswer(Noun):
 
 class RolloutPoint(Noun):
     """A rollout after ``step`` optimiser steps. ``reward`` is the mean of its answers, ``spread`` their standard
-    deviation; ``kl`` to the reference in nats an answer, ``entropy`` in nats a token (the answers' own surprise).
+    deviation, ``error`` the standard error of the mean over prompts; ``kl`` to the reference in nats an answer,
+    ``entropy`` in nats a token (the answers' own surprise).
     ``equal`` is the share of prompts whose answers are all worth the same, ``repeated`` that of stretches of three
     tokens that stood in the answer before; ``cut``, ``empty`` and ``unrewarded`` count answers."""
 
@@ -126,6 +128,7 @@ class RolloutPoint(Noun):
     answers: int
     reward: float | None
     spread: float | None
+    error: float | None = None
     unrewarded: int
     empty: int
     cut: int

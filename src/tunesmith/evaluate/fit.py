@@ -15,9 +15,16 @@ SMOOTH = 5
 
 
 def overfitting(
-    curve: Sequence[CurvePoint], best_step: int, train: Estimate | None, dev: Estimate | None, metric: str
+    curve: Sequence[CurvePoint],
+    best_step: int,
+    train: Estimate | None,
+    dev: Estimate | None,
+    metric: str,
+    *,
+    worth: bool = False,
 ) -> str:
-    """Overfitting: dev loss ends more than 5% above its best while train loss fell on; mild: more than 1% above.
+    """Overfitting: dev loss ends more than 5% above its best while train loss fell on; mild: more than 1% above. Where
+    dev losses are ``worth``, mean rewards turned round, both rewards are told instead: they have no zero.
 
     A second sentence compares ``train`` and ``dev``, the scores of the kept checkpoint on ``metric``: a train score
     better than the dev score with intervals apart means rows were memorised.
@@ -37,8 +44,12 @@ def overfitting(
     if not measured:
         return gap or "Overfitting cannot be judged: the dev loss was never measured."
     lowest, best = min(measured, key=lambda point: point[1])
-    rise = measured[-1][1] / best - 1 if best > 0 else 0.0
     kept = f"the checkpoint of step {best_step} was kept"
+    if worth:
+        return (
+            f"The mean reward on dev was best at step {lowest} ({-best:.3g}), at last {-measured[-1][1]:.3g}; {kept}."
+        )
+    rise = measured[-1][1] / best - 1 if best > 0 else 0.0
     if rise > CLEAR_RISE and _fell(curve, lowest):
         rose = f"dev loss rose {rise:.0%} above its best while train loss fell"
         base = f"Overfitting after step {lowest}: {rose}; {kept}."

@@ -1,8 +1,9 @@
 """Of a policy that learned from rewards: how often it wins, and signs that it learned to please the reward alone.
 
 Notable: a policy finds what its reward overlooks (Gao et al., 2023, arXiv 2210.10760). Looked at are the distance from
-the reference, the length of answers, repetition, and whether a judge that trained nothing agrees. With a sign a reward
-that is a model's opinion ships nothing; of rules, which check the answer itself, a judge alone raises a doubt.
+the reference, the length of answers, repetition, and whether a judge that trained nothing agrees, all of the weights
+that were kept: later rollouts are those of others. With a sign a reward that is a model's opinion ships nothing; of
+rules, which check the answer itself, a judge alone raises a doubt.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,10 +22,15 @@ Values = Sequence[float | None]
 
 
 def rewarded(
-    predictions: Mapping[str, Sequence[Prediction]], points: Sequence[RolloutPoint], compared: str, *, by_model: bool
+    predictions: Mapping[str, Sequence[Prediction]],
+    points: Sequence[RolloutPoint],
+    compared: str,
+    best_step: int,
+    *,
+    by_model: bool,
 ) -> Rewarded:
     """``predictions`` of all systems on the locked test, ``tuned`` among them; ``compared`` is the one that training
-    began as. ``by_model``: the reward is, or holds, what a model says."""
+    began as, ``best_step`` that of the kept weights. ``by_model``: the reward is, or holds, what a model says."""
     own, before = predictions["tuned"], predictions[compared]
     others = {name: found for name, found in predictions.items() if name != "tuned"}
 
@@ -33,7 +39,8 @@ def rewarded(
         return {name: rate for name, rate in found.items() if rate is not None}
 
     judged = tuple(_of_judge(own, before))
-    signs = (*_of_rollouts(points), *_of_length(own, before, compared))
+    until = [p for p in points if p.step <= best_step]
+    signs = (*_of_rollouts(until), *_of_length(own, before, compared))
     far, asked = any(p.kl is not None for p in points), any(p.judged is not None for p in own)
     return Rewarded(
         points=tuple(points),
@@ -42,7 +49,7 @@ def rewarded(
         signs=(*signs, *judged),
         doubts=(*signs, *judged) if by_model else judged,
         looked=("length", "repetition", *(["distance"] if far else []), *(["an independent judge"] if asked else [])),
-        sentence=_sentence(points),
+        sentence=_sentence(points, until, best_step),
     )
 
 
@@ -97,20 +104,24 @@ def _of_judge(own: Sequence[Prediction], before: Sequence[Prediction]) -> Iterat
         yield f"The reward rose by {fmean(reward):.3g} while the independent judge fell by {fell:.3g}."
 
 
-def _sentence(points: Sequence[RolloutPoint]) -> str:
-    """Means of the first and the last tenth of the rollouts, each with its standard error over answers."""
-    known = [p for p in points if p.reward is not None]
+def _sentence(points: Sequence[RolloutPoint], until: Sequence[RolloutPoint], best_step: int) -> str:
+    """Means of the first and the last tenth of the rollouts ``until`` the kept weights, each with its standard error
+    over prompts; what was lost in all of them."""
+    known = [p for p in until if p.reward is not None]
     if not known:
         return "No rollout had a reward."
     size = len(known) // TENTH + 1
 
     def mean(held: Sequence[RolloutPoint]) -> str:
         answers = sum(p.answers - p.unrewarded for p in held)
-        error = (fmean((p.spread or 0.0) ** 2 for p in held) / max(answers, 1)) ** 0.5
-        return f"{fmean(p.reward or 0.0 for p in held):.3g} (standard error {error:.2g}, n = {answers:,})"
+        errors = [p.error for p in held if p.error is not None]
+        error = f"standard error {(fmean(e**2 for e in errors) / len(errors)) ** 0.5:.2g}, " if errors else ""
+        return f"{fmean(p.reward or 0.0 for p in held):.3g} ({error}n = {answers:,})"
 
-    far = _ends(points, lambda p: p.kl)
-    told = f"In {len(points):,} rollouts the mean reward went from {mean(known[:size])} to {mean(known[-size:])}"
+    far = _ends(until, lambda p: p.kl)
+    kept = f" of {len(points):,}, until step {best_step:,}, whose weights are kept,"
+    whose = "" if len(until) == len(points) else kept
+    told = f"In {len(until):,} rollouts{whose} the mean reward went from {mean(known[:size])} to {mean(known[-size:])}"
     told += "" if far is None else f", {far[1]:.2g} nats an answer away from the reference"
     lost, empty = sum(p.unrewarded for p in points), sum(p.empty for p in points)
     more = [f"{lost:,} answers had no reward" if lost else "", f"{empty:,} were empty" if empty else ""]

@@ -88,7 +88,7 @@ def judge(
         sentence=_sentence(
             decision, part, gain, comparison, (values[tuned.name], values[best.name], best.name, independent)
         ),
-        cost_sentence=cost_sentence(tuned, able, values, higher_is_better=part.higher_is_better),
+        cost_sentence=cost_sentence(tuned, able, values, part),
     )
 
 
@@ -159,19 +159,20 @@ def tokens_cost(system: SystemResult) -> float:
 
 
 def cost_sentence(
-    tuned: SystemResult, baselines: Sequence[SystemResult], values: Mapping[str, float], *, higher_is_better: bool
+    tuned: SystemResult, baselines: Sequence[SystemResult], values: Mapping[str, float], metric: Metric
 ) -> str:
     """What prompting alone buys: its share of the tuned quality and of the tuned cost per answer.
 
-    Quality is the ratio of the metric's values (turned round when lower is better). Cost is tokens read plus four
-    times the tokens written (the usual ratio of prices), on the same base model; training is not counted. A baseline
-    that reads no prompt costs no model call.
+    Quality is the ratio of the metric's values (turned round when lower is better), where they have a zero. Cost is
+    tokens read plus four times the tokens written (the usual ratio of prices), on the same base model; training is not
+    counted. A baseline that reads no prompt costs no model call.
     """
-    sign = 1 if higher_is_better else -1
+    sign = 1 if metric.higher_is_better else -1
     prompted = [b for b in baselines if b.prompt_tokens > 0]
     best = max(prompted or baselines, key=lambda b: sign * values[b.name])
-    top, bottom = (best.name, tuned.name) if higher_is_better else (tuned.name, best.name)
-    if values[bottom] <= 0:
+    who = "The run that it went on from" if best.name == "start" else f"Prompting ({best.name})"
+    top, bottom = (best.name, tuned.name) if metric.higher_is_better else (tuned.name, best.name)
+    if values[bottom] <= 0 or metric.needs in ("reward", "judged"):
         quality = f"scores {values[best.name]:.3f} where the tuned model scores {values[tuned.name]:.3f}"
     else:
         quality = f"reaches {100 * values[top] / values[bottom]:.0f}% of the tuned quality"
@@ -179,9 +180,9 @@ def cost_sentence(
         return f"No prompted baseline was run; {best.name} {quality} without a prompted model call."
     read, tuned_read = tokens_cost(best), tokens_cost(tuned)
     if tuned_read <= 0:
-        return f"Prompting ({best.name}) {quality}; the tuned model's tokens were not counted, so costs stay open."
+        return f"{who} {quality}; the tuned model's tokens were not counted, so costs stay open."
     return (
-        f"Prompting ({best.name}) {quality} at {100 * read / tuned_read:.0f}% of its cost ({read:.0f} against "
+        f"{who} {quality} at {100 * read / tuned_read:.0f}% of its cost ({read:.0f} against "
         f"{tuned_read:.0f} tokens an answer, a written token counted as {WRITTEN_TOKEN_WEIGHT} read ones; training "
         "itself not counted)."
     )

@@ -127,7 +127,8 @@ def carry_out(
     fit, lost = judging.fit_report(model, prepared, trained), judging.forgotten(model, before)
     clock.stage("Verdict")
     answers = bars.predictions | {"tuned": predictions}
-    learned = None if prepared.company is None else judging.of_rewards(prepared, answers, folder.rollout_points())
+    points = folder.rollout_points()
+    learned = None if prepared.company is None else judging.of_rewards(prepared, answers, points, fit.best_step)
     report = judging.report(folder.id, prepared, bars, result, answers, fit, learned)
     warnings = (*report.warnings, *_earlier_verdicts(record.workspace, prepared))
     about = {"seconds": clock.seconds(), "environment": environment(), "warnings": warnings, "forgetting": lost}
@@ -149,8 +150,11 @@ def plan_only(recipe: Recipe) -> tuple[Plan, DataReport]:
 
 
 def _earlier_verdicts(workspace: Path, prepared: Prepared) -> Iterator[str]:
-    """A sentence where this test set has been used before: the best of several verdicts is luckier than one."""
-    same = (r for r in Index.open(workspace).all() if r.data_hash == prepared.splits.test_hash)
+    """A sentence where this test set has been used before: the best of several verdicts is luckier than one. Runs that
+    this one goes on from are no rivals of it."""
+    stands_on = {prepared.recipe.start, prepared.recipe.reward.model, prepared.recipe.reward.judge}
+    others = (r for r in Index.open(workspace).all() if str(Path(r.folder).absolute()) not in stands_on)
+    same = (r for r in others if r.data_hash == prepared.splits.test_hash)
     earlier = sum(run.status == "done" for run in same)
     if earlier:
         times = "once" if earlier == 1 else f"{earlier} times"

@@ -209,7 +209,7 @@ def fit_report(model: Model, prepared: Prepared, trained: Trained) -> Fit:
         dev_loss=progress.best.loss if progress.best else float("nan"),
         train_score=train_score,
         dev_score=dev_score,
-        overfit=overfitting(curve, best_step, train_score, dev_score, primary),
+        overfit=overfitting(curve, best_step, train_score, dev_score, primary, worth=prepared.rewarded),
         trainable_parameters=trained.trainable,
         tokens_per_second=progress.tokens / max(progress.seconds, 1e-9),
         trained_tokens=progress.trained_tokens,
@@ -226,12 +226,12 @@ def fit_report(model: Model, prepared: Prepared, trained: Trained) -> Fit:
 
 
 def of_rewards(
-    prepared: Prepared, answers: dict[str, tuple[Prediction, ...]], points: Sequence[RolloutPoint]
+    prepared: Prepared, answers: dict[str, tuple[Prediction, ...]], points: Sequence[RolloutPoint], best_step: int
 ) -> Rewarded:
-    """What is to be told of a policy that learned from rewards."""
+    """What is to be told of a policy that learned from rewards, whose weights are those of ``best_step``."""
     asked = ("start", "zero_shot", *answers)
     compared = next(name for name in asked if name in answers and name != "tuned")
-    return rewarded(answers, points, compared, by_model=prepared.recipe.reward.model is not None)
+    return rewarded(answers, points, compared, best_step, by_model=prepared.recipe.reward.model is not None)
 
 
 def _step_seconds(curve: Sequence[CurvePoint], *, from_answers: bool) -> float | None:
@@ -260,7 +260,8 @@ def report(
     """The verdict and everything behind it as one value."""
     recipe, primary, measure = prepared.recipe, prepared.metrics[0], ruler(prepared)
     learned = fit.best_step > 0 or prepared.uses_head  # a head begins with what the rows tell of their classes
-    lost = "" if prepared.company is None else prepared.company.doubt
+    unrewarded = sum(p.unrewarded for told in answers.values() for p in told)
+    lost = f"{unrewarded:,} evaluated answers had no reward and count as 0." if unrewarded else ""
     doubt = " ".join(filter(None, (prepared.doubt, lost, *(of_reward.doubts if of_reward is not None else ()))))
     gain = recipe.evaluate.min_gain
     verdict = judge(result, bars.results, answers, measure, min_gain=gain, learned=learned, doubt=doubt)

@@ -8,7 +8,7 @@ reference is the policy with its adapter off.
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -42,31 +42,22 @@ class Company:
     reward: Mixture
     critic: Model | None
     judge: Scorer | None
-    lost: list[int] = field(default_factory=list)  # answers without a reward, in each evaluation that had some
 
     def rewarded(self, examples: Sequence[Example], predictions: Sequence[Prediction]) -> tuple[Prediction, ...]:
         """``predictions`` with their rewards, and what the judge says of them. An answer for which no reward could be
         found counts as 0, and is counted."""
         asked, texts = [asked_of(e) for e in examples], [p.answer for p in predictions]
         rewards = self.reward(asked, texts)
-        if lost := sum(map(math.isnan, rewards)):
-            self.lost.append(lost)
-            rewards = tuple(0.0 if math.isnan(x) else x for x in rewards)
         judged = [None] * len(texts) if self.judge is None else list(self.judge(asked, texts))
         return tuple(
-            p.model_copy(update={"reward": reward, "judged": told})
-            for p, reward, told in zip(predictions, rewards, judged, strict=True)
+            p.model_copy(update={"reward": 0.0 if lost else reward, "unrewarded": lost, "judged": told})
+            for p, reward, told, lost in zip(predictions, rewards, judged, map(math.isnan, rewards), strict=True)
         )
 
     def told(self) -> tuple[str, ...]:
         """A sentence for each kind of fault that the rewards had."""
         times = (f"{fault} ({n:,} times)." for fault, n in self.reward.faults.most_common(MOST_FAULTS))
         return tuple(f"Reward: {told}" for told in times)
-
-    @property
-    def doubt(self) -> str:
-        """Why the rewards of an evaluation cannot be believed."""
-        return f"{sum(self.lost):,} evaluated answers had no reward and count as 0." if self.lost else ""
 
 
 def asked_of(example: Example) -> Asked:
@@ -235,8 +226,9 @@ def scores(model: Model, asked: Sequence[Asked], answers: Sequence[str], column:
 
 def _read(renderer: Renderer, turns: Conversation, name: str, *, whole: bool) -> TokenRow:
     """What a model with a head reads, as it was trained: a conversation, or the ``whole`` input of an encoder or a
-    classifier. At least one token, for nothing has no state to score."""
-    row = Example(place=NOWHERE, messages=tuple(turns))
-    ids = renderer.classify_ids(row) if whole else renderer.whole(row)[0].ids
-    ids = tuple(ids)[: renderer.max_length] or (renderer.tokenizer.pad_token_id or 0,)
+    classifier. Of what is too long the end stays, for the answer stands there; of an answer alone, its beginning. At
+    least one token, for nothing has no state to score."""
+    row, most = Example(place=NOWHERE, messages=tuple(turns)), renderer.max_length
+    ids = tuple(renderer.classify_ids(row) if whole else renderer.whole(row)[0].ids)
+    ids = (ids[:most] if len(turns) == 1 else ids[-most:]) or (renderer.tokenizer.pad_token_id or 0,)
     return TokenRow(ids, (0.0,) * len(ids), -1, name)

@@ -23,8 +23,11 @@ from tunesmith.train.state import DevResult
 DEV_PROMPTS = 128  # that each look answers
 
 
-def rollouts(model: Model, prepared: Prepared, tell: Callable[[RolloutPoint], None]) -> Rollouts:
-    """The source of batches of a policy that learns from rewards; ``tell`` hears of each rollout. Raises DataError."""
+def rollouts(
+    model: Model, prepared: Prepared, tell: Callable[[RolloutPoint], None], note: Callable[[str], None]
+) -> Rollouts:
+    """The source of batches of a policy that learns from rewards; ``tell`` hears of each rollout, ``note`` of prompts
+    that are left out. Raises DataError."""
     company, recipe, plan = prepared.company, prepared.recipe, prepared.plan
     assert company is not None  # the objective learns from rewards
     examples, prompts = _fitting(model, prepared, prepared.splits.train)
@@ -32,6 +35,12 @@ def rollouts(model: Model, prepared: Prepared, tell: Callable[[RolloutPoint], No
         raise DataError(
             f"No prompt leaves room for an answer of {prepared.max_new_tokens} tokens. Lower evaluate.max_new_tokens."
         )
+    for name, rows in (("train", prepared.splits.train), ("dev", prepared.splits.dev[:DEV_PROMPTS])):
+        if left := len(rows) - len(_fitting(model, prepared, rows)[0]):
+            note(
+                f"{left:,} of {len(rows):,} {name} prompts leave no room for an answer of {prepared.max_new_tokens} "
+                "tokens and are left out. Lower evaluate.max_new_tokens, or shorten them."
+            )
     asked = [Asked(e.prompt, e.answer) for e in examples]
     beta = prepared.objective.settings.get("beta", 0.0)
 
@@ -59,7 +68,7 @@ def rollouts(model: Model, prepared: Prepared, tell: Callable[[RolloutPoint], No
         seed=plan.seed,
         total=plan.steps,
     )
-    members = Members(reward, base if beta > 0 else None, None if company.critic is None else values)
+    members = Members(reward, base, None if company.critic is None else values, held=beta > 0)
     return Rollouts(model, prompts, prepared.objective, how, members, tell)
 
 

@@ -99,9 +99,7 @@ def _recipe(stage: Stage, path: Path, follows: dict[str, str]) -> Recipe:
     if "start" in follows:
         raw.setdefault("start", follows["start"])
     if objective.unit == "answer" and "reward" in follows:
-        asked = raw.get("reward") or {}
-        if not asked.get("rules"):
-            raw["reward"] = {"model": follows["reward"]} | asked
+        raw["reward"] = {"model": follows["reward"]} | (raw.get("reward") or {})
     return recipe_file.absolute(Recipe.parse(raw, stage.where), path.absolute().parent, stage.where)
 
 

@@ -137,7 +137,7 @@ def train(
         folder.beat()
 
     if prepared.company is not None:
-        source = rollouts(model, prepared, tell)
+        source = rollouts(model, prepared, tell, watch.note)
         hooks = replace(hooks, source=source, worst=None)
     torch.manual_seed(seeds.stream(plan.seed, "dropout"))
     with kept.guarded():

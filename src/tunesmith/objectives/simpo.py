@@ -1,7 +1,8 @@
 """Simple preference optimisation (Meng, Xia and Chen, 2024, arXiv 2405.14734): no reference; the mean log-likelihood
 a token is the reward, and the better answer must lead by a margin.
 
-Notable: ``target_margin`` is the paper's gamma, in units of the reward (``beta`` included).
+Notable: ``target_margin`` is the paper's gamma, in units of the reward (``beta`` included). Of two answers that are as
+good as each other neither has to lead.
 Legend: B sequences, T tokens, P pairs.
 """
 
@@ -21,7 +22,8 @@ def loss(logp_BT: Tensor, batch: Batch, *, beta: float = 2.0, target_margin: flo
     >>> loss(logp, batch)  # -log sigmoid(2 x 1 - 1)
     tensor(0.3133)
     """
-    return bradley_terry(beta * lead(mean(logp_BT, batch)) - target_margin, sure(batch)).sum()
+    sure_P = sure(batch)
+    return bradley_terry(beta * lead(mean(logp_BT, batch)) - target_margin * (2 * sure_P - 1), sure_P).sum()
 
 
 PART = Objective("simpo", "token_logp", loss, pairs, unit="pair", ties=True, rate=0.1)

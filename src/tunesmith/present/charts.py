@@ -86,8 +86,14 @@ def _line(axes: Axes, series: Series) -> list[str]:
     return parts
 
 
-def whiskers(metric: str, rows: Sequence[tuple[str, Estimate, bool]], reference: float | None = None) -> str:
-    """A dot and its 95% interval for each (name, estimate, highlighted); ``reference`` is drawn as a dashed line."""
+def whiskers(
+    metric: str,
+    rows: Sequence[tuple[str, Estimate, bool]],
+    reference: float | None = None,
+    dashed: str = "best baseline",
+) -> str:
+    """A dot and its 95% interval for each (name, estimate, highlighted); ``reference`` is drawn as a dashed line, which
+    the note calls ``dashed``."""
     values = [v for _, e, _ in rows for v in (e.value, e.low, e.high) if math.isfinite(v)]
     if not values:
         return ""
@@ -103,7 +109,7 @@ def whiskers(metric: str, rows: Sequence[tuple[str, Estimate, bool]], reference:
         parts += _whisker(axes, 68 + 34.0 * k, metric, (name, estimate, strong))
     sizes = sorted({e.n for _, e, _ in rows})
     n = f"n = {count(sizes[0])}" if len(sizes) == 1 else f"n = {count(sizes[0])} to {count(sizes[-1])}"
-    note = f"dot: value, whisker: 95% interval, {n}" + ("; dashed: best baseline" if reference is not None else "")
+    note = f"dot: value, whisker: 95% interval, {n}" + (f"; dashed: {dashed}" if reference is not None else "")
     return drawing(f"{metric_name(metric)} of each system", note, bottom + 40, *parts)
 
 

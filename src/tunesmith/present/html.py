@@ -27,7 +27,6 @@ from tunesmith.present.words import (
     interval,
     metric_name,
     one_line,
-    plain,
     score,
 )
 
@@ -119,7 +118,7 @@ def _charts(report: Report) -> dict[str, str]:
     longest = (plan.max_length, f"max_length {plan.max_length:,}")
     lost = [charts.Series(*settled(train), "series-b"), charts.Series("dev", dev, "series-a", dots=True)]
     shown = charts.lines("Loss on train and dev", steps, f"loss ({unit})", lost, best)
-    if report.rewarded is not None:  # the loss of a policy is about 0 whatever it learns
+    if report.rewarded is not None:
         worth = charts.Series("dev", tuple((step, -loss) for step, loss in dev), "series-a", dots=True)
         shown = charts.lines("Mean reward on dev prompts", steps, "mean reward", [worth], best)
     return {
@@ -181,7 +180,7 @@ def _fit(report: Report) -> list[tuple[str, str]]:
             "Stopped",
             f"{fit.stopped} (step {fit.steps:,} of {report.plan.steps:,} planned; best step {fit.best_step:,})",
         ),
-        ("Loss at the best step", f"train {plain(fit.train_loss)}, dev {plain(fit.dev_loss)}"),
+        view.at_best(report),
     ]
     for name, estimate in (("train", fit.train_score), ("dev", fit.dev_score)):
         if estimate is not None:

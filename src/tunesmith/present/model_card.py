@@ -14,7 +14,7 @@ import yaml
 
 from tunesmith.core.report import Estimate, Report
 from tunesmith.present import view
-from tunesmith.present.words import count, duration, interval, metric_name, one_line, plain, score
+from tunesmith.present.words import count, duration, interval, metric_name, one_line, score
 
 PIPELINES = {"generate": "text-generation", "classify": "text-classification", "prefer": "text-generation"}
 
@@ -121,7 +121,7 @@ def _training(report: Report) -> str:
         f"- Learning rate {plan.learning_rate:.2g}, {count(plan.batch_tokens)} tokens a step, seed {plan.seed}",
         f"- {count(fit.trained_tokens)} trained tokens in {duration(fit.seconds)}",
         f"- Peak memory: {_md(view.peak_memory(report))}",
-        f"- Loss at the best step: train {plain(fit.train_loss)}, dev {plain(fit.dev_loss)}. {_md(fit.overfit, 400)}",
+        f"- {': '.join(view.at_best(report))}. {_md(fit.overfit, 400)}",
         *([f"- {_md(report.forgetting.sentence, 400)}"] if report.forgetting else []),
     ]
     return "## Training\n\n" + "\n".join(lines)

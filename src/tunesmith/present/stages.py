@@ -39,7 +39,7 @@ def render_stages(found: Staged) -> str:
             "s": found,
             "rows": [(stage, *measured(stage), duration(stage.seconds)) for stage in found.stages],
             "wins": [beats(win) for win in found.wins],
-            "chart": markup(charts.whiskers("win_rate", shown, 0.5)) if shown else "",
+            "chart": markup(charts.whiskers("win_rate", shown, 0.5, "as often won as lost")) if shown else "",
             "curves": [] if told is None else [markup(svg) for svg in rewards.curves(told).values() if svg],
             "samples": [] if told is None else rewards.samples(told),
         },

@@ -7,7 +7,7 @@ from tunesmith.core.noun import Noun
 from tunesmith.core.plan import Plan
 from tunesmith.core.recipe import OBJECTIVE
 from tunesmith.core.report import Estimate, Report, SystemResult, Verdict
-from tunesmith.present.words import bytes_of, count, difference, duration, one_line, p_value, ranked
+from tunesmith.present.words import bytes_of, count, difference, duration, one_line, p_value, plain, ranked
 
 
 def systems(report: Report) -> list[SystemResult]:
@@ -34,6 +34,14 @@ def best_baseline(report: Report) -> Estimate | None:
     """The primary metric of the baseline that the verdict names."""
     named = (s for s in report.systems if s.name == report.verdict.baseline and s.kind == "baseline")
     return next((s.metrics[report.primary] for s in named if report.primary in s.metrics), None)
+
+
+def at_best(report: Report) -> tuple[str, str]:
+    """What was lost, or for a policy won, with the weights that were kept."""
+    fit = report.fit
+    if report.rewarded is not None:  # the loss of a policy is about 0 whatever it learns
+        return "Mean reward on dev at the best step", plain(-fit.dev_loss)
+    return "Loss at the best step", f"train {plain(fit.train_loss)}, dev {plain(fit.dev_loss)}"
 
 
 def objective(report: Report) -> str:

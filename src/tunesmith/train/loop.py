@@ -27,7 +27,7 @@ from tunesmith.objectives._objective import Objective
 from tunesmith.train import optimiser as optimisers_module
 from tunesmith.train import state as states
 from tunesmith.train.optimiser import NamedParameters
-from tunesmith.train.state import Best, DevResult, Progress, Snapshot
+from tunesmith.train.state import Best, DevResult, Progress, Settled, Snapshot
 from tunesmith.train.update import AfterBackward, InBackward, OnGradient, Update
 
 WAY_OUT = "Lower train.learning_rate, or look at these rows."
@@ -102,8 +102,11 @@ def fit(model: Trainable, objective: Objective, steps: Steps, plan: Plan, hooks:
     model.train(True)
     training.try_worst()
     source = _endless(steps, training.state)
-    while not training.is_over():  # asked first, for a step may be dear to make
-        training.step(next(source))
+    try:
+        while not training.is_over():  # asked first, for a step may be dear to make
+            training.step(next(source))
+    except Settled as end:
+        training.state.stopped = str(end)
     return training.end()
 
 

@@ -8,6 +8,7 @@ reward has no weight. ``held`` is all that a checkpoint needs to go on in the mi
 Legend: B answers, T tokens, G answers to each prompt.
 """
 
+import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,6 +25,7 @@ from tunesmith.generate.sampler import Answer, Sampling, answers
 from tunesmith.models.model import Model
 from tunesmith.objectives._objective import Objective
 from tunesmith.objectives._policy import EQUAL, Drawn, k3, over_group
+from tunesmith.train.state import Settled
 
 Of = Callable[[Batch], Tensor]  # a batch's values [B, T], without a gradient
 AGREE = {"float32": 1e-3, "bfloat16": 0.5}  # largest difference of a token's log-probability, sampler and trainer
@@ -67,11 +69,13 @@ class How:
 @dataclass(frozen=True, slots=True)
 class Members:
     """Who takes part beside the policy. ``reward`` gives each (place of a prompt, text of an answer) a number, not a
-    number where it cannot; ``base`` are the reference's log-probabilities, ``values`` the critic's."""
+    number where it cannot; ``base`` are the reference's log-probabilities, ``values`` the critic's. Where the policy
+    is not ``held`` to the reference, that is asked for the answers to one prompt of each rollout, to know the way."""
 
     reward: Callable[[Sequence[int], Sequence[str]], Sequence[float]]
     base: Of | None = None
     values: Of | None = None
+    held: bool = True
 
 
 @dataclass
@@ -169,7 +173,7 @@ class Rollouts:
         drawn, rows = self._judged(rows, found, reward_B)
         self.policy.train(True)
         credit = self.credit(drawn)
-        self.tell(self._point(places, drawn, texts, found))
+        self.tell(self._point(places, drawn, texts, found, self._distance(drawn, rows)))
         self.coefficient = credit.coefficient
         self._watch_idling(bool(credit.advantage_BT.any()), reward_B)
         if not credit.advantage_BT.any():
@@ -184,15 +188,17 @@ class Rollouts:
     def _judged(self, rows: list[TokenRow], found: Sequence[Answer], reward_B: Tensor) -> tuple[Drawn, list[TokenRow]]:
         """What credit needs, and the rows with what the objective will need of it."""
         several = self.how.passes * self.how.steps > 1
-        written = _padded([[0.0] * len(r.ids[: -_size(a)]) + _logp(a) for r, a in zip(rows, found, strict=True)])
-        wanted = {"base": self.members.base, "value": self.members.values}
+        written = _padded([[0.0] * (len(r.ids) - len(_logp(a))) + _logp(a) for r, a in zip(rows, found, strict=True)])
+        wanted = {"base": self.members.base if self.members.held else None, "value": self.members.values}
         wanted |= {"old": self.policy.token_logp if several else None}
         values = {name: self._of(of, rows) for name, of in wanted.items() if of is not None}
         for name, values_BT in values.items():
             rows = [_with(row, {name: values_BT}, b) for b, row in enumerate(rows)]
         mask_BT = _padded([[float(w > 0) for w in row.weight] for row in rows])
-        logp_BT, first = values.get("old", written), slice(self.how.answers)
-        self._agree(logp_BT[first] if several else self._of(self.policy.token_logp, rows[first]), written, mask_BT)
+        logp_BT = values.get("old", written)
+        self._agree(
+            logp_BT if several else self._of(self.policy.token_logp, rows[: self.how.answers]), written, mask_BT
+        )
         base_BT, value_BT = values.get("base"), values.get("value")
         drawn = Drawn(reward_B, mask_BT, logp_BT, base_BT, value_BT, self.how.answers)
         left = max(0.0, 1 - self.step / self.how.total)
@@ -209,8 +215,8 @@ class Rollouts:
         return found
 
     def _agree(self, now_BT: Tensor, written_BT: Tensor, mask_BT: Tensor) -> None:
-        """Raise ModelError where training computes other log-probabilities ``now_BT`` of the first rows than the
-        sampler drew from."""
+        """Raise ModelError where training computes other log-probabilities ``now_BT`` (of all rows, or the first of
+        them) than the sampler drew from."""
         count, wide = now_BT.shape
         worst = float(((now_BT - written_BT[:count, :wide]) * mask_BT[:count, :wide]).abs().max())
         if not worst <= AGREE[self.policy.precision]:
@@ -233,23 +239,45 @@ class Rollouts:
         return units
 
     def _watch_idling(self, learns: bool, reward_B: Tensor) -> None:
+        """Raise Settled, or DataError where nothing was learned before."""
         self.idle = 0 if learns else self.idle + 1
-        if self.idle >= IDLE:
-            known = reward_B[reward_B.isfinite()]
-            told = "the answers to a prompt are all worth the same" if len(known) else "no answer had a reward"
-            raise DataError(
-                f"{IDLE} rollouts in a row taught nothing: {told}. Choose a reward that tells these answers apart, "
-                "tune on examples first (start), or raise rollout.answers."
+        if self.idle < IDLE:
+            return
+        known = bool(reward_B.isfinite().any())
+        told = "the answers to a prompt are all worth the same" if known else "no answer had a reward"
+        if known and self.step:
+            raise Settled(f"settled: in {IDLE} rollouts in a row {told}")
+        raise DataError(
+            f"{IDLE} rollouts in a row taught nothing: {told}. Choose a reward that tells these answers apart, "
+            "tune on examples first (start), or raise rollout.answers."
+        )
+
+    def _distance(self, drawn: Drawn, rows: Sequence[TokenRow]) -> float | None:
+        """KL to the reference in nats an answer, of the answers to the first prompt alone where the policy is not held
+        to it. Raises ModelError where it is not a number."""
+        count, base_BT = drawn.group, drawn.base_BT
+        if self.members.base is None:
+            return None
+        if base_BT is None:
+            base_BT = self._of(self.members.base, [replace(row, tracks=None) for row in rows[:count]])
+        else:
+            count = len(base_BT)
+        wide = base_BT.shape[1]
+        kl = float((k3(drawn.logp_BT[:count, :wide], base_BT) * drawn.mask_BT[:count, :wide]).sum()) / count
+        if not math.isfinite(kl):
+            raise ModelError(
+                f"The distance to the reference is {kl} after {self.step:,} steps: its log-probabilities of some "
+                "answer are no numbers. Lower train.learning_rate, or look at the run of start."
             )
+        return max(0.0, kl)  # rounding aside it is never below
 
     def _point(
-        self, places: Sequence[int], drawn: Drawn, texts: Sequence[str], found: Sequence[Answer]
+        self, places: Sequence[int], drawn: Drawn, texts: Sequence[str], found: Sequence[Answer], kl: float | None
     ) -> RolloutPoint:
         """What the answers to the prompts at ``places`` are like; the best one and the worst are kept to be read."""
         known_B = drawn.reward_B.isfinite()
         reward_b = drawn.reward_B[known_B]
         tokens = float(drawn.mask_BT.sum())
-        kl = None if drawn.base_BT is None else float((k3(drawn.logp_BT, drawn.base_BT) * drawn.mask_BT).sum())
         equal_N = ~over_group(drawn.reward_B, drawn.group, spread=False).view(-1, drawn.group).any(1)
         best = drawn.reward_B.masked_fill(~known_B, float("-inf")).argsort(descending=True)
         return RolloutPoint(
@@ -257,12 +285,13 @@ class Rollouts:
             answers=len(places),
             reward=float(reward_b.mean()) if len(reward_b) else None,
             spread=float(reward_b.std(correction=0)) if len(reward_b) else None,
+            error=_error_of_mean(drawn.reward_B, drawn.group),
             unrewarded=int((~known_B).sum()),
             empty=sum(not text.strip() for text in texts),
             cut=sum(a.finish == "length" for a in found),
             equal=float(equal_N.float().mean()),
             length=tokens / len(places),
-            kl=None if kl is None else max(0.0, kl / len(places)),  # rounding aside it is never below
+            kl=kl,
             entropy=-float((drawn.logp_BT * drawn.mask_BT).sum()) / max(tokens, 1),
             repeated=sum(map(repeated, (a.ids for a in found))) / len(found),
             coefficient=drawn.coefficient,
@@ -332,6 +361,17 @@ def repeated(ids: Sequence[int], size: int = 3) -> float:
     return 1 - len(set(stretches)) / len(stretches) if stretches else 0.0
 
 
+def _error_of_mean(reward_B: Tensor, group: int) -> float | None:
+    """Standard error of the mean reward over prompts, whose answers are alike; None where fewer than two have one.
+
+    >>> _error_of_mean(torch.tensor([1.0, 1.0, 3.0, 3.0]), 2)
+    1.0
+    """
+    mean_N = reward_B.view(-1, group).nanmean(1)
+    mean_n = mean_N[mean_N.isfinite()]
+    return float(mean_n.std() / len(mean_n) ** 0.5) if len(mean_n) > 1 else None
+
+
 def _teaches(unit: TokenRow) -> bool:
     """Whether some answer of the unit was better or worse than expected."""
     return any(row.tracks is not None and bool(row.tracks["advantage"].any()) for row in unit.unit)
@@ -343,10 +383,6 @@ def _row(prompt: Prompt, answer: Answer) -> TokenRow:
     return TokenRow(
         (*prompt.ids, *written), (0.0,) * len(prompt.ids) + (1.0,) * len(written), example_id=prompt.example_id
     )
-
-
-def _size(answer: Answer) -> int:
-    return len(answer.ids) + (answer.ended is not None)
 
 
 def _logp(answer: Answer) -> list[float]:

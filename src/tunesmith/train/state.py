@@ -24,6 +24,10 @@ SOURCE = "source/"  # names of what the source of batches keeps
 SPIKE_LEAST, SPIKE_WINDOW = 20, 50  # losses that tell what is usual
 
 
+class Settled(Exception):
+    """A source of batches has nothing more to teach; the text says why. What was trained until then stays."""
+
+
 @dataclass(frozen=True)
 class DevResult:
     """``loss`` a unit of weight; ``rank`` is compared, lower is better: the loss, or (error rate, loss)."""
