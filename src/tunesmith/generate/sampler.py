@@ -201,9 +201,10 @@ def _run(model: Model, prompts: Prompts, sampling: Sampling, writers: Sequence[_
         for place, (row, (token, logp)) in reversed(list(enumerate(zip(rows, chosen, strict=True), start))):
             if not math.isfinite(logp):
                 raise ModelError(
-                    f"Prompt {row + 1} of {len(writers)}, new token {len(writers[row].ids) + 1}: the model's logits are not "
-                    "finite, so no token can be chosen. Its weights or its adapter are spoilt, as by a training that diverged (lower "
-                    "train.learning_rate), or too large for its precision: load it in float32."
+                    f"Prompt {row + 1} of {len(writers)}, new token {len(writers[row].ids) + 1}: the model's logits "
+                    "are not finite, so no token can be chosen. Its weights or its adapter are spoilt, as by a "
+                    "training that diverged (lower train.learning_rate), or too large for its precision: load it in "
+                    "float32."
                 )
             writer = writers[row]
             writer.take(token, logp)
