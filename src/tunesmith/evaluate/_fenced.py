@@ -146,10 +146,9 @@ def guard(inside: Inside) -> Callable[[str, tuple[Any, ...]], None]:
 def silence(inside: Inside) -> None:
     """Puts functions that refuse in the place of those that no audit event tells of, wherever a module holds them."""
     import _posixsubprocess
-    import _signal
     import signal
 
-    homes, new = (os, _signal, signal, sys, time, _posixsubprocess), dict[int, tuple[Any, Any]]()
+    homes, new = (os, signal, sys, time, _posixsubprocess), dict[int, tuple[Any, Any]]()
     for home in homes:
         for name, what in SILENT.items():
             old = getattr(home, name, None)
@@ -167,7 +166,8 @@ def silence(inside: Inside) -> None:
                     if old in value:
                         value.remove(old)
                         value.add(put)
-    sys.modules.update(dict.fromkeys(MODULES))
+    modules: dict[str, Any] = sys.modules
+    modules.update(dict.fromkeys(MODULES))
 
 
 def _refusing(name: str, what: str) -> Callable[..., Any]:
