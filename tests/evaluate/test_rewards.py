@@ -1,8 +1,13 @@
 """Rewards by hand, and every way in which a scorer can misbehave: contained, counted, and ended when it goes on."""
 
 import math
+import re
+import signal
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from types import FrameType
 
 import pytest
 
@@ -41,6 +46,44 @@ def hanging(asked: Sequence[Asked], answers: Sequence[str]) -> list[float]:
     return []
 
 
+class Untold(Exception):
+    def __str__(self) -> str:
+        while True:
+            pass
+
+
+def exploding(asked: Sequence[Asked], answers: Sequence[str]) -> list[float]:
+    return [float(bool(re.match(r"(a+)+$", "a" * 26 + "b"))) for _ in answers]  # seconds each, with the lock held
+
+
+def looping(asked: Sequence[Asked], answers: Sequence[str]) -> list[float]:
+    while True:
+        pass
+
+
+def swallowing(asked: Sequence[Asked], answers: Sequence[str]) -> list[float]:
+    try:
+        return looping(asked, answers)
+    except BaseException:  # noqa: BLE001 - as foreign code does
+        return [1.0] * len(answers)
+
+
+def speechless(asked: Sequence[Asked], answers: Sequence[str]) -> list[float]:
+    raise Untold
+
+
+@pytest.fixture
+def alarms() -> Iterator[list[float]]:
+    """When an alarm rang that is not of the rewards. The test's own time limit waits meanwhile."""
+    rang: list[float] = []
+    timer = signal.setitimer(signal.ITIMER_REAL, 0)
+    handler = signal.signal(signal.SIGALRM, lambda number, frame: rang.append(time.monotonic()))
+    yield rang
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, *timer)
+
+
 def same(found: Sequence[float], expected: Sequence[float]) -> bool:
     return found == pytest.approx(expected, nan_ok=True)
 
@@ -75,6 +118,28 @@ def test_total_is_the_weighted_sum() -> None:
 
 def test_no_answers_have_no_values() -> None:
     assert Mixture({"length": (1.0, length)})([], []) == ()
+
+
+def test_a_scorer_that_is_slow_with_nothing_did_not_hang() -> None:
+    def loading(asked: Sequence[Asked], answers: Sequence[str]) -> list[float]:
+        time.sleep(0.05)
+        return length(asked, answers)
+
+    def forbidden(asked: Sequence[Asked], answers: Sequence[str]) -> list[float]:
+        time.sleep(0.05)
+        raise RecipeError("not allowed here")
+
+    mixture = Mixture({"loading": (1.0, loading)})
+    assert mixture([], []) == ()
+    assert not mixture.faults
+    with pytest.raises(RecipeError, match="not allowed here"):
+        Mixture({"forbidden": (1.0, forbidden)})([], [])
+
+
+def test_a_scorer_that_cannot_score_nothing_has_no_fault() -> None:
+    mixture = Mixture({"best": (1.0, lambda asked, answers: [float(max(map(len, answers)))] * len(answers))})
+    assert mixture([], []) == ()
+    assert not mixture.faults
 
 
 def test_answers_of_white_space_are_scored_like_others() -> None:
@@ -129,7 +194,7 @@ def test_a_sum_that_overflows_is_a_fault() -> None:
     assert mixture.faults == {"the sum is too large for a number": 1}
 
 
-def test_a_scorer_that_hangs_is_left_behind_and_then_ends_it() -> None:
+def test_a_scorer_that_hangs_is_counted_and_then_ends_it() -> None:
     mixture = Mixture({"slow": (1.0, hanging), "length": (1.0, length)}, seconds=0.05)
     for times in (1, 2):
         scored = mixture(asked(*"ab"), ["x", "yy"])
@@ -140,6 +205,83 @@ def test_a_scorer_that_hangs_is_left_behind_and_then_ends_it() -> None:
         match=r'reward "slow": found it not returning within 0.05 seconds for each 16 answers, 3 times.*leave',
     ):
         mixture(asked("a"), ["x"])
+
+
+@pytest.mark.parametrize("scorer", [exploding, looping, swallowing, speechless, hanging])
+def test_what_does_not_return_is_interrupted_and_leaves_nothing(scorer: Scorer, alarms: list[float]) -> None:
+    mixture, threads, began = Mixture({"slow": (1.0, scorer)}, seconds=0.1), threading.active_count(), time.monotonic()
+    theirs = signal.getsignal(signal.SIGALRM)
+    assert same(mixture(asked("a"), ["x"]), [NAN])
+    assert time.monotonic() - began < 1.0
+    assert mixture.faults == {"slow hung": 1}
+    assert threading.active_count() == threads
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+    assert signal.getsignal(signal.SIGALRM) is theirs
+    assert not alarms
+
+
+def test_what_is_swallowed_is_told_again() -> None:
+    def twice(asked: Sequence[Asked], answers: Sequence[str]) -> list[float]:
+        return [swallowing(asked, answers)[0] for _ in "ab"]
+
+    mixture = Mixture({"twice": (1.0, twice)}, seconds=0.05)
+    assert same(mixture(asked("a", "b"), ["x", "y"]), [NAN, NAN])
+    assert mixture.faults == {"twice hung": 1}
+
+
+def test_outside_the_main_thread_a_scorer_that_hangs_is_left_behind() -> None:
+    mixture = Mixture({"slow": (1.0, hanging), "length": (1.0, length)}, seconds=0.05)
+    with ThreadPoolExecutor(1) as pool:
+        assert same(pool.submit(mixture, asked("a"), ["x"]).result(timeout=10), [NAN])
+        assert pool.submit(Mixture({"length": (1.0, length)}), asked("a"), ["x"]).result(timeout=10) == (1.0,)
+    assert mixture.faults == {"slow hung": 1}
+
+
+def test_a_timer_that_was_there_goes_on(alarms: list[float]) -> None:
+    theirs = signal.getsignal(signal.SIGALRM)
+    signal.setitimer(signal.ITIMER_REAL, 30.0, 7.0)
+    Mixture({"slow": (1.0, hanging)}, seconds=0.2)(asked("a"), ["x"])
+    left, interval = signal.getitimer(signal.ITIMER_REAL)
+    assert 25.0 < left < 29.9
+    assert interval == 7.0
+    assert signal.getsignal(signal.SIGALRM) is theirs
+    assert not alarms
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    Mixture({"slow": (1.0, hanging)}, seconds=0.2)(asked("a"), ["x"])
+    time.sleep(0.05)
+    assert len(alarms) == 1  # late, not lost
+
+
+def test_a_scorer_that_ends_at_the_last_moment_has_its_value_or_hung(alarms: list[float]) -> None:
+    def close(asked: Sequence[Asked], answers: Sequence[str]) -> list[float]:
+        until = time.monotonic() + 0.002
+        while time.monotonic() < until:
+            pass
+        return length(asked, answers)
+
+    for _ in range(300):
+        mixture = Mixture({"close": (1.0, close)}, seconds=0.002)
+        value = mixture(asked("a"), ["x"])[0]
+        assert value == 1.0 if not mixture.faults else math.isnan(value)
+    assert not alarms
+
+
+def test_a_signal_to_stop_is_heard_while_a_scorer_works() -> None:
+    def stopped(asked: Sequence[Asked], answers: Sequence[str]) -> list[float]:
+        signal.raise_signal(signal.SIGTERM)
+        return length(asked, answers)
+
+    heard: list[int] = []
+
+    def hear(number: int, frame: FrameType | None) -> None:
+        heard.append(number)
+
+    before = signal.signal(signal.SIGTERM, hear)
+    try:
+        assert Mixture({"stopped": (1.0, stopped)})(asked("a"), ["x"]) == (1.0,)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert heard == [signal.SIGTERM]
 
 
 def test_one_answer_that_hangs_when_asked_alone_counts_as_hung() -> None:

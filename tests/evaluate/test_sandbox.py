@@ -15,7 +15,7 @@ import pytest
 
 from tunesmith.core.errors import RecipeError
 from tunesmith.evaluate import sandbox
-from tunesmith.evaluate._fenced import SAID, limit
+from tunesmith.evaluate._fenced import MODULES, SAID, limit
 from tunesmith.evaluate.metrics.unit_tests import PART
 from tunesmith.evaluate.sandbox import FENCED, FLAGS, Limits, Outcome, run_programs
 
@@ -125,6 +125,23 @@ RIGHT = {
         "import os, tempfile\nos.mkdir('a')\nopen('a/b', 'w').write('x')\nos.rename('a/b', 'c')\nos.remove('c')",
         "with tempfile.TemporaryDirectory() as folder: open(folder + '/x', 'w').write('x')",
     ),
+    "by descriptor": (
+        "import os\nd = os.open('.', os.O_RDONLY)\nos.close(os.open('a', os.O_CREAT | os.O_WRONLY, dir_fd=d))\n"
+        "f = os.open('a', os.O_RDWR)\nos.fchmod(f, 0o600)\nos.ftruncate(f, 3)\nos.utime(f)\nos.mkfifo('p', dir_fd=d)",
+        "assert os.stat('a').st_size == 3 and os.open in os.supports_dir_fd",
+    ),
+    "a file without a name": ("import tempfile\nf = tempfile.TemporaryFile()\nf.write(b'x')\nf.truncate(9)", "pass"),
+    "the empty device": ("open('/dev/null', 'w').write('x')", "pass"),
+    "database of its own": (
+        "import dbm\nwith dbm.open('x', 'c') as d: d['a'] = 'b'",
+        "assert dbm.open('x')['a'] == b'b'",
+    ),
+    "numbers of C": ("import ctypes\nx = ctypes.c_int32(2**31).value", "assert x == -(2**31)"),
+    "pool of threads": (
+        "from multiprocessing.pool import ThreadPool\nwith ThreadPool(2) as p: x = p.map(abs, [-1, 2])",
+        "assert x == [1, 2]",
+    ),
+    "flags of a descriptor": ("import fcntl, os\nfcntl.fcntl(os.pipe()[0], fcntl.F_SETFL, os.O_NONBLOCK)", "pass"),
     "coroutine": ("import asyncio\nasync def f(): return 3", "assert asyncio.run(f()) == 3"),
     "thread": ("import threading\nt = threading.Thread(target=print)\nt.start()\nt.join()", "pass"),
     "nothing from outside": ("import os, sys", "assert (dict(os.environ), os.listdir(), sys.argv[1:]) == ({}, [], [])"),
@@ -161,6 +178,27 @@ CHANGES = {
     "by descriptor": "os.remove('kept', dir_fd=os.open(os.path.dirname('{0}'), os.O_RDONLY))",
     "relative": "os.remove(os.path.relpath('{0}'))",
     "bytes": "os.remove(b'{0}')",
+    "opened from its folder": "os.open('kept', os.O_WRONLY | os.O_TRUNC, dir_fd=os.open(os.path.dirname('{0}'), 0))",
+    "made in its folder": "os.open('new', flags=os.O_CREAT, dir_fd=os.open(os.path.dirname('{0}'), 0))",
+    "opened by posix": "import posix; posix.open('kept', os.O_WRONLY, dir_fd=os.open(os.path.dirname('{0}'), 0))",
+    "mode of a descriptor": "os.fchmod(os.open('{0}', os.O_RDONLY), 0o777)",
+    "mode of a descriptor as a path": "os.chmod(os.open('{0}', os.O_RDONLY), 0o777)",
+    "owner of a descriptor": "os.fchown(os.open('{0}', os.O_RDONLY), -1, -1)",
+    "time of a descriptor": "os.utime(os.open('{0}', os.O_RDONLY), (1, 1))",
+    "attribute of a descriptor": "os.setxattr(os.open('{0}', os.O_RDONLY), 'user.a', b'x')",
+    "attribute": "os.setxattr('{0}', 'user.a', b'x')",
+    "pipe": "os.mkfifo('{0}.d')",
+    "pipe in its folder": "os.mkfifo('new', dir_fd=os.open(os.path.dirname('{0}'), 0))",
+    "node": "os.mknod('{0}.d')",
+    "hard link": "os.link('{0}', 'mine')",
+    "hard link in its folder": "os.link('{0}', 'b', dst_dir_fd=os.open(os.path.dirname('{0}'), 0))",
+    "soft link in its folder": "os.symlink('a', 'b', dir_fd=os.open(os.path.dirname('{0}'), 0))",
+    "another working folder": "os.chdir(os.path.dirname('{0}')); open('kept', 'w')",
+    "a descriptor as working folder": "os.fchdir(os.open(os.path.dirname('{0}'), 0)); open('kept', 'w')",
+    "its own descriptor as a file": "d = os.open('{0}', 0); open(f'/proc/self/fd/{{d}}', 'w')",
+    "lock": "import fcntl; fcntl.flock(os.open('{0}', 0), fcntl.LOCK_EX)",
+    "flags": "import fcntl; fcntl.ioctl(os.open('{0}', 0), 0x40086602, bytes(8))",
+    "the empty device": "os.utime('/dev/null')",
 }
 
 
@@ -174,6 +212,35 @@ def test_nothing_outside_its_folder_changes(change: str, temporary: Path) -> Non
     assert [path.name for path in temporary.iterdir()] == ["kept"]
     assert kept.read_text() == "as it was"
     assert (kept.stat().st_mode, kept.stat().st_mtime_ns) == (before.st_mode, before.st_mtime_ns)
+
+
+SILENT = {
+    "signal by descriptor": "import signal; signal.pidfd_send_signal(os.pidfd_open(os.getppid()), 0)",
+    "the same of its C module": "import _signal; _signal.pidfd_send_signal(os.pidfd_open(os.getppid()), 0)",
+    "signal by the kernel": "import fcntl; fcntl.fcntl(os.pipe()[0], 8, os.getppid())",
+    "limits": "import resource; resource.prlimit(os.getppid(), resource.RLIMIT_CORE)",
+    "priority": "os.setpriority(os.PRIO_PROCESS, os.getppid(), os.getpriority(os.PRIO_PROCESS, os.getppid()))",
+    "processors": "os.sched_setaffinity(os.getppid(), os.sched_getaffinity(os.getppid()))",
+    "scheduler": "os.sched_setscheduler(os.getppid(), os.SCHED_OTHER, os.sched_param(0))",
+    "fork by its C module": "import _posixsubprocess; _posixsubprocess.fork_exec()",
+    "multiprocessing": ("from multiprocessing import util, spawn\nutil.spawnv_passfds(b'/bin/true', [b'true'], [])"),
+    "root": "os.chroot('.')",
+    "clock": "import time; time.clock_settime(time.CLOCK_MONOTONIC, 0)",
+    "the log": "import syslog; syslog.syslog('x')",
+    "ctypes by address": "import _ctypes; _ctypes.call_function(1, ())",
+    "machine code": "open('mine.so', 'w').close(); import sys; sys.path.insert(0, os.getcwd()); import mine",
+}
+
+
+@pytest.mark.parametrize("attempt", SILENT.values(), ids=SILENT)
+def test_nothing_outside_its_process_is_reached(attempt: str) -> None:
+    assert run(f"import os\n{attempt}").why.startswith("program: PermissionError: "), attempt
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_modules_that_no_event_tells_of_are_not_found(name: str) -> None:
+    for way in (f"import {name}", f"import importlib; importlib.import_module({name!r})"):
+        assert run(way).why == f"program: ModuleNotFoundError: import of {name} halted; None in sys.modules"
 
 
 def test_the_guard_refuses_sockets() -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tunesmith.core.batch import TokenRow
-from tunesmith.core.errors import RecipeError
+from tunesmith.core.errors import ModelError, RecipeError
 from tunesmith.data.batches import collate
 from tunesmith.generate import sampler
 from tunesmith.generate.sampler import BLOCK, Sampling, Token, answers, drawn, sample, stream
@@ -231,11 +231,29 @@ def test_what_is_sampled_greedily_is_the_argmax_of_what_is_trained(llama: Model)
     assert torch.allclose(logp_BT[chosen], best_BT[chosen], atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("draw", [{}, {"temperature": 1.0}, {"temperature": 1.0, "top_p": 0.9, "top_k": 5}])
+def test_logits_that_are_not_finite_are_told(llama: Model, draw: dict[str, Any], bad: float) -> None:
+    def spoil(module: torch.nn.Module, given: Any, logits: torch.Tensor) -> torch.Tensor:
+        spoilt = logits.clone()
+        spoilt[-1, ..., 7] = bad
+        return spoilt
+
+    hook = llama.network.get_output_embeddings().register_forward_hook(spoil)
+    try:
+        with pytest.raises(ModelError, match=r"Prompt [12] of 2, new token 1: the model's logits are not finite.*load"):
+            sample(llama, prompts([4, 9]), Sampling(4, NEVER, **draw))
+    finally:
+        hook.remove()
+
+
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
         ({"temperature": -1.0}, "temperature is -1.0"),
         ({"temperature": float("nan")}, "temperature is nan"),
+        ({"temperature": 1e-45}, "temperature is 1e-45; expected 0 .* or a number from 0.01 up"),
+        ({"temperature": float("inf")}, "temperature is inf"),
         ({"top_k": -3}, "top_k is -3"),
         ({"top_p": 0.0}, "top_p is 0.0"),
         ({"top_p": 2.0}, "top_p is 2.0"),

@@ -3,16 +3,21 @@
 Notable: what is rewarded is what is measured, for a reward is a metric of ``evaluate.metrics``. Scorers are foreign
 code in the middle of a long run, so a mixture contains their faults: a guilty answer has the value NaN, every fault is
 named and counted in ``faults``, and a scorer that goes on failing ends with a sentence instead of a run that learns
-nothing. A scorer is asked in a thread that is left behind when it hangs, for Python has no way to stop one; what torch
-keeps per thread, such as ``no_grad``, a scorer sets for itself.
+nothing. A scorer that hangs is interrupted by a timer, which ends regular expressions, loops and waiting alike. Where
+that cannot be (outside the main thread, on Windows) it is asked in a thread that is left behind, so what torch keeps
+per thread, such as ``no_grad``, a scorer sets for itself. Not contained: C code that never looks at signals, code that
+goes on whatever it is told, and in a thread what holds the interpreter's lock, as a regular expression does.
 """
 
 import math
+import signal
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import TracebackType
+from types import FrameType, TracebackType
+from typing import Any
 
 from tunesmith.core import parts
 from tunesmith.core.errors import DataError, RecipeError
@@ -23,6 +28,7 @@ from tunesmith.evaluate.score import find_metric
 A_TIME = 16  # answers for which ``seconds`` are meant
 HANGS = 3  # over the whole run
 LOST_CALLS = 3  # in a row
+AGAIN = 1.0  # seconds until a scorer that caught its interruption has the next one
 KINDS = 100  # different sentences of faults that are kept apart
 
 
@@ -35,6 +41,7 @@ class Asked:
 
 
 Scorer = Callable[[Sequence[Asked], Sequence[str]], Sequence[float]]
+Work = Callable[[], list[list[float] | str]]
 
 
 def rule(name: str) -> Scorer:
@@ -136,34 +143,21 @@ class Mixture:
 
     def _asked(self, name: str, scorer: Scorer, asked: Sequence[Asked], answers: Sequence[str]) -> tuple[float, ...]:
         """All at once; where that fails, one by one, so that only the guilty answers lose their value."""
-        seconds = self._seconds * -(-len(answers) // A_TIME)
-        together = self._within(lambda: [_ask(scorer, asked, answers)], seconds)
+        seconds = self._seconds * max(1, -(-len(answers) // A_TIME))
+        together = _within(lambda: [_ask(scorer, asked, answers)], seconds)
         if together is None:
             return self._hangs(name, len(answers))
         whole = together[0]
         if not isinstance(whole, str):
             return tuple(self._finite(name, value) for value in whole)
-        alone = self._within(lambda: [_ask(scorer, [a], [b]) for a, b in zip(asked, answers, strict=True)], seconds)
+        if not answers:  # nothing was lost
+            return ()
+        alone = _within(lambda: [_ask(scorer, [a], [b]) for a, b in zip(asked, answers, strict=True)], seconds)
         if alone is None:
             return self._hangs(name, len(answers))
         if not any(isinstance(one, str) for one in alone):
             self._fault(name, f"{whole}; not so when asked answer by answer")
         return tuple(self._fault(name, one) if isinstance(one, str) else self._finite(name, one[0]) for one in alone)
-
-    def _within(self, work: Callable[[], list[list[float] | str]], seconds: float) -> list[list[float] | str] | None:
-        """What ``work`` returns; None when it takes too long. What it raises is raised here."""
-        caught, box = _Caught(), list[list[list[float] | str]]()
-
-        def run() -> None:
-            with caught:
-                box.append(work())
-
-        thread = threading.Thread(target=run, name="reward", daemon=True)
-        thread.start()
-        thread.join(seconds)
-        if caught.error is not None:
-            raise caught.error
-        return box[0] if box else None
 
     def _finite(self, name: str, value: float) -> float:
         return value if math.isfinite(value) else self._fault(name, f"gave {value}")
@@ -181,6 +175,67 @@ class Mixture:
             sentence = f"{name} {what.partition(':')[0]}"  # texts that differ each time are counted together
         self.faults[sentence] += 1
         return math.nan
+
+
+class _Late(BaseException):
+    """The time of a scorer is over. No Exception, for those are often contained where they arise."""
+
+
+def _within(work: Work, seconds: float) -> list[list[float] | str] | None:
+    """What ``work`` returns; None when it takes too long. What it raises is raised here."""
+    seconds = min(seconds, threading.TIMEOUT_MAX)
+    if threading.current_thread() is threading.main_thread() and hasattr(signal, "setitimer"):
+        handler = signal.getsignal(signal.SIGALRM)
+        if handler is not None:  # one that is not Python's could not be put back
+            return _interrupted(work, seconds, handler)
+    return _left_behind(work, seconds)
+
+
+def _interrupted(work: Work, seconds: float, handler: Any) -> list[list[float] | str] | None:
+    """In this thread, under a timer. ``handler`` is put back afterwards, and a timer that ran with it goes on."""
+    late, box = False, list[list[list[float] | str]]()
+
+    def run() -> None:
+        box.append(work())
+
+    def ring(number: int, frame: FrameType | None) -> None:
+        nonlocal late
+        while frame is not None and frame.f_code is not run.__code__:
+            frame = frame.f_back
+        if frame is not None:  # otherwise ``work`` came to its end before
+            late = True
+            raise _Late
+
+    began = time.monotonic()
+    left, interval = signal.setitimer(signal.ITIMER_REAL, 0)  # before the handler, which another timer must not reach
+    signal.signal(signal.SIGALRM, ring)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN)
+        run()
+    except _Late:
+        return None
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler)
+        if left:
+            signal.setitimer(signal.ITIMER_REAL, max(left - (time.monotonic() - began), 1e-6), interval)
+    return None if late else box[0]
+
+
+def _left_behind(work: Work, seconds: float) -> list[list[float] | str] | None:
+    """In a thread of its own, for which nobody waits any longer."""
+    caught, box = _Caught(), list[list[list[float] | str]]()
+
+    def run() -> None:
+        with caught:
+            box.append(work())
+
+    thread = threading.Thread(target=run, name="reward", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if caught.error is not None:
+        raise caught.error
+    return box[0] if box else None
 
 
 class _Caught:
@@ -209,4 +264,6 @@ def _ask(scorer: Scorer, asked: Sequence[Asked], answers: Sequence[str]) -> list
     said, told = [""], _Caught()
     with told:  # foreign too
         said = str(error).splitlines() or said
+    if told.error is not None and not isinstance(told.error, Exception):
+        raise told.error
     return f"raised {type(error).__name__}" + (f": {said[0][:200]}" if said[0] else "")

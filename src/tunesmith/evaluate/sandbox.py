@@ -4,8 +4,9 @@ Notable: this is a fence against accidents and lazy attacks, no security boundar
 machine or a container for models that you do not trust. What holds everywhere: a fresh interpreter without site
 packages, an empty environment and working folder, limits of the kernel on time, memory and files, no input, output
 thrown away, and a guard inside the interpreter (``_fenced``) against sockets, other processes and changes outside the
-folder. What holds only where the kernel grants it (Linux with user namespaces): no network at all, whatever the
-program does to the guard, and a limit of processes (never for root).
+folder, under which sqlite3, ssl, tkinter and readline cannot be imported. What holds only where the kernel grants it
+(Linux with user namespaces): no network at all, whatever the program does to the guard, and a limit of processes (never
+for root).
 
 What does not hold: files of the machine that the user may read can be read, and the number of files is not limited,
 only their sizes.

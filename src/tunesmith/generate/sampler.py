@@ -8,6 +8,7 @@ of its tail: softmax(logits / temperature), as training computes it.
 Legend: B rows, V vocabulary.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Literal
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from tunesmith.core import seeds
-from tunesmith.core.errors import RecipeError
+from tunesmith.core.errors import ModelError, RecipeError
 from tunesmith.generate.prompts import Prompts
 from tunesmith.generate.slots import Slots
 from tunesmith.generate.stops import Stops
@@ -25,6 +26,7 @@ from tunesmith.models.model import Model
 CACHE_BYTES = 1 << 30  # of keys and values held at once
 MOST_ROWS = 256
 BLOCK = 256  # tokens whose shares are added up before one of them is drawn
+LEAST_TEMPERATURE = 0.01  # far below it, logits divided by it are no numbers any more
 FREE_SHARE = 8  # waiting prompts are read once an eighth of the slots is free: reading few costs as much as a step
 
 Finish = Literal["stop", "length"]
@@ -43,7 +45,11 @@ class Draw:
 
     def __post_init__(self) -> None:
         _refuse(
-            (0 <= self.temperature < float("inf"), f"temperature is {self.temperature}; expected a number from 0 up"),
+            (
+                self.temperature == 0 or LEAST_TEMPERATURE <= self.temperature < float("inf"),
+                f"temperature is {self.temperature}; expected 0 (the likeliest token) or a number from "
+                f"{LEAST_TEMPERATURE:g} up",
+            ),
             (self.top_k >= 0, f"top_k is {self.top_k}; expected 0 (all) or a number of tokens"),
             (0 < self.top_p <= 1, f"top_p is {self.top_p}; expected a number above 0 and at most 1"),
             (0 <= self.min_p < 1, f"min_p is {self.min_p}; expected a number from 0 up and below 1"),
@@ -193,6 +199,13 @@ def _run(model: Model, prompts: Prompts, sampling: Sampling, writers: Sequence[_
             logits_BV = slots.extend(0, [[writers[i].ids[-1]] for i in active])
         chosen = choose(logits_BV, sampling, [writers[i].generator for i in rows])
         for place, (row, (token, logp)) in reversed(list(enumerate(zip(rows, chosen, strict=True), start))):
+            if not math.isfinite(logp):
+                raise ModelError(
+                    f"Prompt {row + 1} of {len(writers)}, new token {len(writers[row].ids) + 1}: the model's logits "
+                    "are not finite, so no token can be chosen. Its weights or its adapter are spoilt, as by a "
+                    "training that diverged (lower train.learning_rate), or too large for its precision: load it in "
+                    "float32."
+                )
             writer = writers[row]
             writer.take(token, logp)
             if writer.ended is None:
@@ -214,7 +227,8 @@ def _slots(model: Model, room: int, rows: int) -> int:
 
 
 def choose(logits_BV: Tensor, draw: Draw, generators: Sequence[torch.Generator]) -> list[tuple[int, float]]:
-    """A token for each row and its log-probability under softmax(logits / temperature); greedy: at temperature 1."""
+    """A token for each row and its log-probability under softmax(logits / temperature); greedy: at temperature 1. Where
+    logits are not finite, neither is the log-probability."""
     if draw.temperature == 0.0:
         logp_BV = logits_BV.log_softmax(-1)
         best = logp_BV.max(-1)
@@ -228,8 +242,8 @@ def choose(logits_BV: Tensor, draw: Draw, generators: Sequence[torch.Generator])
 
 def drawn(share_BV: Tensor, chance_B: Tensor) -> Tensor:
     """Of each row the token at which the shares, added up, pass the row's number between 0 and 1; never one whose share
-    is 0. First the block of tokens is found by its sum, then the token in it: a sum is ten times as fast as a running
-    one, and no random number a token is needed.
+    is 0, and just any where shares are no numbers. First the block of tokens is found by its sum, then the token in it:
+    a sum is ten times as fast as a running one, and no random number a token is needed.
 
     >>> drawn(torch.tensor([[0.5, 0.0, 0.25, 0.25]] * 4), torch.tensor([0.0, 0.5, 0.7, 0.99])).tolist()
     [0, 2, 2, 3]
@@ -239,11 +253,12 @@ def drawn(share_BV: Tensor, chance_B: Tensor) -> Tensor:
     sum_BK = blocks_BKb.sum(-1).double()
     edge_BK = sum_BK.cumsum(-1)
     point_B = chance_B.double().clamp(max=1 - 1e-12) * edge_BK[:, -1]
-    block_B = torch.searchsorted(edge_BK, point_B[:, None], right=True)[:, 0]
+    block_B = torch.searchsorted(edge_BK, point_B[:, None], right=True)[:, 0].clamp(max=edge_BK.shape[1] - 1)
     own_B = sum_BK[rows, block_B]
     within_B = ((point_B - (edge_BK[rows, block_B] - own_B)) / own_B).clamp(0, 1 - 1e-12)
     inner_Bb = blocks_BKb[rows, block_B].double().cumsum(-1)
-    return block_B * BLOCK + torch.searchsorted(inner_Bb, (within_B * inner_Bb[:, -1])[:, None], right=True)[:, 0]
+    inner_B = torch.searchsorted(inner_Bb, (within_B * inner_Bb[:, -1])[:, None], right=True)[:, 0]
+    return (block_B * BLOCK + inner_B).clamp(max=share_BV.shape[1] - 1)
 
 
 def cut(logp_BV: Tensor, draw: Draw) -> Tensor:
