@@ -273,6 +273,7 @@ def test_length_bias(share, word):
     found = [f.message for f in run("preferences", rows)]
     assert len(found) == (word is not None)
     assert word is None or f"In 90% of 100 pairs the better answer is the {word} one." in found[0]
+    assert word is None or f"compare it with the baseline {word}." in found[0]
 
 
 def test_several_answers_to_one_prompt_are_no_contradiction_among_preferences():

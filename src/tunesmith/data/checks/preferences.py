@@ -2,7 +2,7 @@
 
 Notable: a pair that stands both ways round cannot be learned (one of equal answers is a bad row). Length bias is
 told and not stopped: longer answers may be better, but a model that learns length alone passes on such a test, which is
-why ``longer`` is among the baselines.
+why ``longer`` and ``shorter`` are among the baselines.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def _length(pairs: Sequence[tuple[Example, str]]) -> tuple[Finding, ...]:
     word, rows = ("longer", longer) if share > BIASED else ("shorter", [e for e, more in uneven if not more])
     message = (
         f"In {len(rows) / len(uneven):.0%} of {len(uneven):,} pairs the better answer is the {word} one. A model can "
-        "learn length instead of quality; compare it with the baseline longer."
+        f"learn length instead of quality; compare it with the baseline {word}."
     )
     return finding("preferences", "warning", rows, message)
 
