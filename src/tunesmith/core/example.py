@@ -48,7 +48,8 @@ class Example(Noun):
     final turn that calls tools: what the chat template makes of it, which a reader of files cannot know.
 
     With a preference, ``messages`` end with the better answer and ``rejected`` is the worse one; ``margin`` is by how
-    much it is worse, ``tie`` says that neither is. ``wanted`` judges the answer of a row that stands alone."""
+    much it is worse, ``tie`` says that neither is, and ``scores`` are what the file gives the better and the worse one.
+    ``wanted`` judges the answer of a row that stands alone."""
 
     place: Place
     messages: tuple[Message, ...] = ()
@@ -60,6 +61,7 @@ class Example(Noun):
     rejected: Message | None = None
     margin: float = 0.0
     tie: bool = False
+    scores: tuple[float, float] | None = None
     wanted: bool | None = None
 
     @property
