@@ -127,7 +127,8 @@ class Dataset(Noun):
 
 
 class Splits(Noun):
-    """Train, dev and test; ``test_hash`` locks the test rows (hash over their inputs and answers)."""
+    """Train, dev and test; ``test_hash`` locks the test rows (hash over their inputs and answers). ``moved`` counts the
+    rows that gave way to a dev or test file of its own; ``repeats`` are those of the training file."""
 
     train: tuple[Example, ...]
     dev: tuple[Example, ...]
@@ -135,3 +136,4 @@ class Splits(Noun):
     test_hash: str
     how: str
     moved: int = 0
+    repeats: tuple[Example, ...] = ()

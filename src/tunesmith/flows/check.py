@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from tunesmith.core.recipe import Recipe
 from tunesmith.core.report import DataReport
 from tunesmith.data.render import Renderer
+from tunesmith.data.split import overlap
 from tunesmith.flows.check_recipe import check_parts
-from tunesmith.flows.prepare import check_data
+from tunesmith.flows.prepare import files_of, split_of
 from tunesmith.flows.rows import label_of, turns
 
 
@@ -21,9 +22,14 @@ class MaskedRow:
 
 
 def check(recipe: Recipe, show_mask: int = 0) -> tuple[DataReport, list[MaskedRow]]:
-    """The data report of a recipe and the first ``show_mask`` rows with their trained tokens marked."""
+    """The data report of a recipe's files and the first ``show_mask`` training rows with their trained tokens marked.
+    Where dev or test is a file of its own, rows are split as a run would, which raises what it would raise."""
     objective = check_parts(recipe)
-    checked = check_data(recipe, objective)
+    files = files_of(recipe, objective)
+    checked, data = files.checked, files.data
+    if (files.dev or files.test) and not data.blocking:
+        found = (*data.findings, *overlap(split_of(recipe, files), recipe.data))
+        data = data.model_copy(update={"findings": found})
     renderer = Renderer(checked.tokenizer, max_length=checked.limit)
     label, rows = label_of(checked.card, objective), []
     for example in checked.dataset.examples[:show_mask]:
@@ -32,7 +38,7 @@ def check(recipe: Recipe, show_mask: int = 0) -> tuple[DataReport, list[MaskedRo
         ):
             flags = [w > 0 for w in row.weight]
             rows.append(MaskedRow(example.id, _pieces(checked.tokenizer, row.ids, flags), len(row.ids), row.trained))
-    return checked.data, rows
+    return data, rows
 
 
 def _pieces(tokenizer: object, ids: tuple[int, ...], flags: list[bool]) -> tuple[tuple[str, bool], ...]:
