@@ -165,4 +165,5 @@ PART = Format(
     precedence=5,
     recognises=recognises,
     convert=convert,
+    task="prefer",
 )
