@@ -88,3 +88,56 @@ def test_what_stands_in_the_data_cannot_steer_the_terminal(cli: Cli, tmp_path: P
     assert "PWNED" in shown.stdout
     for text in (refused.stderr, shown.stdout, shown.stderr):
         assert "\x1b" not in text and "\x07" not in text
+
+
+def write(path: Path, rows: list[dict[str, object]]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def turns(answer: str, *before: str) -> list[dict[str, str]]:
+    return [*({"role": "user", "content": b} for b in before), {"role": "assistant", "content": answer}]
+
+
+PAIRED: dict[str, Callable[[str, str, str], dict[str, object]]] = {
+    "openai": lambda asked, better, worse: {
+        "input": {"messages": [{"role": "user", "content": asked}]},
+        "preferred_output": turns(better),
+        "non_preferred_output": turns(worse),
+    },
+    "anthropic": lambda asked, better, worse: {
+        "chosen": f"\n\nHuman: {asked}\n\nAssistant: {better}",
+        "rejected": f"\n\nHuman: {asked}\n\nAssistant: {worse}",
+    },
+    "ultrafeedback": lambda asked, better, worse: {
+        "prompt": asked,
+        "chosen": turns(better, asked),
+        "rejected": turns(worse, asked),
+        "score_chosen": 8.0,
+        "score_rejected": 3.0,
+    },
+}
+
+
+@pytest.mark.parametrize("kind", PAIRED)
+def test_a_file_of_pairs_is_checked_as_preferences_unless_another_task_is_named(
+    cli: Cli, tmp_path: Path, kind: str
+) -> None:
+    rows = [PAIRED[kind](f"Where is order {i}?", f"Order {i} left.", f"I lost {i}.") for i in range(24)]
+    write(tmp_path / "a.jsonl", rows)
+    told = json.loads(cli("check", "a.jsonl", "--json").stdout)
+    assert told["why"].endswith("; checked with task: prefer")
+    write(tmp_path / "b.jsonl", [*rows, PAIRED[kind]("Where is mine?", "Gone.", "Gone.")])
+    done = cli("check", "b.jsonl")
+    assert done.exit_code == 2 and "b.jsonl line 25" in done.stderr and "once more" in done.stderr
+    assert "Checked with task: prefer; --task names another task." in done.stderr
+    assert cli("check", "b.jsonl", "--task", "generate").exit_code == 0
+
+
+@pytest.mark.parametrize("words", [(), ("--task", "prefer")])
+def test_a_file_of_judged_answers_is_checked_without_a_recipe(cli: Cli, tmp_path: Path, words: tuple[str, ...]) -> None:
+    rows = [{"prompt": f"Where is order {i}?", "completion": f"Order {i} left.", "label": i < 9} for i in range(24)]
+    write(tmp_path / "a.jsonl", rows)
+    told = json.loads(cli("check", "a.jsonl", "--json", *words).stdout)
+    assert told["why"].endswith("; checked with task: prefer, objective: kto")
+    write(tmp_path / "a.jsonl", [row | {"label": True} for row in rows])
+    assert "All 24 answers are judged wanted" in " ".join(cli("check", "a.jsonl", *words).stdout.split())

@@ -49,13 +49,17 @@ def test_rows_without_two_answers_have_no_such_report() -> None:
     assert preferences([Prediction(id="a", answer="wanted")], [alone]) is None
 
 
-def test_the_longer_answer_as_a_baseline() -> None:
+@pytest.mark.parametrize(
+    ("name", "answers"),
+    [("longer", ["chosen", "rejected", "neither"]), ("shorter", ["rejected", "chosen", "neither"])],
+)
+def test_length_as_a_baseline(name: str, answers: list[str]) -> None:
     from tunesmith.evaluate.baselines._context import BaselineContext
 
     rows = (pair(1, "long one", "one"), pair(2, "one", "long one"), pair(3, "same", "size"))
     context = BaselineContext("prefer", rows, rows, (), None, None, 1, None, 16, 0)
-    part = parts.find("evaluate.baselines", "longer")
+    part = parts.find("evaluate.baselines", name)
     assert part.applies(context) is None
-    assert [p.answer for p in part.answer(context)] == ["chosen", "rejected", "neither"]
-    for name in ("few_shot", "nearest_neighbour", "majority", "zero_shot"):
-        assert parts.find("evaluate.baselines", name).applies(context), name
+    assert [p.answer for p in part.answer(context)] == answers
+    for other in ("few_shot", "nearest_neighbour", "majority", "zero_shot"):
+        assert parts.find("evaluate.baselines", other).applies(context), other

@@ -216,9 +216,9 @@ def test_each_direct_objective_learns_which_answer_is_better(
     losses = [p.loss for p in found.fit.curve if p.loss is not None]
     assert sum(losses[-3:]) < sum(losses[:3])
     assert found.fit.train_score is not None and found.fit.train_score.low > 0.5  # of guessing
-    assert {s.name for s in found.systems} == {"tuned", "zero_shot", "longer"}
+    assert {s.name for s in found.systems} == {"tuned", "zero_shot", "longer", "shorter"}
     assert found.primary == "accuracy"
-    assert all(s.invalid == 0 for s in found.systems if s.name != "longer") and found.confusions == ()
+    assert all(s.invalid == 0 for s in found.systems if s.name not in ("longer", "shorter")) and found.confusions == ()
     assert found.preferences is not None and found.preferences.longer.n == found.split_sizes["test"]
     assert (Path(run.folder) / "report.html").read_text().count("Preferences") >= 1
 

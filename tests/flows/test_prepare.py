@@ -1,5 +1,6 @@
 """From a recipe to rows: what is refused before a weight is read, what is set aside, and what is left alone."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +180,39 @@ def test_what_is_found_in_a_test_file_of_its_own_is_told_with_its_role(make_reci
     twice = write_jsonl(tmp_path / "held.jsonl", [*held, held[0]])
     ready = prepare(make_recipe(data={"test": str(twice)}))
     assert any(f.message.startswith("In the test file: ") for f in ready.data.findings if f.check == "exact_duplicates")
+
+
+@pytest.mark.parametrize("role", ["dev", "test"])
+def test_training_rows_that_stand_in_a_held_out_file_are_told(
+    make_recipe: MakeRecipe, tmp_path: Path, role: str
+) -> None:
+    held = [*asked(20, seed=9), *asked(60)[:3]]
+    recipe = make_recipe(data={role: str(write_jsonl(tmp_path / "held.jsonl", held))})
+    (found,) = [f for f in check(recipe)[0].findings if f.check == "overlap"]
+    ready = prepare(recipe)
+    assert (found.count, found.severity) == (len(ready.splits.repeats), "warning") and found.count >= 3
+    assert found.message.startswith(f"{found.count} rows of the training file (nearly) repeat rows of the {role} file")
+    assert found.message in ready.warnings
+
+
+def test_a_pair_that_stands_the_other_way_round_in_the_test_file_is_told(
+    make_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    recipe = make_recipe("preferred")
+    rows = [json.loads(line) for line in Path(recipe.data.train).read_text().splitlines()]
+    new = [{"prompt": f"{n} {r['prompt'][::-1]}", "chosen": "yes", "rejected": "no"} for n, r in enumerate(rows[:9])]
+    turned = {**rows[1], "chosen": rows[1]["rejected"], "rejected": rows[1]["chosen"]}
+    held = write_jsonl(tmp_path / "held.jsonl", [rows[0], turned, *new])
+    told = check(make_recipe("preferred", data={"test": str(held)}))[0].findings
+    (found,) = [f for f in told if f.check == "overlap"]
+    assert " 1 of them stand there with the opposite preference: decide which is right." in found.message
+    assert found.rows[0].endswith(":2")  # the first to look at
+
+
+def test_a_check_of_a_recipe_looks_at_its_test_file_too(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    rows = [{**r, "completion": ""} for r in asked(20, seed=9)]
+    data, _ = check(make_recipe(data={"test": str(write_jsonl(tmp_path / "held.jsonl", rows))}))
+    assert [f.message[:17] for f in data.blocking if f.check == "empty"] == ["In the test file:"]
 
 
 def test_a_part_of_the_test_rows_is_told(make_recipe: MakeRecipe) -> None:

@@ -29,7 +29,13 @@ BLOCKED = 2
 def check(
     path: Annotated[Path, typer.Argument(metavar="FILE|RECIPE", help="A data file, or a recipe.", show_default=False)],
     task: Annotated[
-        str | None, typer.Option("--task", metavar="TASK", help="generate, classify or prefer.", show_default=False)
+        str | None,
+        typer.Option(
+            "--task",
+            metavar="TASK",
+            help="generate, classify or prefer; for a file of preferences it need not be named.",
+            show_default=False,
+        ),
     ] = None,
     model: Annotated[
         str | None,
@@ -62,13 +68,16 @@ def check(
 
     if is_recipe(path):
         recipe = recipe_file.load(path, settings)
+        from tunesmith.flows.check import check as run_checks
+
+        report, masks = run_checks(recipe, show_mask=rows if show_mask else 0)
     else:
         from tunesmith.data.containers import admit
 
         recipe = recipe_file.override(Recipe.parse({"data": {"train": str(admit(path).absolute())}}), settings)
-    from tunesmith.flows.check import check as run_checks
+        from tunesmith.flows.check import check_file
 
-    report, masks = run_checks(recipe, show_mask=rows if show_mask else 0)
+        report, masks = check_file(recipe, rows if show_mask else 0, task_given=task is not None)
     if as_json:
         masked = [asdict(row) for row in masks]
         show_json({**report.model_dump(mode="json"), "blocking": len(report.blocking), "masked": masked})

@@ -48,7 +48,8 @@ class Example(Noun):
     final turn that calls tools: what the chat template makes of it, which a reader of files cannot know.
 
     With a preference, ``messages`` end with the better answer and ``rejected`` is the worse one; ``margin`` is by how
-    much it is worse, ``tie`` says that neither is. ``wanted`` judges the answer of a row that stands alone."""
+    much it is worse, ``tie`` says that neither is, and ``scores`` are what the file gives the better and the worse one.
+    ``wanted`` judges the answer of a row that stands alone."""
 
     place: Place
     messages: tuple[Message, ...] = ()
@@ -60,6 +61,7 @@ class Example(Noun):
     rejected: Message | None = None
     margin: float = 0.0
     tie: bool = False
+    scores: tuple[float, float] | None = None
     wanted: bool | None = None
 
     @property
@@ -125,7 +127,8 @@ class Dataset(Noun):
 
 
 class Splits(Noun):
-    """Train, dev and test; ``test_hash`` locks the test rows (hash over their inputs and answers)."""
+    """Train, dev and test; ``test_hash`` locks the test rows (hash over their inputs and answers). ``moved`` counts the
+    rows that gave way to a dev or test file of its own; ``repeats`` are those of the training file."""
 
     train: tuple[Example, ...]
     dev: tuple[Example, ...]
@@ -133,3 +136,4 @@ class Splits(Noun):
     test_hash: str
     how: str
     moved: int = 0
+    repeats: tuple[Example, ...] = ()

@@ -26,6 +26,11 @@ def said(lead: float, words: tuple[str, str] = PAIR) -> str:
     return words[0] if lead > 0 else words[1] if lead < 0 else NEITHER
 
 
+def longer_by(example: Example) -> int:
+    """By how many characters the better answer of a pair is the longer one; below 0 where it is the shorter one."""
+    return len(example.answer) - len(example.rejected.content if example.rejected else "")
+
+
 def expected(example: Example) -> str:
     """What a system should say of the row: that the better answer is chosen, or how it was judged.
 

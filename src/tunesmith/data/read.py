@@ -29,12 +29,7 @@ def read(path: Path, recipe: DataRecipe, task: str, role: Literal["train", "dev"
     """
     contents = containers.load(path)
     file = str(path.expanduser())
-    sound = [row for row in contents.rows if row.error is None]
-    if not sound:
-        raise _stopped(path, [_bad(r, file, r.error) for r in contents.rows if r.error], len(contents.rows), "No row")
-    sample = [Row(r.value, Place(file=file, line=r.line), recipe.columns) for r in sound[:SAMPLE]]
-    _check_columns(path, sample, recipe, role)
-    form, reason = _format(path, sample, recipe)
+    form, reason = _form(path, contents, recipe, role)
     examples: list[Example] = []
     bad: list[BadRow] = []
     for raw in contents.rows:
@@ -51,6 +46,22 @@ def read(path: Path, recipe: DataRecipe, task: str, role: Literal["train", "dev"
         bad_rows=tuple(bad),
         file_sha256=contents.sha256,
     )
+
+
+def format_of(path: Path, recipe: DataRecipe) -> Format:
+    """The format as which ``read`` would read ``path``. Raises what ``read`` raises."""
+    return _form(path, containers.load(path), recipe, "train")[0]
+
+
+def _form(path: Path, contents: containers.Contents, recipe: DataRecipe, role: str) -> tuple[Format, str]:
+    """The format of the first rows, and why it is that one."""
+    file = str(path.expanduser())
+    sound = [row for row in contents.rows if row.error is None]
+    if not sound:
+        raise _stopped(path, [_bad(r, file, r.error) for r in contents.rows if r.error], len(contents.rows), "No row")
+    sample = [Row(r.value, Place(file=file, line=r.line), recipe.columns) for r in sound[:SAMPLE]]
+    _check_columns(path, sample, recipe, role)
+    return _format(path, sample, recipe)
 
 
 def _convert(raw: RawRow, file: str, form: Format, recipe: DataRecipe, task: str) -> Example:

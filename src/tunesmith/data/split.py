@@ -7,7 +7,7 @@ smallest, summed over its labels and the total: for single rows this is the divi
 rounding the test away. A label's last row never leaves train.
 
 With a test or dev file of its own it is train that gives way: its rows that are (near-)duplicates of held-out rows,
-or of their group, are taken out and counted in ``Splits.moved``.
+or of their group, are taken out and counted in ``Splits.moved``; ``overlap`` says so in a finding.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ from tunesmith.core.errors import DataError
 from tunesmith.core.example import Dataset, Example, Splits
 from tunesmith.core.noun import content_hash
 from tunesmith.core.recipe import DataRecipe
+from tunesmith.core.report import Finding
 from tunesmith.data import near
-from tunesmith.data.checks._check import answered, closed_set, counted
+from tunesmith.data.checks._check import answered, closed_set, contrary, counted, finding, judgement
 
 LOCK = "splits.json"
 TOTAL_WEIGHT = 4.0
@@ -48,6 +49,8 @@ def lock(
     Raises DataError when rows are too few, or when a label stands in dev or test and not in train.
     """
     kept, held, how, moved = _give_way(train.examples, task, dev, test)
+    left = {e.place for e in kept}
+    repeats = tuple(e for e in train.examples if e.place not in left)
     shares = {
         "dev": 0.0 if dev is not None else recipe.split.dev,
         "test": 0.0 if test is not None else recipe.split.test,
@@ -69,7 +72,13 @@ def lock(
         how.append(f"{recipe.limit:,} of {len(kept):,} training rows drawn by the seed (data.limit)")
         kept = _where(kept, _draw(strata, recipe.limit, recipe.split.seed))
     splits = Splits(
-        train=kept, dev=held.get("dev", ()), test=held.get("test", ()), test_hash="", how="; ".join(how), moved=moved
+        train=kept,
+        dev=held.get("dev", ()),
+        test=held.get("test", ()),
+        test_hash="",
+        how="; ".join(how),
+        moved=moved,
+        repeats=repeats,
     )
     _check_labels(splits, train.examples, task)
     return splits.model_copy(update={"test_hash": hash_rows(splits.test)})
@@ -175,6 +184,22 @@ def _alike(rows: Sequence[Example], others: Sequence[Example]) -> list[bool]:
 
 def _where(rows: Sequence[Example], keep: Sequence[bool]) -> Rows:
     return tuple(e for e, k in zip(rows, keep, strict=True) if k)
+
+
+def overlap(splits: Splits, recipe: DataRecipe) -> tuple[Finding, ...]:
+    """The rows of the training file that gave way, first those that say the contrary of a held-out row."""
+    roles = [role for role in ("dev", "test") if getattr(recipe, role) is not None]
+    said = {judgement(e) for role in roles for e in getattr(splits, role)}
+    against = [contrary(judgement(e)) in said for e in splits.repeats]
+    file = f"{' or '.join(roles)} file"
+    message = (
+        f"{counted(len(splits.repeats))} of the training file (nearly) repeat rows of the {file}, or "
+        "share their group; they are left out of training. Remove them from one of the files."
+    )
+    if any(against):
+        message += f" {sum(against):,} of them stand there with the opposite preference: decide which is right."
+    rows = [*_where(splits.repeats, against), *_where(splits.repeats, [not a for a in against])]
+    return finding("overlap", "warning", rows, message)
 
 
 # -- shares of one file ------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from tunesmith.core.example import Example
 from tunesmith.core.report import Bin, Estimate, Prediction, Preferences
-from tunesmith.data.preferences import PAIR
+from tunesmith.data.preferences import PAIR, longer_by
 from tunesmith.evaluate.score import wilson
 
 BINS = 5
@@ -23,7 +23,7 @@ def preferences(predictions: Sequence[Prediction], examples: Sequence[Example]) 
     if not pairs:
         return None
     right = [p.answer == PAIR[0] for p, _ in pairs]
-    lead = [len(e.answer) - len(e.rejected.content) for _, e in pairs if e.rejected is not None]
+    lead = [longer_by(e) for _, e in pairs]
     when_longer = _share([r for r, more in zip(right, lead, strict=True) if more > 0])
     when_shorter = _share([r for r, more in zip(right, lead, strict=True) if more < 0])
     longer = _share([more > 0 for more in lead])

@@ -120,6 +120,30 @@ def check_data(recipe: Recipe, objective: Objective, store: Path | None = None) 
 
 
 @dataclass(frozen=True)
+class Files:
+    """All files of a recipe, read, rendered (``whole``) and inspected."""
+
+    checked: Checked
+    dev: Dataset | None
+    test: Dataset | None
+    whole: dict[Place, tuple[TokenRow, ...]]
+    data: DataReport
+    bad_rows: tuple[BadRow, ...]
+
+
+def files_of(recipe: Recipe, objective: Objective, store: Path | None = None) -> Files:
+    """The training file and those of dev and test, where they are of their own; findings are not acted on."""
+    checked = check_data(recipe, objective, store)
+    dev, of_dev, dev_whole = _own_file(recipe, "dev", checked, objective, store)
+    test, of_test, test_whole = _own_file(recipe, "test", checked, objective, store)
+    bad_rows = tuple(b for d in (checked.dataset, dev, test) if d is not None for b in d.bad_rows)
+    found = {"quarantined": len(bad_rows), "findings": (*checked.data.findings, *of_dev, *of_test)}
+    return Files(
+        checked, dev, test, checked.rows | dev_whole | test_whole, checked.data.model_copy(update=found), bad_rows
+    )
+
+
+@dataclass(frozen=True)
 class Ground:
     """What a recipe stands on: the rows of all its files, rendered (``whole``), and their split."""
 
@@ -141,15 +165,10 @@ def prepare(recipe: Recipe, store: Path | None = None) -> Prepared:
 def ground(recipe: Recipe, store: Path | None = None) -> Ground:
     """Read, check and split all files of ``recipe``. Raises what ``prepare`` raises."""
     objective = check_parts(recipe)
-    checked = check_data(recipe, objective, store)
-    inspect.stop_on_blocking(checked.data)
-    dev, of_dev, dev_whole = _own_file(recipe, "dev", checked, objective, store)
-    test, of_test, test_whole = _own_file(recipe, "test", checked, objective, store)
-    bad_rows = tuple(b for d in (checked.dataset, dev, test) if d is not None for b in d.bad_rows)
-    splits = _split(recipe, checked.dataset, dev, test)
-    found = {"quarantined": len(bad_rows), "findings": (*checked.data.findings, *of_dev, *of_test)}
-    data, whole = checked.data.model_copy(update=found), checked.rows | dev_whole | test_whole
-    return Ground(recipe, objective, checked, splits, whole, data, bad_rows)
+    files = files_of(recipe, objective, store)
+    inspect.stop_on_blocking(files.data)
+    splits = split_of(recipe, files)
+    return Ground(recipe, objective, files.checked, splits, files.whole, files.data, files.bad_rows)
 
 
 def assembled(on: Ground) -> Prepared:
@@ -165,6 +184,7 @@ def assembled(on: Ground) -> Prepared:
         raise DataError(f"No row is left to train on: {objective.name} knows no ties. Set objective: dpo, or add rows.")
     asked, warnings = _asked(recipe, splits)
     compared, shortened = _compared(recipe, checked, splits, whole)
+    warnings += tuple(f.message for f in split.overlap(splits, recipe.data))
     warnings += tuple(_unread(splits.train, objective))
     doubt, beside = seen(recipe, asked)
     warnings += tuple(filter(None, (doubt, beside)))
@@ -241,7 +261,6 @@ def _own_file(
     limit = None if role == "test" and recipe.task != "prefer" else checked.limit
     rendered = sized(dataset, checked.tokenizer, checked.card, objective, recipe, limit, store)
     found = inspect.inspect(rendered.dataset, task=recipe.task, allow=recipe.data.allow)
-    inspect.stop_on_blocking(found)
     told = (f.model_copy(update={"message": f"In the {role} file: {f.message}"}) for f in found.findings)
     return rendered.dataset, tuple(told), rendered.rows
 
@@ -328,8 +347,9 @@ def _metrics(recipe: Recipe, objective: Objective, splits: Splits) -> tuple[str,
     return ("reward", *judged, *recipe.reward.rules)
 
 
-def _split(recipe: Recipe, dataset: Dataset, dev: Dataset | None, test: Dataset | None) -> Splits:
+def split_of(recipe: Recipe, files: Files) -> Splits:
     """The run's rows in train, dev and test, as in the run that it goes on from where that had the same file."""
+    dataset, dev, test = files.checked.dataset, files.dev, files.test
     then = None if dev is not None or test is not None else parts_of_start(recipe, dataset.examples)
     if then is not None:
         return split.lock_as(dataset, recipe.data, then, task=recipe.task)

@@ -273,6 +273,7 @@ def test_length_bias(share, word):
     found = [f.message for f in run("preferences", rows)]
     assert len(found) == (word is not None)
     assert word is None or f"In 90% of 100 pairs the better answer is the {word} one." in found[0]
+    assert word is None or f"compare it with the baseline {word}." in found[0]
 
 
 def test_several_answers_to_one_prompt_are_no_contradiction_among_preferences():
@@ -280,3 +281,50 @@ def test_several_answers_to_one_prompt_are_no_contradiction_among_preferences():
     assert seen("contradictions", rows) == []
     assert seen("exact_duplicates", [*rows, preference("a", "yes", "perhaps", 3)]) == []
     assert seen("exact_duplicates", [*rows, preference("a", "yes", "no", 3)]) == [("warning", 1)]
+
+
+def test_a_tie_the_other_way_round_contradicts_nothing():
+    rows = [preference("Who?", "I", "you", tie=True), preference("Who?", "you", "I", 2, tie=True)]
+    assert seen("preferences", rows) == []
+
+
+@pytest.mark.parametrize(
+    ("scores", "severity", "told"),
+    [
+        ((2.0, 9.0), "blocking", "score the worse answer higher than the better one"),
+        ((4.0, 4.0), "warning", "score both answers alike"),
+        ((9.0, 2.0), None, ""),
+        (None, None, ""),
+    ],
+    ids=["contrary", "equal", "sound", "absent"],
+)
+def test_scores_that_contradict_the_order_of_the_answers(scores, severity, told):
+    rows = [preference(f"{n}?", "good", "evil", n, scores=scores if n < 6 else (8.0, 3.0)) for n in range(40)]
+    found = run("preferences", rows)
+    assert [(f.severity, f.count) for f in found] == ([] if severity is None else [(severity, 6)])
+    assert all(f.message.startswith(f"6 rows (15.0%) {told}") for f in found)
+    assert run("preferences", [e.model_copy(update={"tie": True}) for e in rows]) == ()
+
+
+def judged(asked: str, answer: str, wanted: bool, line: int = 1) -> Example:
+    return pair(asked, answer, line).model_copy(update={"wanted": wanted})
+
+
+@pytest.mark.parametrize(("others", "severity"), [(2, "blocking"), (40, "warning")])
+def test_an_answer_that_is_wanted_and_not_wanted_is_a_contradiction_and_no_duplicate(others, severity):
+    rows = [judged("Who?", "I", True), judged("who", "i", False, 2), judged("Who?", "you", False, 3)]
+    rows += [judged(f"{n}?", "good", True, n) for n in range(4, 4 + others)]
+    (found,) = run("preferences", rows)
+    assert (found.severity, found.rows) == (severity, ("a.jsonl:1", "a.jsonl:2"))
+    assert found.samples == ("Who? -> I: wanted", "who -> i: not wanted")
+    assert seen("exact_duplicates", rows) == []
+    assert seen("exact_duplicates", [*rows, judged("Who?", "I", True, 99)]) == [("warning", 1)]
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_judgements_that_are_all_alike_are_told(wanted):
+    rows = [judged(f"{n}?", f"answer {n}", wanted, n) for n in range(24)]
+    assert run("preferences", rows) == ()  # answers that are all wanted are what generate learns from
+    (found,) = run("preferences", rows, task="prefer")
+    assert (found.severity, found.count) == ("warning", 24)
+    assert found.message.startswith(f"All 24 answers are judged {'wanted' if wanted else 'not wanted'}")

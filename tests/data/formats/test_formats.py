@@ -355,3 +355,12 @@ def test_a_judgement_is_true_or_false():
     value = {"prompt": "Hi", "completion": "Yes", "label": "good"}
     assert parts.find("data.formats", "judged").recognises(row(value)) is None
     assert "expected true (wanted) or false (not wanted)" in fails("judged", value, "prefer")
+
+
+@pytest.mark.parametrize(
+    ("scores", "expected"), [((8, 3.5), (8.0, 3.5)), (("2", "9"), (2.0, 9.0)), ((None, 3.0), None), (("good", 1), None)]
+)
+def test_scores_of_both_answers_are_read_where_they_are_numbers(scores, expected):
+    value = {"prompt": "Hi", "chosen": "Yes", "rejected": "No"}
+    value |= dict(zip(("score_chosen", "score_rejected"), scores, strict=True))
+    assert convert("preference", value, "prefer").scores == expected

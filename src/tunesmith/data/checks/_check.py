@@ -17,6 +17,7 @@ from tunesmith.data.near import normalise
 MAX_ROWS = 100
 MAX_SAMPLES = 5
 CLOSED_SET = 100
+Judgement = tuple[str, str, str | None, bool | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,25 @@ def asked(example: Example) -> str:
     """What decides whether two rows ask the same: system prompt and input in normal form."""
     system = "\n".join(m.content for m in example.messages if m.role == "system")
     return f"{normalise(system)}\0{normalise(example.input_text)}" if system else normalise(example.input_text)
+
+
+def judgement(example: Example) -> Judgement:
+    """What a row says: what is asked, its answer, the worse one beside it and whether the answer is wanted, in normal
+    form."""
+    worse = None if example.rejected is None else normalise(example.rejected.content)
+    return asked(example), normalise(answered(example)), worse, example.wanted
+
+
+def contrary(told: Judgement) -> Judgement | None:
+    """The judgement that cannot stand beside ``told``; None where no answer is preferred or judged.
+
+    >>> contrary(("who", "i", "you", None)), contrary(("who", "i", None, True)), contrary(("who", "i", None, None))
+    (('who', 'you', 'i', None), ('who', 'i', None, False), None)
+    """
+    question, answer, worse, wanted = told
+    if worse is not None:
+        return None if worse == answer else (question, worse, answer, wanted)
+    return None if wanted is None else (question, answer, None, not wanted)
 
 
 def closed_set(examples: Sequence[Example]) -> dict[str, int]:

@@ -10,16 +10,14 @@ from collections.abc import Sequence
 
 from tunesmith.core.example import Example
 from tunesmith.core.report import Finding
-from tunesmith.data.checks._check import Check, Context, answered, asked, counted, finding
-from tunesmith.data.near import normalise
+from tunesmith.data.checks._check import Check, Context, Judgement, counted, finding, judgement
 
 
 def run(examples: Sequence[Example], context: Context) -> tuple[Finding, ...]:
-    seen: set[tuple[str, str, str]] = set()
+    seen: set[Judgement] = set()
     copies = []
     for example in examples:
-        worse = normalise(example.rejected.content) if example.rejected is not None else ""
-        key = (asked(example), normalise(answered(example)), worse)
+        key = judgement(example)
         if key in seen:
             copies.append(example)
         seen.add(key)

@@ -14,6 +14,7 @@ from typing import Any
 
 from tunesmith.core.errors import did_you_mean
 from tunesmith.core.example import Example, Message, Place
+from tunesmith.core.recipe import Task
 from tunesmith.data.rows import RowError, listed, shown
 
 
@@ -71,7 +72,8 @@ class Format:
     """A file format of rows.
 
     ``columns`` are our names that it reads. ``recognises`` says why a row is its own, or None; where two formats know a
-    row, the one of lower ``precedence`` has it. ``convert`` makes the Example, or raises RowError.
+    row, the one of lower ``precedence`` has it. ``convert`` makes the Example, or raises RowError. ``task`` and
+    ``objective`` are what such rows are for, where a file is looked at without a recipe.
     """
 
     name: str
@@ -81,6 +83,8 @@ class Format:
     precedence: int
     recognises: Callable[[Row], str | None]
     convert: Callable[[Row, str], Example]
+    task: Task = "generate"
+    objective: str = "auto"
 
 
 def kind_of(value: Any) -> str:

@@ -40,4 +40,6 @@ PART = Format(
     precedence=35,
     recognises=recognises,
     convert=convert,
+    task="prefer",
+    objective="kto",
 )

@@ -74,7 +74,8 @@ def convert(row: Row, task: str) -> Example:
     tie = _tie(row)
     if task == "prefer" and not tie and chosen[0].content.strip() == rejected[0].content.strip():
         raise RowError(worse, f"the text of {better} once more", "another answer (or tie: true)")
-    return example.model_copy(update={"rejected": rejected[0], "margin": _margin(row), "tie": tie})
+    more = {"rejected": rejected[0], "margin": _margin(row), "tie": tie, "scores": _scores(row)}
+    return example.model_copy(update=more)
 
 
 def _asked(row: Row) -> list[Message]:
@@ -124,12 +125,26 @@ def _margin(row: Row) -> float:
     value = row.get("margin")
     if value is None or value == "":
         return 0.0
-    if isinstance(value, str):  # as a table has it
+    number = _number(value)
+    if number is not None and number >= 0:
+        return number
+    raise RowError(row.column("margin"), shown(value), "a number from 0 upwards")
+
+
+def _scores(row: Row) -> tuple[float, float] | None:
+    """UltraFeedback's scores of both answers, which are checked and not learned from; None unless both are numbers."""
+    better, worse = (_number(row.get(name)) for name in ("score_chosen", "score_rejected"))
+    return None if better is None or worse is None else (better, worse)
+
+
+def _number(value: Any) -> float | None:
+    """A finite number, also as the text that a table has."""
+    if isinstance(value, str):
         with contextlib.suppress(ValueError):
             value = float(value)
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value >= 0:
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
         return float(value)
-    raise RowError(row.column("margin"), shown(value), "a number from 0 upwards")
+    return None
 
 
 def _tie(row: Row) -> bool:
@@ -145,9 +160,10 @@ def _tie(row: Row) -> bool:
 PART = Format(
     name="preference",
     title="preferences",
-    columns=("prompt", "chosen", "rejected", "system", "margin", "tie"),
+    columns=("prompt", "chosen", "rejected", "system", "margin", "tie", "score_chosen", "score_rejected"),
     example='{"prompt": "...", "chosen": "...", "rejected": "..."}',
     precedence=5,
     recognises=recognises,
     convert=convert,
+    task="prefer",
 )
