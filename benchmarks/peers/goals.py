@@ -56,7 +56,7 @@ def reached(parts: Mapping[str, Part]) -> list[Part]:
 
 
 def _found(goal: Goal, part: Any) -> Part:
-    told = {"part": goal.part, "about": goal.about, "goal": goal.wanted()}
+    told: Part = {"part": goal.part, "about": goal.about, "goal": goal.wanted()}
     value = _at(part, goal.place)
     if value is None:
         return told | {"verdict": "not measured"}
@@ -76,7 +76,9 @@ def _found(goal: Goal, part: Any) -> Part:
 def _at(held: Any, place: Sequence[str | int]) -> Any:
     """What lies at ``place`` in nested dicts and lists; None where there is nothing."""
     for key in place:
-        if (isinstance(held, dict) and key in held) or (isinstance(held, list) and isinstance(key, int)):
+        if isinstance(held, dict):
+            held = held.get(key)
+        elif isinstance(held, list) and isinstance(key, int):
             held = held[key]
         else:
             return None
