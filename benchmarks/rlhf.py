@@ -8,14 +8,14 @@ Notable: ``short`` compares supervised fine-tuning on the better answers with th
 pairs of ``instruct_rasbt_1100``; ``flipped`` trains on UltraFeedback with a fifth of the labels turned round, and asks
 what robust DPO and label smoothing save of what DPO learns from the clean labels; ``verifiable`` and ``imdb`` let a
 policy learn from rewards for its own answers (``peers/rewarded.py``). Every run is a whole run of ``tunesmith run``
-with its own report; accuracy is on held-out pairs, its interval over rows. Runs are kept in the work folder, so a
+with its own report; accuracy is on held-out pairs, its interval over rows. The goals and whether they are reached stand
+first on the page (``peers/goals.py``). Runs are kept in the work folder, so a
 benchmark that was stopped goes on where it was. Needs the folder ``shared`` beside the repository.
 """
 
 import argparse
 import json
 import os
-import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -24,8 +24,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from peers import rewarded
-from peers.processes import machine
+from peers import goals, policies, rewarded
+from peers.policies import shown
+from peers.processes import command, machine
 from peers.runs import Runs
 from tunesmith.core.recipe import Recipe
 from tunesmith.core.report import Estimate
@@ -51,7 +52,10 @@ class Arm:
 
 @dataclass(frozen=True)
 class Experiment:
+    """``against`` names the arm that the others are compared with, row by row."""
+
     about: str
+    against: str
     test: str | None
     settings: Mapping[str, Any]
     arms: tuple[Arm, ...]
@@ -65,6 +69,7 @@ CLEAN, FLIPPED, HELD = (
 EXPERIMENTS = {
     "short": Experiment(
         "1,100 short pairs whose worse answers are ruder, wrong or worse in form; a fifth held out",
+        "sft",
         None,
         {"data": {"split": {"dev": 0.1, "test": 0.2}, "on_bad_row": "quarantine"}, "train": {"epochs": 1}},
         tuple(Arm(name, SHORT, {"name": name}) for name in ("sft", "dpo", "ipo", "simpo", "orpo", "kto")),
@@ -72,6 +77,7 @@ EXPERIMENTS = {
     "flipped": Experiment(
         "UltraFeedback, 1,000 pairs to train on and 200 held out, cut to 192 tokens an answer with its prompt; a fifth "
         "of the training labels turned round, or none",
+        "dpo_flipped",
         HELD,
         {
             "data": {"split": {"dev": 0.1}, "on_bad_row": "quarantine", "allow": ["empty", "lengths"]},
@@ -124,10 +130,10 @@ def measure(name: str, runs: Runs, seeds: int) -> Part:
     arms: dict[str, Part] = {}
     systems: dict[str, Estimate] = {}
     wanted = [recipe_of(experiment, arm, seed, quick=runs.quick) for arm in experiment.arms for seed in range(seeds)]
-    every = iter(runs(*wanted))
+    every, rows = iter(runs(*wanted)), {}
     for arm in experiment.arms:
         reports = [next(every) for _ in range(seeds)]
-        hits = [per_row(right(runs.folder(r))) for r in reports]
+        rows[arm.name] = hits = [per_row(right(runs.folder(r))) for r in reports]
         systems |= {s.name: s.metrics["accuracy"] for s in reports[0].systems if s.kind == "baseline"}
         arms[arm.name] = {
             "n": len(hits[0]),
@@ -142,8 +148,12 @@ def measure(name: str, runs: Runs, seeds: int) -> Part:
             "length": reports[0].preferences.sentence if reports[0].preferences else "",
             "curve": [(p.step, p.loss, p.dev_loss) for p in reports[0].fit.curve],
         }
+    for arm in experiment.arms:
+        gain = mean_over_seeds(ACCURACY, rows[arm.name], rows[experiment.against], seed=0)
+        arms[arm.name]["gain"] = gain.model_dump()
     return {
         "about": experiment.about,
+        "against": experiment.against,
         "arms": arms,
         "baselines": {key: value.model_dump() for key, value in systems.items()},
     }
@@ -154,9 +164,10 @@ def page(document: Part) -> str:
     if document["quick"]:
         out += ["**A quick run on a few rows. The figures mean nothing.**", ""]
     out += ["Written by `benchmarks/rlhf.py`; do not edit. Its docstring tells how it measures.", ""]
+    out += ["## Goals", "", *goals.page(document["goals"])]
     for name, part in document["parts"].items():
         out += [f"## {name}", "", f"{part['about']}.", ""]
-        out += rewarded.page(part) if name in REWARDED else pairs_page(part)
+        out += policies.page(part) if name in REWARDED else pairs_page(part)
         versions = ", ".join(f"{key} {value}" for key, value in part["environment"].items())
         took = f"{part['seconds'] / 60:.0f} minutes (runs that were there took none)"
         out.append(
@@ -167,17 +178,15 @@ def page(document: Part) -> str:
 
 
 def pairs_page(part: Part) -> list[str]:
-    out = ["| system | accuracy on held-out pairs | each seed | n |", "|---|---|---|---|"]
+    head = ["system", "accuracy on held-out pairs", "each seed", f"less that of {part.get('against', 'sft')}", "n"]
+    out = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
     for key, value in part["baselines"].items():
-        out.append(f"| {key} | {shown(value)} | | {value['n']} |")
+        out.append(f"| {key} | {shown(value, percent=True)} | | | {value['n']} |")
     for key, arm in part["arms"].items():
         each = ", ".join(f"{x:.1%}" for x in arm["each"])
-        out.append(f"| {key} | {shown(arm['accuracy'])} | {each} | {arm['n']} |")
+        more = "" if key == part.get("against") else shown(arm.get("gain"), percent=True)
+        out.append(f"| {key} | {shown(arm['accuracy'], percent=True)} | {each} | {more} | {arm['n']} |")
     return [*out, "", *(f"- {key}: {arm['length']}" for key, arm in part["arms"].items() if arm["length"])]
-
-
-def shown(value: Mapping[str, float]) -> str:
-    return f"{value['value']:.1%} ({value['low']:.1%} to {value['high']:.1%})"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -187,20 +196,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     target = work if options.quick else RESULTS
     stored = target / "rlhf.json"
     parts = json.loads(stored.read_text(encoding="utf-8"))["parts"] if stored.exists() else {}
+    asked = command("rlhf.py", sys.argv[1:] if arguments is None else arguments, {"WORK": options.runs})
     for name in options.only or PARTS:
         began, load = time.monotonic(), os.getloadavg()[0]
         how = learned_from_rewards if name in REWARDED else measure
         found = how(name, Runs(work, options.quick, options.jobs), 1 if options.quick else options.seeds)
         parts[name] = found | {
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "command": shlex.join(["python", "benchmarks/rlhf.py", "--only", name]),
+            "command": asked,
             "machine": machine(),
             "environment": environment(),
             "load_before": round(load, 2),
             "jobs": options.jobs,
             "seconds": round(time.monotonic() - began, 1),
         }
-        document = {"quick": options.quick, "parts": parts}
+        document = {"quick": options.quick, "goals": goals.reached(parts), "parts": parts}
         stored.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
         (target / "rlhf.md").write_text(page(document), encoding="utf-8")
     print(json.dumps(document, indent=1) if options.json else page(document))

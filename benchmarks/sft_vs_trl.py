@@ -17,7 +17,6 @@ import argparse
 import json
 import os
 import re
-import shlex
 import sys
 import time
 from dataclasses import replace
@@ -28,7 +27,7 @@ from typing import Any
 from peers import encoder, growth, memory, page, qlora, sft
 from peers.bench import Bench, tell
 from peers.configurations import FULL_SIZES, LORA_PEERS, QUICK_SIZES
-from peers.processes import BENCHMARKS, Failed, machine
+from peers.processes import BENCHMARKS, Failed, command, machine
 
 ROOT = BENCHMARKS.parent
 RESULTS = BENCHMARKS / "results"
@@ -59,7 +58,7 @@ def ratios(parts: dict[str, Part]) -> dict[str, float | None]:
     }
 
 
-def measured(bench: Bench, name: str, command: str, peer: str) -> Part:
+def measured(bench: Bench, name: str, asked: str, peer: str) -> Part:
     """One part with the machine, the versions and the command beside its figures."""
     began, load = time.monotonic(), os.getloadavg()[0]
     if name == "growth":
@@ -68,7 +67,7 @@ def measured(bench: Bench, name: str, command: str, peer: str) -> Part:
         found = OF_THEIR_OWN[name](bench) if name in OF_THEIR_OWN else sft.measure(bench, name)
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": command,
+        "command": asked,
         "machine": machine(),
         "versions": found["runs"][0]["versions"],
         "load_before": round(load, 2),
@@ -116,14 +115,12 @@ def main() -> int:
     work = options.work.resolve() / ("quick" if options.quick else "full")
     work.mkdir(parents=True, exist_ok=True)
     bench = Bench(sizes, work, options.shared.resolve(), options.repeats)
-    known = ((str(options.work), "WORK"), (str(options.shared), "../shared"))
-    arguments = [next((name for path, name in known if a == path), a) for a in sys.argv[1:]]
-    command = shlex.join(["python", "benchmarks/sft_vs_trl.py", *arguments])
+    asked = command("sft_vs_trl.py", sys.argv[1:], {"WORK": options.work, "../shared": options.shared})
     text = ""
     for name in options.only or PARTS:
         tell(f"{name}:")
         try:
-            found = measured(bench, name, command, options.peer)
+            found = measured(bench, name, asked, options.peer)
         except Failed as error:
             tell(str(error))
             return 1

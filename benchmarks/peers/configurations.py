@@ -145,8 +145,7 @@ DPO_PEERS = (
 @dataclass(frozen=True)
 class Online:
     """One way of running TRL's GRPOTrainer. ``prompts`` are answered at once (None: all of a step) and padded to the
-    longest of them; ``rows`` are trained at once; ``paged``: answers are written by continuous batching. ``leaner``
-    names one that is not much slower."""
+    longest of them; ``rows`` are trained at once. ``leaner`` names one that is not much slower."""
 
     name: str
     weights: str = "float32"
@@ -154,33 +153,36 @@ class Online:
     checkpointing: bool = False
     rows: int = 8
     prompts: int | None = None
-    paged: bool = False
     leaner: str | None = None
 
     def spec(self) -> dict[str, Any]:
-        kept = ("weights", "autocast", "checkpointing", "prompts", "paged")
+        kept = ("weights", "autocast", "checkpointing", "prompts")
         return {name: getattr(self, name) for name in kept} | {"micro_rows": self.rows}
 
 
 ONLINE_PEERS = (
-    Online("trl_float32", checkpointing=True),  # as TRL comes, but for bf16
-    Online("trl_float32_no_checkpointing", leaner="trl_float32"),
-    Online("trl_2_prompts_no_checkpointing", prompts=2),
+    Online("trl_2_prompts_no_checkpointing", prompts=2),  # of float32, by whose answers ours are checked
     Online("trl_1_prompt_no_checkpointing", prompts=1),
-    Online("trl_1_prompt_2_rows_no_checkpointing", prompts=1, rows=2),
-    Online("trl_1_prompt_2_rows", prompts=1, rows=2, checkpointing=True),
-    Online("trl_continuous_batching_no_checkpointing", paged=True),
+    Online("trl_float32_no_checkpointing"),
+)
+ONLINE_BF16_PEERS = (
     Online("trl_bf16_autocast_no_checkpointing", autocast=True),
     Online("trl_bf16_weights_no_checkpointing", weights="bfloat16"),
-    Online(
-        "trl_bf16_weights_1_prompt_2_rows",
-        weights="bfloat16",
-        checkpointing=True,
-        rows=2,
-        prompts=1,
-        leaner="trl_bf16_weights_no_checkpointing",
-    ),
 )
+ONLINE_LEANEST = Online("trl_bf16_weights_1_prompt_2_rows", weights="bfloat16", checkpointing=True, rows=2, prompts=1)
+
+
+def online_peers(*, fast_bfloat16: bool) -> tuple[Online, ...]:
+    """What can be TRL's fastest first, for what is slower than a third of it is stopped; its leanest last.
+
+    Left out is what can be neither: float32 with checkpointing computes more than without and holds more than bf16
+    weights; two rows at once without it are smaller products of the same padded width; continuous batching pads and
+    trains as all prompts at once do and writes more slowly than ``generate`` (part ``sampler``); bf16 is the fastest
+    only where the processor has instructions for it.
+    """
+    return (*ONLINE_PEERS, *(ONLINE_BF16_PEERS if fast_bfloat16 else ()), ONLINE_LEANEST)
+
+
 ENCODER_PEERS = (  # name, rows in memory at once, bf16 autocast
     ("trainer_16", 16, False),
     ("trainer_32", 32, False),

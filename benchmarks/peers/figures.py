@@ -124,6 +124,15 @@ def digits(value: float) -> float:
     return round(value, 1) if value >= 10 else float(f"{value:.3g}")
 
 
+def leanest(table: Mapping[str, Mapping[str, Any]], side: str, stopped: Sequence[Mapping[str, Any]]) -> tuple[str, int]:
+    """The configuration of a side that needs the least memory, and how much; of the peer one that was ``stopped``
+    counts with the memory it had taken by then, which can only favour the peer."""
+    memory = {name: told["peak_bytes"] for name, told in table.items() if told["side"] == side}
+    if side == "peer":
+        memory |= {told["name"]: told["peak_bytes_at_least"] for told in stopped if "peak_bytes_at_least" in told}
+    return min(memory.items(), key=lambda item: item[1])
+
+
 def fastest(table: Mapping[str, Mapping[str, Any]], side: str, unit: str = "tokens") -> str:
     """The name of the fastest configuration of a side."""
     return max((n for n, s in table.items() if s["side"] == side), key=lambda n: table[n][f"{unit}_per_s"])
@@ -132,21 +141,22 @@ def fastest(table: Mapping[str, Mapping[str, Any]], side: str, unit: str = "toke
 def compared(
     table: Mapping[str, Mapping[str, Any]], unit: str = "tokens", stopped: Sequence[Mapping[str, Any]] = ()
 ) -> dict[str, Any]:
-    """Ours against the fastest of the peer, and against its leanest; the losses at equal units beside them.
+    """Our fastest against the fastest of the peer, in speed and in memory, and our leanest against its leanest; the
+    losses at equal units beside them.
 
     ``loss_ratio`` is of the last steps; where the peer took the rows in another order (packing sorts them by length),
-    its last steps hold other rows, and the ratio is that of the whole run, in which both train each row once. What was
-    ``stopped`` counts among the leanest with the memory it had taken by then, which can only favour the peer.
+    its last steps hold other rows, and the ratio is that of the whole run, in which both train each row once.
     """
-    ours, best = table[fastest(table, "ours", unit)], fastest(table, "peer", unit)
-    memory = {name: told["peak_bytes"] for name, told in table.items() if told["side"] == "peer"}
-    memory |= {told["name"]: told["peak_bytes_at_least"] for told in stopped if "peak_bytes_at_least" in told}
-    loss = "last_loss" if table[best]["same_order"] else "mean_loss"
-    leanest = min(memory, key=lambda name: memory[name])
+    best_ours, best = fastest(table, "ours", unit), fastest(table, "peer", unit)
+    (lean_ours, least_ours), (lean, least) = (leanest(table, side, stopped) for side in ("ours", "peer"))
+    ours, loss = table[best_ours], "last_loss" if table[best]["same_order"] else "mean_loss"
     return {
         "speed": round(ours[f"{unit}_per_s"] / table[best][f"{unit}_per_s"], 2),
         "best_peer": best,
-        "peak_memory": round(ours["peak_bytes"] / memory[leanest], 3),
-        "leanest_peer": leanest,
+        "best_ours": best_ours,
+        "peak_memory": round(least_ours / least, 3),
+        "leanest_peer": lean,
+        "leanest_ours": lean_ours,
+        "peak_memory_of_fastest": round(ours["peak_bytes"] / table[best]["peak_bytes"], 3),
         "loss_ratio": round(ours[loss] / table[best][loss], 4),
     }

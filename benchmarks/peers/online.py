@@ -14,8 +14,8 @@ from typing import Any
 
 from peers import figures
 from peers.bench import Bench, tried
-from peers.configurations import ONLINE_PEERS, RANK
-from peers.processes import Failed, Result, run
+from peers.configurations import RANK, online_peers
+from peers.processes import Failed, Result, has_fast_bfloat16, run
 
 LEARNING_RATE, BETA = 1e-5, 0.04
 SAME = 0.01  # share by which an advantage or the norm of the gradient may differ; TRL adds 1e-4 to a group's spread
@@ -44,10 +44,11 @@ def measure(bench: Bench) -> dict[str, Any]:
         "longest_new": sizes.online_new,
         "ends": sizes.online_ends,
     }
+    peers = online_peers(fast_bfloat16=has_fast_bfloat16())
     runs = [bench.go("ours_online", "ours_online", spec)]
     stopped = tried(
         lambda peer, enough: bench.go("trl_online", peer.name, spec | peer.spec(), enough),
-        ONLINE_PEERS,
+        peers,
         runs,
         step,
         "answers",
@@ -55,7 +56,7 @@ def measure(bench: Bench) -> dict[str, Any]:
     theirs = next(r for r in runs if r["side"] == "peer")  # the first is float32
     same = check_same_learning(_ours_of(bench, spec, theirs["name"]), theirs["first"])
     best = fastest(summary(runs))
-    how = next(peer for peer in ONLINE_PEERS if peer.name == best).spec()
+    how = next(peer for peer in peers if peer.name == best).spec()
     runs = bench.again(
         lambda: bench.go("ours_online", "ours_online", spec),
         lambda: bench.go("trl_online", best, spec | how),
@@ -118,18 +119,15 @@ def fastest(table: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def compared(table: Mapping[str, Mapping[str, Any]], stopped: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Ours against the fastest of the peer, and against its leanest; what was stopped counts among the leanest with the
-    memory it had taken by then, which can only favour the peer."""
+    """Ours against the fastest of the peer, and against its leanest."""
     ours, best = table["ours_online"], fastest(table)
-    memory = {name: told["peak_bytes"] for name, told in table.items() if told["side"] == "peer"}
-    memory |= {told["name"]: told["peak_bytes_at_least"] for told in stopped if "peak_bytes_at_least" in told}
-    leanest = min(memory, key=lambda name: memory[name])
+    lean, least = figures.leanest(table, "peer", stopped)
     return {
         "speed": round(ours["answers_per_s"] / table[best]["answers_per_s"], 2),
         "speed_in_new_tokens": round(ours["new_tokens_per_s"] / table[best]["new_tokens_per_s"], 2),
         "best_peer": best,
-        "peak_memory": round(ours["peak_bytes"] / memory[leanest], 3),
-        "leanest_peer": leanest,
+        "peak_memory": round(ours["peak_bytes"] / least, 3),
+        "leanest_peer": lean,
     }
 
 

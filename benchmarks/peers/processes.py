@@ -7,10 +7,11 @@ fork. A process that fails stops the benchmark with the end of its log: a missin
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,12 +86,38 @@ def _watched(
     return process.returncode, usage.ru_maxrss * unit, stopped
 
 
+def command(script: str, arguments: Sequence[str], folders: Mapping[str, Path]) -> str:
+    """What was run, with folders of this machine under the names in ``folders``.
+
+    >>> command("rlhf.py", ["--only", "imdb", "--jobs", "2", "--runs=/tmp/x"], {"WORK": Path("/tmp/x")})
+    'python benchmarks/rlhf.py --only imdb --jobs 2 --runs=WORK'
+    """
+    found = []
+    for argument in arguments:
+        option, equals, value = argument.rpartition("=")
+        name = next((name for name, folder in folders.items() if value == str(folder)), value)
+        found.append(option + equals + name)
+    return shlex.join(["python", f"benchmarks/{script}", *found])
+
+
+def _processor() -> list[str]:
+    info = Path("/proc/cpuinfo")
+    return info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+
+
+def _flags() -> set[str]:
+    return {word for line in _processor() if line.startswith("flags") for word in line.split()}
+
+
+def has_fast_bfloat16() -> bool:
+    """As ``tunesmith.models.machine`` has it for processors, without torch, which the parent must not import."""
+    return bool(_flags() & {"amx_tile", "avx512_bf16"})
+
+
 def machine() -> str:
     """The processor, its cores and instructions that matter here, and the memory."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    flags = {word for line in lines if line.startswith("flags") for word in line.split()}
+    names = [line.partition(":")[2].strip() for line in _processor() if line.startswith("model name")]
+    flags = _flags()
     known = {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_bf16": "AVX-512 BF16", "amx_bf16": "AMX BF16"}
     found = [text for flag, text in known.items() if flag in flags]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

@@ -3,7 +3,7 @@ sets, every model is a whole run of ``tunesmith``.
 
 Notable: ``verifiable`` asks for the intent of a bank customer as JSON, which is right or wrong; ``imdb`` goes on
 writing film reviews, rewarded by a classifier of one backbone and judged by one of another, trained on others.
-What is told of a policy is measured anew: held-out prompts, answers sampled at temperature 1, four to each.
+What is told of a policy is measured anew, on held-out prompts with the weights that were kept (``policies.py``).
 """
 
 import gzip
@@ -13,28 +13,21 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import fmean, pstdev
 from typing import Any
 
-import numpy as np
-
+from peers.policies import SAMPLES, Values, arm, way, written
 from peers.runs import Runs
 from tunesmith.core.example import Message
 from tunesmith.core.recipe import Recipe
-from tunesmith.core.report import Estimate, Report
-from tunesmith.data.render import Renderer
-from tunesmith.evaluate.bootstrap import interval, resample_counts
+from tunesmith.core.report import Report
 from tunesmith.evaluate.rewards import Asked, rule
 from tunesmith.flows.rewarding import scores
-from tunesmith.generate.sampler import Sampling, answers
 from tunesmith.models import artefact
 from tunesmith.models.model import Model
 
 Part = dict[str, Any]
 
-
-SAMPLES = 4  # answers to each held-out prompt
-INTENTS, TAUGHT = 6, 120  # of banking77, and questions whose answers are shown before rewards begin
+INTENTS, TAUGHT = 6, 175  # of banking77, and questions whose answers are shown before rewards begin
 OPENING, GOES_ON = 8, 40  # words of a review: shown, and to be written
 REVIEWS = {"policy": 2_000, "reward": 8_000, "judge": 6_000, "held": 1_000}
 ASK = "Go on with this film review: "
@@ -58,33 +51,6 @@ def _model(runs: Runs, report: Report) -> Model:
 
 def _recipe(name: str, **groups: Any) -> Recipe:
     return Recipe.parse({"model": "bundled", "method": dict(LORA)} | groups, name)
-
-
-# -- what a policy is worth --------------------------------------------------------------------------------------------
-
-
-def sampled(model: Model, prompts: Sequence[Asked], most: int) -> list[str]:
-    """``SAMPLES`` answers to each prompt at temperature 1, one prompt after the other."""
-    renderer = Renderer(model.tokenizer)
-    ids = [renderer.prompt_ids(p.prompt) for p in prompts for _ in range(SAMPLES)]
-    draw = Sampling(most, renderer.stop_ids(), temperature=1.0, seed=7)
-    return [model.tokenizer.decode(a.ids, skip_special_tokens=True) for a in answers(model, ids, draw)]
-
-
-def worth(values: Sequence[float]) -> Part:
-    """The mean over prompts of the mean over their answers, with a bootstrap over prompts."""
-    by_prompt = np.asarray(values, dtype=np.float64).reshape(-1, SAMPLES).mean(1)
-    means = np.concatenate([c @ by_prompt / len(by_prompt) for c in resample_counts(len(by_prompt), 2_000, 0)])
-    low, high = interval(means, float(by_prompt.mean()))
-    found = Estimate(value=float(by_prompt.mean()), low=low, high=high, n=len(by_prompt))
-    return found.model_dump() | {"spread": pstdev(values)}
-
-
-def _way(report: Report) -> Part:
-    """How it got there."""
-    told = report.rewarded.points if report.rewarded is not None else ()
-    curve = [{"step": p.step, "reward": p.reward, "kl": p.kl, "length": p.length} for p in told]
-    return {"curve": curve, "steps": report.fit.steps}
 
 
 # -- an answer that is right or wrong ----------------------------------------------------------------------------------
@@ -113,11 +79,12 @@ def verifiable(shared: Path, runs: Runs, seeds: int) -> Part:
     prompts = [Asked(_asked(r["prompt"]), r["completion"]) for r in held]
     right = rule("exact_match")
 
-    def measured(report: Report) -> Part:
-        texts = sampled(_model(runs, report), prompts, 40)
-        return worth(list(right([p for p in prompts for _ in range(SAMPLES)], texts)))
+    base, every = _model(runs, start), [p for p in prompts for _ in range(SAMPLES)]
 
-    arms: dict[str, Part] = {"sft": {"n": len(held), "each": [measured(start)]}}
+    def measured(report: Report) -> Values:
+        found = written(_model(runs, report), base, prompts, 40)
+        return {"reward": list(right(every, found.texts)), "kl": found.kl, "length": found.length}
+
     learn: Part = {
         "objective": {"name": "grpo", "entropy": 0.1},  # else some intents are never tried again
         "start": str(runs.folder(start)),
@@ -128,7 +95,8 @@ def verifiable(shared: Path, runs: Runs, seeds: int) -> Part:
     }
     rates = {"epochs": 1 if runs.quick else 3, "learning_rate": 1e-3}
     reports = runs(*(_recipe("grpo", train={"seed": seed} | rates, **learn) for seed in range(seeds)))
-    arms["grpo"] = {"n": len(held), "each": [measured(r) | _way(r) for r in reports]}
+    sft = measured(start)
+    arms = {"sft": arm([sft], [{}], sft), "grpo": arm([measured(r) for r in reports], [way(r) for r in reports], sft)}
     return {
         "about": f"the intent of a bank customer's question as JSON, {INTENTS} intents; GRPO after {TAUGHT} examples, "
         "rewarded where the answer is exactly right; pass@1 of answers sampled at temperature 1",
@@ -148,56 +116,80 @@ def _words(text: str) -> list[str]:
     return re.sub(r"<br\s*/?>", " ", text).split()
 
 
-def imdb(shared: Path, runs: Runs, seeds: int, minilm: str) -> Part:
-    """Supervised fine-tuning on reviews, then PPO and GRPO towards kind ones; the judge saw other reviews."""
-    few = 20 if runs.quick else 1
+def _labelled(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    return [{"text": " ".join(_words(r["text"])[:120]), "label": "kind" if r["label"] else "unkind"} for r in rows]
+
+
+def _reviews(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    made = [_words(r["text"])[: OPENING + GOES_ON] for r in rows]
+    return [
+        {"prompt": ASK + " ".join(w[:OPENING]), "completion": " ".join(w[OPENING:])}
+        for w in made
+        if len(w) == OPENING + GOES_ON
+    ]
+
+
+def _parts(shared: Path, few: int) -> dict[str, list[dict[str, Any]]]:
+    """Reviews for each model and those held out, a share of 1 / ``few`` of them."""
     train, test = (_read(shared / "imdb" / f"{name}.jsonl.gz") for name in ("train", "test"))
     for held in (train, test):
         random.Random(0).shuffle(held)
-    cuts, parts, at = REVIEWS, {}, 0
+    parts, at = {"held": test[: REVIEWS["held"] // few]}, 0
     for name in ("policy", "reward", "judge"):
-        parts[name] = train[at : at + cuts[name] // few]
-        at += cuts[name] // few
-    parts["held"] = test[: cuts["held"] // few]
+        parts[name] = train[at : at + REVIEWS[name] // few]
+        at += REVIEWS[name] // few
+    return parts
 
-    def labelled(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-        return [{"text": " ".join(_words(r["text"])[:120]), "label": "kind" if r["label"] else "unkind"} for r in rows]
 
-    def reviews(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-        made = [_words(r["text"])[: OPENING + GOES_ON] for r in rows]
-        return [
-            {"prompt": ASK + " ".join(w[:OPENING]), "completion": " ".join(w[OPENING:])}
-            for w in made
-            if len(w) == OPENING + GOES_ON
-        ]
+def _ways(seeds: int, learn: Part, epochs: float) -> dict[str, list[Recipe]]:
+    """Recipes of each kind of policy by seed, with as many optimiser steps each."""
+    drawn = {"prompts": 16, "answers": 4, "steps": 2}
+    # With three times as many steps PPO finds that MiniLM is sure of answers of five tokens, and leaves the reference
+    # by 16 nats; with a rate of 3e-4 rewards move by half a deviation.
+    steps = {"learning_rate": 1e-3, "epochs": epochs}
+    ways: dict[str, Part] = {
+        "ppo": {"objective": {"name": "ppo", "beta": 0.08}, "rollout": drawn | {"passes": 2}, "train": steps},
+        "grpo": {
+            "objective": {"name": "grpo", "beta": 0.08},
+            "rollout": drawn,
+            "train": steps | {"epochs": 2 * epochs},
+        },
+    }
+    return {
+        name: [_recipe(name, **how | {"train": how["train"] | {"seed": seed}}, **learn) for seed in range(seeds)]
+        for name, how in ways.items()
+    }
 
-    locked = _file(runs.work, "imdb_held", labelled(parts["held"]))
-    asked = reviews(parts["held"])[: 200 // few]
-    policy = _file(runs.work, "imdb_policy", reviews(parts["policy"]))
+
+def imdb(shared: Path, runs: Runs, seeds: int, minilm: str) -> Part:
+    """Supervised fine-tuning on reviews, then PPO and GRPO towards kind ones; the judge saw other reviews."""
+    few = 20 if runs.quick else 1
+    parts = _parts(shared, few)
+    locked = _file(runs.work, "imdb_held", _labelled(parts["held"]))
+    asked = _reviews(parts["held"])[: 200 // few]
+    policy = _file(runs.work, "imdb_policy", _reviews(parts["policy"]))
     test_file = _file(runs.work, "imdb_asked", asked)
 
     def classifier(name: str, model: str) -> Recipe:
-        file = _file(runs.work, f"imdb_{name}", labelled(parts[name]))
+        file = _file(runs.work, f"imdb_{name}", _labelled(parts[name]))
         groups: Part = {"model": model, "task": "classify", "method": {"name": "full"}}
         groups |= {"data": {"train": file, "test": locked, "split": {"dev": 0.05}}, "train": {"epochs": 1}}
         return _recipe(name, **groups, evaluate={"baselines": ["majority"]})
 
     most, limits = 48, {"max_new_tokens": 48, "limit": 40}
     data = {"train": policy, "test": test_file, "split": {"dev": 0.06}}
-    shown = _recipe("sft", data=data, train={"epochs": 1}, evaluate={"baselines": ["zero_shot"], **limits})
-    reward, judge, start = runs(classifier("reward", minilm), classifier("judge", "bundled"), shown)
+    taught = _recipe("sft", data=data, train={"epochs": 1}, evaluate={"baselines": ["zero_shot"], **limits})
+    reward, judge, start = runs(classifier("reward", minilm), classifier("judge", "bundled"), taught)
     prompts = [Asked(_asked(r["prompt"]), "") for r in asked]
+    base, every = _model(runs, start), [p for p in prompts for _ in range(SAMPLES)]
     sides = {"reward": _model(runs, reward), "judge": _model(runs, judge)}
 
-    def measured(report: Report) -> Part:
-        texts = sampled(_model(runs, report), prompts, most)
-        every = [p for p in prompts for _ in range(SAMPLES)]
-        told = {n: worth(scores(m, every, texts, m.labels.index("kind"))) for n, m in sides.items()}
-        points = report.rewarded.points[-3:] if report.rewarded is not None else ()
-        kl = fmean(p.kl for p in points if p.kl is not None) if points else 0.0
-        return told["reward"] | {"judge": told["judge"], "kl": kl, "examples": texts[:: 4 * SAMPLES][:4]}
+    def measured(report: Report) -> tuple[Values, Part]:
+        found = written(_model(runs, report), base, prompts, most)
+        told = {n: list(scores(m, every, found.texts, m.labels.index("kind"))) for n, m in sides.items()}
+        examples = {"examples": found.texts[:: 4 * SAMPLES][:4]}
+        return told | {"kl": found.kl, "length": found.length}, examples
 
-    arms: dict[str, Part] = {"sft": {"n": len(asked), "each": [measured(start)]}}
     learn: Part = {
         "start": str(runs.folder(start)),
         "reward": {"model": str(runs.folder(reward)), "label": "kind"},
@@ -205,28 +197,14 @@ def imdb(shared: Path, runs: Runs, seeds: int, minilm: str) -> Part:
         "evaluate": {"baselines": ["zero_shot", "start"], **limits},
     }
     learn["reward"] |= {"judge": str(runs.folder(judge)), "judge_label": "kind"}
-    drawn = {"prompts": 16, "answers": 4, "steps": 2}
-    # As many optimiser steps each. With three times as many PPO finds that MiniLM is sure of answers of five tokens,
-    # and leaves the reference by 16 nats; with a rate of 3e-4 rewards move by half a deviation.
-    steps = {"learning_rate": 1e-3, "epochs": 0.1 if runs.quick else 0.2}
-    ways: dict[str, Part] = {
-        "ppo": {"objective": {"name": "ppo", "beta": 0.08}, "rollout": drawn | {"passes": 2}, "train": steps},
-        "grpo": {
-            "objective": {"name": "grpo", "beta": 0.08},
-            "rollout": drawn,
-            "train": steps | {"epochs": 2 * steps["epochs"]},
-        },
-    }
-    reports = runs(
-        *(
-            _recipe(name, **way | {"train": way["train"] | {"seed": seed}}, **learn)
-            for name, way in ways.items()
-            for seed in range(seeds)
-        )
-    )
-    for name in ways:
-        mine, reports = reports[:seeds], reports[seeds:]
-        arms[name] = {"n": len(asked), "each": [measured(r) | _way(r) for r in mine]}
+    recipes = _ways(seeds, learn, 0.1 if runs.quick else 0.2)
+    reports = iter(runs(*(recipe for own in recipes.values() for recipe in own)))
+    sft, examples = measured(start)
+    arms = {"sft": arm([sft], [examples], sft)}
+    for name, own in recipes.items():
+        mine = [next(reports) for _ in own]
+        found = [measured(r) for r in mine]
+        arms[name] = arm([v for v, _ in found], [e | way(r) for (_, e), r in zip(found, mine, strict=True)], sft)
     accuracy = {n: _tuned(r, "accuracy") for n, r in (("reward", reward), ("judge", judge))}
     return {
         "about": f"film reviews that go on from {OPENING} words; the reward is MiniLM's log-odds of a kind review, the "
@@ -239,38 +217,3 @@ def imdb(shared: Path, runs: Runs, seeds: int, minilm: str) -> Part:
 
 def _tuned(report: Report, metric: str) -> Part:
     return next(s.metrics[metric] for s in report.systems if s.kind == "tuned").model_dump()
-
-
-# -- the page ----------------------------------------------------------------------------------------------------------
-
-
-def page(part: Mapping[str, Any]) -> list[str]:
-    """A row for each run: what it is worth, and what stands beside it."""
-    percent = part["measure"] == "pass@1"
-
-    def shown(found: Mapping[str, float]) -> str:
-        values = (found["value"], found["low"], found["high"])
-        value, low, high = (f"{v:.1%}" if percent else f"{v:.2f}" for v in values)
-        return f"{value} ({low} to {high})"
-
-    judged = any("judge" in each for arm in part["arms"].values() for each in arm["each"])
-    head = [
-        "policy",
-        part["measure"],
-        *(["judge", "KL, nats an answer", "in SDs of sft"] if judged else []),
-        "steps",
-        "n",
-    ]
-    out = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
-    base = part["arms"]["sft"]["each"][0]
-    for name, arm in part["arms"].items():
-        for seed, each in enumerate(arm["each"]):
-            cells = [name if name == "sft" else f"{name}, seed {seed}", shown(each)]
-            if judged:
-                gain = (each["value"] - base["value"]) / max(base["spread"], 1e-9)
-                cells += [shown(each["judge"]), f"{each['kl']:.1f}", f"{gain:+.2f}"]
-            out.append(f"| {' | '.join([*cells, str(each.get('steps', '')), str(each['n'])])} |")
-    for name, found in part.get("classifiers", {}).items():
-        out.append(f"- Accuracy of the {name} on held-out reviews: {found['value']:.1%} ({found['low']:.1%} to "
-                   f"{found['high']:.1%}), n = {found['n']:,}.")  # fmt: skip
-    return [*out, ""]

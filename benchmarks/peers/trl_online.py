@@ -26,7 +26,6 @@ def settings(spec: dict[str, Any]) -> GRPOConfig:
     micro, answers = spec["micro_rows"], spec["answers"]
     prompts = spec["prompts"] or spec["prompts_per_step"]
     step = spec["prompts_per_step"] * answers
-    paged = {"num_blocks": 2 * prompts * answers, "max_batch_tokens": 2048} if spec["paged"] else None
     return GRPOConfig(
         **trl_common.settings(spec) | {"model_init_kwargs": None},  # the model is there already
         shuffle_dataset=False,
@@ -38,8 +37,6 @@ def settings(spec: dict[str, Any]) -> GRPOConfig:
         beta=spec["beta"],
         loss_type="grpo",
         use_bias_correction_kl=False,
-        use_transformers_continuous_batching=spec["paged"],
-        transformers_continuous_batching_config=paged,
     )
 
 

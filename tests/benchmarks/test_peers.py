@@ -16,7 +16,22 @@ from typing import Any
 import pytest
 
 import small
-from peers import bench, common, configurations, figures, growth, memory, owned, page, processes, qlora, sft
+from peers import (
+    bench,
+    common,
+    configurations,
+    figures,
+    generating,
+    goals,
+    growth,
+    memory,
+    owned,
+    page,
+    policies,
+    processes,
+    qlora,
+    sft,
+)
 from peers.material import CHATML
 from tunesmith.core.example import Example, Message, Place
 from tunesmith.data.render import Renderer
@@ -46,7 +61,7 @@ def run(name: str, side: str, *, speed: float, peak: int = 100, loss: float = 2.
     }
 
 
-@pytest.mark.parametrize("module", [figures, page, common])
+@pytest.mark.parametrize("module", [figures, page, common, generating, goals, policies, processes])
 def test_examples_in_docstrings(module: Any) -> None:
     assert doctest.testmod(module).failed == 0
 
@@ -75,7 +90,7 @@ def test_the_fastest_and_the_leanest_peer_are_compared_and_warm_up_is_left_out()
     found = figures.compared(table)
     assert found["speed"] == 4.0
     assert (found["best_peer"], found["leanest_peer"]) == ("fast", "slow")
-    assert found["peak_memory"] == 0.6
+    assert (found["peak_memory"], found["peak_memory_of_fastest"]) == (0.6, 0.15)
     assert found["loss_ratio"] == pytest.approx(2 / 2.1, abs=1e-4)
     packed = figures.summary([run("ours", "ours", speed=2), run("packed", "peer", speed=1, loss=1.0, digest=None)])
     assert figures.compared(packed)["loss_ratio"] == pytest.approx((3 * 9 + 5 * 2) / (3 * 9 + 5), abs=1e-4)

@@ -12,8 +12,8 @@ import pytest
 
 import rlhf_vs_trl
 import small
-from peers import bench, common, dpo, figures, online, ours_online, sampling
-from peers.configurations import ONLINE_PEERS, Online
+from peers import bench, common, dpo, figures, generating, online, ours_online, sampling
+from peers.configurations import DPO_PEERS, QUICK_SIZES, Online, online_peers
 from peers.processes import Failed
 
 
@@ -57,10 +57,58 @@ def test_sides_that_train_other_pairs_are_no_comparison() -> None:
 
 def test_answers_that_begin_otherwise_are_no_comparison() -> None:
     first = [[1, 2], [3, 4], [5, 6]]
-    ours = {"side": "ours", "first": first}
-    assert sampling._same([ours, {"side": "peer", "first": first}]) == 1.0
+    ours = {"name": "ours_sampler", "side": "ours", "first": first}
+    other = {"side": "peer", "first": [*first[:2], [9, 9]]}
+    assert sampling._same([ours, {"name": "generate_16", "side": "peer", "first": first}]) == 1.0
+    assert sampling._same([ours, other | {"name": "generate_64_bf16"}]) == 1.0  # which rounds otherwise
     with pytest.raises(Failed, match="Only 67%"):
-        sampling._same([ours, {"side": "peer", "first": [*first[:2], [9, 9]]}])
+        sampling._same([ours, other | {"name": "generate_16"}])
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_bf16_is_sampled_where_the_processor_is_made_for_it(fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sampling, "has_fast_bfloat16", lambda: fast)
+
+    class Fake(bench.Bench):
+        def material(self, *_: Any, **__: Any) -> tuple[dict[str, str], dict[str, Any]]:
+            return {}, {}
+
+        def go(self, module: str, name: str, *_: Any) -> dict[str, Any]:
+            seconds = 1.0 if name == "generate_64_bf16" else 2.0
+            side = "ours" if module == "ours" else "peer"
+            return {"name": name, "side": side, "tokens": [8], "step_seconds": [seconds], "first": [], "peak_bytes": 1}
+
+    monkeypatch.setattr(sampling, "_same", lambda _: 1.0)
+    found = sampling.measure(Fake(QUICK_SIZES, Path(), Path(), 1))
+    assert ("generate_64_bf16" in found["summary"]) == fast
+    assert found["compared"]["best_generate"] == ("generate_64_bf16" if fast else "generate_16")
+
+
+def test_continuous_batching_has_a_cache_of_its_rows_and_is_warm_before_the_clock_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[Any] = []
+    begin, step, answered = common.Clock.begin, common.Clock.step, generating._answered
+    monkeypatch.setattr(common.Clock, "begin", lambda self: (events.append("begin"), begin(self)))
+    monkeypatch.setattr(common.Clock, "step", lambda self: (events.append("step"), step(self)))
+
+    def seen(manager: Any, rows: Any) -> Any:
+        found = answered(manager, rows)
+        events.append((len(rows), manager.batch_processor.cache.num_blocks))
+        return found
+
+    monkeypatch.setattr(generating, "_answered", seen)
+    rows = [{"ids": list(range(5, 9 + n)), "new": 3 + n} for n in range(5)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    model = str(small.llama(tmp_path / "llama"))
+    spec = {"rows": str(tmp_path / "rows.jsonl"), "model": model, "weights": "float32"}
+    found = {}
+    for size in (0, 4):
+        generating.main(spec | {"batch": size, "out": str(tmp_path / "out.json")})
+        found[size] = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
+    assert events == [(2, 10), "begin", (5, 10), "step", "begin", "step"]
+    assert found[0]["tokens"] == found[4]["tokens"] == [25]
+    assert found[0]["first"] == found[4]["first"]
 
 
 def test_a_generation_is_timed_whole() -> None:
@@ -146,11 +194,46 @@ def test_what_is_not_much_faster_than_one_that_was_stopped_is_not_tried() -> Non
     assert stopped[1] == {"name": "like_slow", "because": "slow was stopped"}
 
 
-def test_every_way_of_the_peer_is_named_once_and_stops_with_one_before_it() -> None:
-    names = [peer.name for peer in ONLINE_PEERS]
+@pytest.mark.parametrize("fast", [False, True])
+def test_every_way_of_the_peer_is_named_once_and_the_leanest_comes_last(fast: bool) -> None:
+    peers = online_peers(fast_bfloat16=fast)
+    names = [peer.name for peer in peers]
     assert len(set(names)) == len(names)
-    assert all(peer.leaner in names[:i] for i, peer in enumerate(ONLINE_PEERS) if peer.leaner)
-    assert ONLINE_PEERS[0].weights == "float32" and not ONLINE_PEERS[0].autocast  # whose answers ours are checked by
+    assert peers[0].weights == "float32" and not peers[0].autocast  # whose answers ours are checked by
+    last = peers[-1]
+    assert (last.weights, last.checkpointing, last.leaner) == ("bfloat16", True, None)  # tried whatever else was slow
+    assert (last.prompts, last.rows) == (1, min(peer.rows for peer in peers))
+    slow_here = [peer.name for peer in peers[:-1] if peer.autocast or peer.weights == "bfloat16"]
+    assert bool(slow_here) == fast
+
+
+def test_our_leanest_arm_is_run_once_and_compared_with_the_leanest(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, Any]] = []
+    peaks = {"ours_dpo": 4, "ours_dpo_least": 2, "trl_float32": 5, "trl_float32_no_checkpointing": 8}
+
+    class Fake(bench.Bench):
+        def material(self, *_: Any, **__: Any) -> tuple[dict[str, str], dict[str, Any]]:
+            return {}, {}
+
+        def go(self, module: str, name: str, spec: Any, *_: Any) -> dict[str, Any]:
+            asked.append((name, spec.get("memory")))
+            seconds = {"ours_dpo": 1.0, "ours_dpo_least": 2.0, "trl_float32_no_checkpointing": 4.0}.get(name, 5.0)
+            peak = peaks.get(name, 9) * 2**30
+            return run(name, "ours" if module == "ours" else "peer", step_seconds=[seconds] * 6, peak_bytes=peak)
+
+    found = dpo.measure(Fake(QUICK_SIZES, Path(), Path(), 2))
+    assert asked[:2] == [("ours_dpo", None), ("ours_dpo_least", "least")]
+    assert [name for name, _ in asked].count("ours_dpo_least") == 1
+    assert {peer.name for peer in DPO_PEERS} <= {name for name, _ in asked}
+    compared = found["compared"]
+    assert (compared["best_ours"], compared["best_peer"]) == ("ours_dpo", "trl_float32_no_checkpointing")
+    assert (compared["peak_memory"], compared["peak_memory_of_fastest"]) == (0.4, 0.5)
+    assert (compared["leanest_ours"], compared["leanest_peer"]) == ("ours_dpo_least", "trl_float32")
+    goals = rlhf_vs_trl.ratios({"dpo": found})
+    assert (goals["dpo_peak_memory"], goals["dpo_peak_memory_of_fastest"]) == (0.4, 0.5)
+    apart = run("ours_dpo_least", "ours", losses=[0.69, 0.7, 0.66, 0.6, 0.5, 0.4])
+    with pytest.raises(Failed, match="ours_dpo_least: a loss of the first 3 steps"):
+        dpo.check_same_losses([run("ours_dpo", "ours"), apart])
 
 
 @pytest.fixture
@@ -228,6 +311,8 @@ def test_the_page_tells_goals_reached_and_missed() -> None:
     assert "| sampling, new tokens a second: ours / transformers' generate | not measured | 3 |  |" in text
     assert "| GRPO, peak memory: ours / TRL's leanest (lower is better) | not measured | none set |  |" in text
     assert "| ours_dpo | 2 pairs | 2 | 1.00 GiB | 0.6900, 0.5680 |" in text
+    assert "| the same: our fastest / TRL's fastest (lower is better) | 1 | 0.4 | missed |" in text
+    assert "Our fastest is ours_dpo, our leanest ours_dpo." in text
     assert "The figures mean nothing" in text and "trl_bf16 was stopped or not tried: it was slow." in text
 
 

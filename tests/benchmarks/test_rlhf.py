@@ -1,0 +1,107 @@
+"""What the benchmark of learning from preferences and rewards makes of runs: figures of policies, goals, the page."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import rlhf
+import small
+from peers import goals, policies, processes
+from tunesmith.core.example import Message
+from tunesmith.evaluate.rewards import Asked
+from tunesmith.models import load as loading
+
+PROMPTS = [Asked((Message(role="user", content=text),), "") for text in ("a", "be", "see", "deed")]
+
+
+def test_a_policy_is_no_way_from_itself_and_some_way_from_another(tmp_path: Path) -> None:
+    start = loading.load(str(small.llama(tmp_path / "start", initializer_range=0.02)))
+    other = loading.load(str(small.llama(tmp_path / "other", seed=1, initializer_range=0.2)))
+    same = policies.written(start, start, PROMPTS, 6)
+    assert same.kl == pytest.approx([0.0] * 16, abs=1e-3)
+    found = policies.written(other, start, PROMPTS, 6)
+    assert policies.mean([found.kl])["low"] > 0.5
+    assert len(found.texts) == 16 and max(found.length) == 6
+
+
+def test_kl_counts_the_token_that_ends_an_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(policies.Renderer, "stop_ids", lambda _: tuple(range(0, small.VOCABULARY, 2)))
+    start = loading.load(str(small.llama(tmp_path / "start")))
+    same = policies.written(start, start, PROMPTS, 6)
+    assert same.length.count(1) > 1  # the end alone
+    assert same.kl == pytest.approx([0.0] * 16, abs=1e-3)
+
+
+def values(reward: list[float]) -> policies.Values:
+    return {"reward": reward, "judge": reward, "kl": [2.0] * len(reward), "length": [9] * len(reward)}
+
+
+def test_seeds_stand_alone_and_together_in_deviations_of_the_start() -> None:
+    start = values([0.0, 2.0] * 8)  # mean 1, deviation 1
+    found = policies.arm([values([2.0] * 16), values([3.0, 5.0] * 8)], [{"best_step": 1, "steps": 2}] * 2, start)
+    assert found["n"] == 4
+    assert [each["value"] for each in found["each"]] == [2.0, 4.0]
+    assert [each["gain"]["value"] for each in found["each"]] == [1.0, 3.0]
+    mean = found["over_seeds"]
+    assert (mean["value"], mean["gain"]["value"], mean["kl_from_start"]["value"]) == (3.0, 2.0, 2.0)
+    assert mean["n"] == 4  # prompts, not prompts of all seeds
+    rising = policies.mean([[float(p) for p in range(8) for _ in range(policies.SAMPLES)]])
+    assert rising["low"] < rising["value"] == 3.5 < rising["high"]
+
+
+def parts() -> dict[str, Any]:
+    start = values([0.0, 2.0] * 8)
+    way = {"best_step": 81, "steps": 92}
+    arms = {
+        "sft": policies.arm([start], [{}], start),
+        "ppo": policies.arm([values([1.5] * 16), values([1.7] * 16)], [way] * 2, start),
+        "grpo": policies.arm([values([1.9] * 16), values([2.5] * 16)], [way] * 2, start),
+    }
+    accuracy = {"value": 0.86, "low": 0.84, "high": 0.88, "n": 1000}
+    told = {"about": "reviews", "measure": "mean reward", "arms": arms, "classifiers": {"reward": accuracy}}
+    ran = {"created": "2026-11-27", "command": "python", "machine": "m", "seconds": 60, "environment": {"torch": "2"}}
+    pairs = {"n": 9, "each": [0.8], "accuracy": accuracy, "length": ""}
+    robust = pairs | {"gain": {"value": 0.1, "low": 0.02, "high": 0.2, "n": 9}}
+    flipped = {"about": "flips", "against": "dpo_flipped", "baselines": {}}
+    flipped["arms"] = {"dpo_flipped": pairs, "robust_flipped": robust}
+    return {"imdb": told | ran, "flipped": flipped | ran}
+
+
+def test_goals_are_computed_and_stand_in_one_place() -> None:
+    found = {told["about"]: told for told in goals.reached(parts())}
+    ppo, grpo = (found[f"{name}: reward gained, in deviations of sft"] for name in ("PPO", "GRPO"))
+    assert (ppo["verdict"], ppo["seeds_that_reach_it"]) == ("missed", 0)
+    assert (grpo["verdict"], grpo["seeds_that_reach_it"], grpo["seeds"]) == ("reached", 1, 2)
+    assert found["PPO: KL from sft, nats an answer"]["verdict"] == "reached"
+    assert found["accuracy of the reward model, MiniLM"]["verdict"] == "reached; not by all of the interval"
+    assert found["accuracy of robust DPO less that of DPO, labels flipped"]["verdict"] == "reached"
+    assert found["pass@1 after GRPO"]["verdict"] == "not measured"
+    text = rlhf.page({"quick": False, "goals": goals.reached(parts()), "parts": parts()})
+    told = "| imdb | GRPO: reward gained, in deviations of sft | >= 1 | 1.20 (1.20 to 1.20) | 1 of 2 | reached |"
+    assert told in text
+    assert "| verifiable | pass@1 after GRPO | > 80% |  |  | not measured |" in text
+
+
+def test_the_page_tells_of_each_seed_of_all_and_of_what_has_one() -> None:
+    text = rlhf.page({"quick": False, "goals": goals.reached(parts()), "parts": parts()})
+    assert "| policy | mean reward | judge | in SDs of sft | KL from sft, nats an answer | tokens an answer |" in text
+    assert "| ppo, seed 0 | 1.50 (1.50 to 1.50) | 1.50 (1.50 to 1.50) | 0.50 (0.50 to 0.50) |" in text
+    assert "| **ppo, mean of 2 seeds** | 1.60 (1.60 to 1.60) |" in text
+    assert "| 2.0 (2.0 to 2.0) | 9.0 (9.0 to 9.0) | 81 of 92 | 4 |" in text
+    assert "- The supervised start and the classifiers have one seed, which all policies share." in text
+    assert "| robust_flipped | 86.0% (84.0% to 88.0%) | 80.0% | 10.0% (2.0% to 20.0%) | 9 |" in text
+
+
+def test_results_that_are_there_can_be_written_again() -> None:
+    stored = json.loads((rlhf.RESULTS / "rlhf.json").read_text(encoding="utf-8"))
+    text = rlhf.page({"quick": False, "goals": goals.reached(stored["parts"]), "parts": stored["parts"]})
+    assert all(f"## {name}" in text for name in stored["parts"])
+
+
+def test_a_page_names_the_command_that_was_run(tmp_path: Path) -> None:
+    asked = ["--only", "imdb", "--seeds", "1", "--jobs", "2", "--runs", str(tmp_path), f"--shared={tmp_path}/x"]
+    found = processes.command("rlhf.py", asked, {"WORK": tmp_path, "../shared": tmp_path / "x"})
+    told = "python benchmarks/rlhf.py --only imdb --seeds 1 --jobs 2 --runs WORK --shared=../shared"
+    assert found == told
