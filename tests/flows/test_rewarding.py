@@ -159,6 +159,11 @@ def with_company(recipe: Any) -> tuple[Any, Any]:
     return replace(prepared, company=rewarding.company(model, recipe, prepared.objective)), model
 
 
+def test_a_rollout_is_planned_with_no_more_prompts_than_there_are(make_recipe: MakeRecipe) -> None:
+    all_, more = (prepare(online(make_recipe, rollout={"prompts": n})).plan for n in (16, 10**8))
+    assert (more.batch_tokens, more.peak_bytes) == (all_.batch_tokens, all_.peak_bytes)
+
+
 def test_answers_to_a_prompt_longer_than_the_context_are_told_apart(
     make_recipe: MakeRecipe, finished: Finished
 ) -> None:
@@ -265,6 +270,9 @@ def test_what_cannot_reward_is_refused(
     [
         ({"objective": {"name": "sft"}}, "reward.rules has no effect with objective sft"),
         ({"reward": {}}, "nothing rewards an answer"),
+        ({"reward": {"model": "no/such/run"}}, "reward.model: no/such/run is no folder"),
+        ({"reward": {"rules": {"token_f1": 1}, "judge": "nobody"}}, "reward.judge: nobody is no folder"),
+        ({"reward": {"rules": {"exact_macth": 1}}}, 'reward.rules: No metric called "exact_macth"'),
         ({"method": {"name": "full"}}, "cannot be taken off"),
         ({"rollout": {"answers": 1}}, "rollout.answers is 1"),
         ({"method": {"name": "lora", "new_tokens": ["<odd>"]}}, "method.new_tokens trains weights of the base"),

@@ -97,6 +97,7 @@ def test_the_page_runs_nothing_that_came_from_a_model(make_recipe: MakeRecipe, t
         ([{"train": {"epochs": 1}}], "number 1 is .* expected the name of an objective"),
         (["sft", "rewards"], 'No objective called "rewards"'),
         (["sft", "ppo"], "objective is ppo and nothing rewards an answer"),
+        (["sft", "ppo", "reward"], "number 2: ppo learns from rewards, and the stage reward comes after it. Put"),
         (["sft", {"objective": "dpo", "train": {"epoch": 1}}], "stages, number 2: train.epoch is an unknown key"),
         ([{"objective": {"beta": 1}}], "objective is {'beta': 1}; expected the name"),
     ],

@@ -3,15 +3,18 @@ nothing. Only the recipe is looked at.
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from tunesmith.core import parts
-from tunesmith.core.errors import RecipeError
+from tunesmith.core.errors import PartError, RecipeError
 from tunesmith.core.recipe import OBJECTIVE, Recipe
 from tunesmith.evaluate.rewards import rule
 from tunesmith.evaluate.score import find_metric
 from tunesmith.evaluate.systems import find_baseline
 from tunesmith.models.adapters._method import Method
 from tunesmith.objectives._objective import Objective
+
+TO_COME = "(an earlier stage)"  # stands for the run of a stage that has not run yet
 
 
 def check_parts(recipe: Recipe) -> Objective:
@@ -60,8 +63,12 @@ def _wrong_of_rewards(recipe: Recipe, objective: Objective) -> Iterator[str]:
         yield f"objective is {name} and task is {recipe.task}; {name} rewards what is written. Set task: generate."
     if not recipe.reward.rules and recipe.reward.model is None:
         yield f"objective is {name} and nothing rewards an answer. Set reward.rules, such as {{exact_match: 1}}."
+    for key in ("model", "judge"):
+        run = getattr(recipe.reward, key)
+        if run is not None and Path(run).name != TO_COME and not Path(run).is_dir():
+            yield f"reward.{key}: {run} is no folder; expected that of a finished run, such as runs/<id>."
     for rule_name, weight in recipe.reward.rules.items():
-        rule(rule_name)([], [])  # raises for what rewards nothing, or is not allowed
+        _known_rule(rule_name)
         if not weight:
             yield f"reward.rules.{rule_name} is 0 and has no effect. Leave it out, or give it a weight."
     if rollout.steps > rollout.prompts:
@@ -87,6 +94,14 @@ def _wrong_of_rewards(recipe: Recipe, objective: Objective) -> Iterator[str]:
         yield f"train.compile is always; {name} compiles no layers, for no two rollouts are alike. Leave it out."
     if "kl_limit" in rollout.changed() and rollout.passes == 1:
         yield "rollout.kl_limit has no effect with one pass over each rollout. Leave it out, or raise rollout.passes."
+
+
+def _known_rule(name: str) -> None:
+    """Raise for what rewards nothing, is not there or not allowed."""
+    try:
+        rule(name)([], [])
+    except PartError as error:
+        raise RecipeError(f"reward.rules: {error}") from error
 
 
 def _check_method(recipe: Recipe) -> None:

@@ -200,7 +200,8 @@ def _of_sizes(recipe: Recipe, facts: ObjectiveFacts, sizes: Sequence[Size], coun
         longest = max(answer, ANSWER_LIMIT) if limit == "auto" else limit
         prompt = round(sum(s.prompt for s in sizes) / len(sizes))
         critic = facts.needs == "token_logp_value"
-        rollouts = Rollouts(how.prompts, how.answers, prompt, longest, how.steps * how.passes, critic)
+        prompts = min(how.prompts, train)  # of a rollout; there are no more
+        rollouts = Rollouts(prompts, how.answers, prompt, longest, how.steps * how.passes, critic)
     trained = sum(sum(s.answers) for s in sizes) / sum(lengths)
 
     def steps(batch: int, longest: int) -> int:

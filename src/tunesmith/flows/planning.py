@@ -53,6 +53,7 @@ def rollouts_planned(
 ) -> Plan:
     """The plan where a policy writes the answers itself: steps are counted in rollouts."""
     how, count = recipe.rollout, len(rows)
+    prompts = min(how.prompts, count)  # of a rollout; there are no more
     asked = [len(r.ids) - r.trained for r in rows]
     steps = how.steps_of(count)
     data = Data(
@@ -62,7 +63,7 @@ def rollouts_planned(
         trained=count * longest_answer,
         longest=max(asked, default=1) + longest_answer,
         rollouts=Rollouts(
-            how.prompts,
+            prompts,
             how.answers,
             sum(asked) // max(count, 1),
             longest_answer,
@@ -71,8 +72,8 @@ def rollouts_planned(
         ),
     )
     plan = resolved(recipe, network, objective, data, technique)
-    tokens = how.prompts * how.answers * (sum(asked) // max(count, 1) + longest_answer) // how.steps
-    written = f"{how.prompts} prompts x {how.answers} answers a rollout, {how.passes} x {how.steps} steps on them"
+    tokens = prompts * how.answers * (sum(asked) // max(count, 1) + longest_answer) // how.steps
+    written = f"{prompts} prompts x {how.answers} answers a rollout, {how.passes} x {how.steps} steps on them"
     why = {
         "batch_tokens": f"at most, with answers of {longest_answer} tokens: {written}",
         "steps": f"{recipe.train.epochs:g} passes over {count:,} prompts; {written}",

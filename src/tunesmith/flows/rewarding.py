@@ -230,5 +230,6 @@ def _read(renderer: Renderer, turns: Conversation, name: str, *, whole: bool) ->
     least one token, for nothing has no state to score."""
     row, most = Example(place=NOWHERE, messages=tuple(turns)), renderer.max_length
     ids = tuple(renderer.classify_ids(row) if whole else renderer.whole(row)[0].ids)
+    assert most is not None  # the model's context
     ids = (ids[:most] if len(turns) == 1 else ids[-most:]) or (renderer.tokenizer.pad_token_id or 0,)
     return TokenRow(ids, (0.0,) * len(ids), -1, name)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.core import files, parts, recipe_file
-from tunesmith.core.errors import DataError
+from tunesmith.core.errors import DataError, RecipeError
 from tunesmith.core.noun import content_hash
 from tunesmith.core.origin import Origin
 from tunesmith.core.recipe import Recipe
@@ -24,7 +24,7 @@ from tunesmith.core.stages import Staged, StageResult, Win
 from tunesmith.data.inspect import stop_on_blocking
 from tunesmith.evaluate.rewarded import win_rate
 from tunesmith.flows import keeping
-from tunesmith.flows.check_recipe import check_parts
+from tunesmith.flows.check_recipe import TO_COME, check_parts
 from tunesmith.flows.finetune import ROWS, environment, finetune, versions
 from tunesmith.flows.prepare import check_data
 from tunesmith.flows.resume import resume
@@ -74,9 +74,16 @@ def recipes(path: Path, overrides: Sequence[str] = ()) -> tuple[Recipe, ...]:
     """The recipe of each stage, as far as it is known before the stages before it have run."""
     follows: dict[str, str] = {}
     found = []
-    for stage in recipe_file.stages(path, overrides):
+    stages = recipe_file.stages(path, overrides)
+    for number, stage in enumerate(stages):
+        later = next((s.name for s in stages[number:] if _objective(s).needs == "score"), None)
+        if _objective(stage).unit == "answer" and later and not follows and not _rewarded(stage):
+            raise RecipeError(
+                f"{stage.where}: {stage.name} learns from rewards, and the stage {later} comes after it. Put {later} "
+                "before it, or give it reward.rules."
+            )
         found.append(_recipe(stage, path, follows))
-        follows |= {"reward": "(an earlier stage)"} if _objective(stage).needs == "score" else {}
+        follows |= {"reward": TO_COME} if _objective(stage).needs == "score" else {}
     return tuple(found)
 
 
@@ -101,6 +108,12 @@ def _recipe(stage: Stage, path: Path, follows: dict[str, str]) -> Recipe:
     if objective.unit == "answer" and "reward" in follows:
         raw["reward"] = {"model": follows["reward"]} | (raw.get("reward") or {})
     return recipe_file.absolute(Recipe.parse(raw, stage.where), path.absolute().parent, stage.where)
+
+
+def _rewarded(stage: Stage) -> bool:
+    """Whether the recipe itself names what rewards the answers of ``stage``."""
+    asked = _over(stage.shared.get("reward") or {}, stage.own.get("reward") or {})
+    return bool(isinstance(asked, dict) and (asked.get("rules") or asked.get("model")))
 
 
 def _over(below: Any, above: Any) -> Any:
