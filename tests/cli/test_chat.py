@@ -5,10 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import Result
 
 import small
 from tunesmith.models import artefact
+from tunesmith.present.words import clean
 
 Cli = Callable[..., Result]
 Ask = Callable[..., tuple[str, str]]
@@ -48,7 +50,7 @@ def test_with_all_but_the_likeliest_cut_off_the_answers_are_the_greedy_ones(ask:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--temperature", "-1"), "temperature is -1.0; expected a number from 0 up"),
+        (("--temperature", "-1"), "temperature is -1.0; expected 0 (the likeliest token) or a number from 0.01 up"),
         (("--temperature", "nan"), "temperature is nan"),
         ((*HOT, "--top-p", "0"), "top_p is 0.0; expected a number above 0 and at most 1"),
         ((*HOT, "--top-k", "-2"), "top_k is -2"),
@@ -63,6 +65,20 @@ def test_what_means_or_does_nothing_is_a_sentence(cli: Cli, options: tuple[objec
     assert (done.exit_code, done.stdout) == (2, "")
     assert said in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
+
+
+def test_answers_are_shown_as_they_are_written(
+    cli: Cli, ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Piece by piece, and the pieces are the answer."""
+    told: list[str] = []
+    plain = typer.echo
+    monkeypatch.setattr(typer, "echo", lambda text="", **how: (told.append(text), plain(text, **how))[1])
+    words = ("--base", tmp_path / "base", "--prompt", "Where is it?", "--max-new-tokens", 60)
+    done = cli("chat", tmp_path / "adapter", *words)
+    base, tuned = ask("--max-new-tokens", 60)
+    assert done.stdout == f"base: {clean(base)}\ntuned: {clean(tuned)}\n"
+    assert len(told) > 20
 
 
 def test_help_names_the_options(cli: Cli) -> None:

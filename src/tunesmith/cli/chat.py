@@ -1,4 +1,4 @@
-"""``tunesmith chat``: the base model and the tuned one, side by side.
+"""``tunesmith chat``: the base model and the tuned one, one after the other, as they write.
 
 Notable: each question stands alone; answers of one model never become the context of the other. What is asked of the
 sampler is checked before a model is loaded, and an option that would do nothing is refused.
@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tunesmith.cli.output import LONGEST, AsJson, Runs, show, show_json, tell, the_run
+from tunesmith.cli.output import LONGEST, AsJson, Runs, show_json, tell, the_run
 
 if TYPE_CHECKING:
-    from tunesmith.core.example import Message
     from tunesmith.generate.sampler import Sampling
 
 EXAMPLES = {
@@ -80,11 +79,12 @@ def chat(
     for question in _questions() if prompt is None else (prompt,):
         before = (Message(role="system", content=system),) if system else ()
         messages = (*before, Message(role="user", content=question))
-        untuned, tuned = _answer(pair, messages, sampling)
+        most = sampling.max_new_tokens
         if as_json:
+            untuned, tuned = pair.answer(messages, draw=sampling, max_new_tokens=most)
             show_json({"prompt": question, "base": untuned, "tuned": tuned})
         else:
-            _side_by_side(untuned, tuned)
+            _written(pair.pieces(messages, draw=sampling, max_new_tokens=most))
 
 
 def _sampling(max_new_tokens: int, temperature: float, asked: dict[str, Any]) -> "Sampling":
@@ -103,11 +103,6 @@ def _sampling(max_new_tokens: int, temperature: float, asked: dict[str, Any]) ->
     return sampling
 
 
-def _answer(pair: Any, messages: tuple["Message", ...], sampling: "Sampling") -> tuple[str, str]:
-    base, tuned = pair.answer(messages, draw=sampling, max_new_tokens=sampling.max_new_tokens)
-    return str(base), str(tuned)
-
-
 def _questions() -> Iterator[str]:
     """Questions from the terminal until an empty line, or one a line from a pipe."""
     if not sys.stdin.isatty():
@@ -118,16 +113,13 @@ def _questions() -> Iterator[str]:
         yield question
 
 
-def _side_by_side(base: str, tuned: str) -> None:
+def _written(pieces: Iterator[tuple[str, str]]) -> None:
+    """Each answer behind the name of its model, as it is written."""
     from tunesmith.present.words import clean
 
-    base, tuned = clean(base, LONGEST), clean(tuned, LONGEST)
-    if not sys.stdout.isatty():
-        show(f"base: {base}\ntuned: {tuned}")
-        return
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table("base", "tuned", expand=True, show_lines=False)
-    table.add_row(Text(base), Text(tuned))
-    show(table)
+    before = ""
+    for who, text in pieces:
+        name = "" if who == before else f"{who}: " if not before else f"\n{who}: "
+        typer.echo(name + clean(text, LONGEST), nl=False)
+        before = who
+    typer.echo()

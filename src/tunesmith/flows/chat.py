@@ -1,6 +1,7 @@
 """Talking to a run: base and tuned side by side, from one copy of the weights."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 
 from tunesmith.core import parts
@@ -15,7 +16,8 @@ from tunesmith.records.folder import RunFolder
 
 
 class Chat:
-    """``answer`` gives (base, tuned). For a classifier the base has no head and the first text says so."""
+    """``pieces`` and ``answer`` are of the base, then of the tuned model. For a classifier the base has no head and the
+    first text says so."""
 
     def __init__(self, model: Model, base: Model) -> None:
         self.model, self.base = model, base
@@ -24,21 +26,30 @@ class Chat:
     def answer(
         self, messages: Sequence[Message], *, draw: Draw = GREEDY, max_new_tokens: int | None = None
     ) -> tuple[str, str]:
+        told = groupby(self.pieces(messages, draw=draw, max_new_tokens=max_new_tokens), key=lambda piece: piece[0])
+        base, tuned = ("".join(text for _, text in own) for _, own in told)
+        return base, tuned
+
+    def pieces(
+        self, messages: Sequence[Message], *, draw: Draw = GREEDY, max_new_tokens: int | None = None
+    ) -> Iterator[tuple[str, str]]:
+        """(``base`` or ``tuned``, a piece of its answer) as it is written; the first of each may be empty. Raises
+        DataError."""
         if self.model.head is not None:
             label, logp = LocalModel(self.model).classify([messages[-1].content])[0]
-            return "(the base has no classification head)", f"{label} (log-probability {logp:.3f})"
+            yield "base", "(the base has no classification head)"
+            yield "tuned", f"{label} (log-probability {logp:.3f})"
+            return
         context = self.model.card.context
         asked = LocalModel(self.model).count_tokens(messages)
         if asked >= context:
             raise DataError(f"The question has {asked:,} tokens, the model takes {context:,}. Ask a shorter one.")
         limit = min(max_new_tokens or min(self.max_new_tokens, context // 2), context - asked)
-
-        def write(local: LocalModel) -> str:
-            return local.complete([messages], max_new_tokens=limit)[0].text
-
+        yield "base", ""
         with adapters_off(self.base):
-            base = write(LocalModel(self.base, draw))
-        return base, write(LocalModel(self.model, draw))
+            yield from (("base", text) for text in LocalModel(self.base, draw).stream(messages, max_new_tokens=limit))
+        yield "tuned", ""
+        yield from (("tuned", text) for text in LocalModel(self.model, draw).stream(messages, max_new_tokens=limit))
 
 
 def open_chat(folder: Path) -> Chat:

@@ -6,7 +6,7 @@ likelihoods compute the prompt once and every label after it in one batch. A row
 were when it was trained.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 
@@ -15,7 +15,8 @@ from tunesmith.core.example import Example, Message, Place
 from tunesmith.core.protocols import Completion, Conversation, Likelihood, Tools
 from tunesmith.data.batches import collate, in_order
 from tunesmith.data.render import Renderer
-from tunesmith.generate.sampler import Draw, sample
+from tunesmith.generate.sampler import Draw, sample, stream
+from tunesmith.generate.stops import SETTLED
 from tunesmith.models.model import Model, pooled
 
 EVAL_TOKENS = 8192
@@ -47,6 +48,18 @@ class LocalModel:
             finish = "length" if len(answer) >= max_new_tokens else "stop"
             out[i] = Completion(text=text, prompt_tokens=len(ids[i]), new_tokens=len(answer), finish=finish)
         return out
+
+    def stream(self, prompt: Conversation, *, max_new_tokens: int) -> Iterator[str]:
+        """One completion in pieces, as it is written; together they are its text. The last few characters are held
+        back until the end, for later tokens may still change them."""
+        asked, written, shown = self.renderer.prompt_ids(prompt), list[int](), ""
+        for token in stream(self.model, [asked], self.draw.until(max_new_tokens, self.renderer.stop_ids())):
+            written += [] if token.id is None else [token.id]
+            text = self.model.tokenizer.decode(written, skip_special_tokens=True)
+            ready = text[:-SETTLED] if token.finish is None else text
+            if len(ready) > len(shown):
+                yield ready[len(shown) :]
+                shown = ready
 
     def likelihood(
         self, prompts: Sequence[Conversation], answers: Sequence[str | Message], *, tools: Sequence[Tools] = ()
