@@ -120,13 +120,13 @@ def test_a_beginning_is_shared_within_one_adapter_alone(
     asked = [start + (more if name == "large" else []) + tail for tail, name in zip(tails, names, strict=True)]
     expected = apart(alone, asked, names, Sampling(12, NEVER))
     computed: list[int] = []
-    own = together.network.forward
+    own = together.backbone.forward
 
     def counted(*args: Any, **options: Any) -> Any:
         computed.append(options["input_ids"].numel())
         return own(*args, **options)
 
-    monkeypatch.setattr(together.network, "forward", counted)
+    monkeypatch.setattr(together.backbone, "forward", counted)
     monkeypatch.setattr(sampler, "MOST_ROWS", slots)
     assert_same(answers(together, asked, Sampling(12, NEVER), adapters=names), expected)
     if slots == 256:  # the beginnings of small, large and the base in one pass; of late there is one row

@@ -88,13 +88,13 @@ def test_what_all_prompts_begin_with_is_computed_once_and_changes_no_answer(
     (start,) = prompts([30], seed=6)
     asked = [start + tail for tail in prompts([3, 17, 1, 9], seed=7)] + [[*start, 7]]
     computed: list[int] = []
-    own = llama.network.forward
+    own = llama.backbone.forward
 
     def counted(*args: Any, **options: Any) -> Any:
         computed.append(options["input_ids"].numel())
         return own(*args, **options)
 
-    monkeypatch.setattr(llama.network, "forward", counted)
+    monkeypatch.setattr(llama.backbone, "forward", counted)
     found = sample(llama, asked, Sampling(12, NEVER))
     assert computed[:2] == [len(start), 5 * 17]
     assert found == [reference(llama, p, 12, NEVER) for p in asked]
@@ -108,13 +108,13 @@ def test_equal_prompts_are_read_once_and_answered_apart(llama: Model, monkeypatc
     draw = Sampling(6, NEVER, temperature=1.0)
     alone = [sample(llama, [p], draw, [i])[0] for i, p in enumerate(asked)]
     computed: list[tuple[int, ...]] = []
-    own = llama.network.forward
+    own = llama.backbone.forward
 
     def counted(*args: Any, **options: Any) -> Any:
         computed.append(tuple(options["input_ids"].shape))
         return own(*args, **options)
 
-    monkeypatch.setattr(llama.network, "forward", counted)
+    monkeypatch.setattr(llama.backbone, "forward", counted)
     assert sample(llama, asked, draw) == alone
     assert computed[0] == (2, 14)  # two prompts for six answers
     assert computed[1] == (6, 1)
@@ -239,7 +239,7 @@ def test_logits_that_are_not_finite_are_told(llama: Model, draw: dict[str, Any],
         spoilt[-1, ..., 7] = bad
         return spoilt
 
-    hook = llama.network.get_output_embeddings().register_forward_hook(spoil)
+    hook = llama.backbone.norm.register_forward_hook(spoil)
     try:
         with pytest.raises(ModelError, match=r"Prompt [12] of 2, new token 1: the model's logits are not finite.*load"):
             sample(llama, prompts([4, 9]), Sampling(4, NEVER, **draw))

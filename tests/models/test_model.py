@@ -32,7 +32,7 @@ def own_logp(model: Model, batch: Batch) -> Tensor:
 def test_token_logp_equals_the_networks_own_logits(folder: str, plain: bool, request: pytest.FixtureRequest) -> None:
     model = loading.load(str(request.getfixturevalue(folder)))
     batch = collate(ROWS, 0)
-    assert model._head_is_linear is plain
+    assert model.head_is_linear is plain
     found_BT, expected_BT = model.token_logp(batch), own_logp(model, batch)
     assert float((found_BT - expected_BT).detach().abs().max()) <= 1e-5
     assert float(expected_BT.detach().abs().max()) > 1
@@ -50,7 +50,7 @@ def test_a_soft_cap_is_seen_even_where_it_hardly_bends_the_logits(tmp_path: Path
     batch = collate(ROWS, 0)
     with torch.no_grad():
         assert float(model.network(input_ids=batch.ids_BT).logits.abs().max()) < 50
-        assert not model._head_is_linear
+        assert not model.head_is_linear
         assert float((model.token_logp(batch) - own_logp(model, batch)).abs().max()) <= 1e-5
 
 
@@ -61,7 +61,7 @@ def test_a_scaled_head_takes_the_networks_own_path(tmp_path: Path) -> None:
     folder = small.save(CohereForCausalLM(CohereConfig(**small.SHAPE, logit_scale=0.25)), tmp_path / "base")
     model = loading.load(str(folder))
     batch = collate(ROWS, 0)
-    assert not model._head_is_linear
+    assert not model.head_is_linear
     with torch.no_grad():
         assert float((model.token_logp(batch) - own_logp(model, batch)).abs().max()) <= 1e-5
 

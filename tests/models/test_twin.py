@@ -42,7 +42,7 @@ def test_a_twin_shares_every_tensor_and_no_module(folder: str, precision: Any, r
     assert held(other) == held(model) == before
     assert len(before) > 10
     assert not {id(m) for m in model.network.modules()} & {id(m) for m in other.network.modules()}
-    assert (other.packs, other._head_is_linear) == (model.packs, model._head_is_linear)
+    assert (other.packs, other.head_is_linear) == (model.packs, model.head_is_linear)
     assert model.network.training and not other.network.training
     assert torch.equal(small.states(other, ROWS), small.states(model, ROWS))
     if folder == "llama":  # whose output matrix is the embedding, in the twin too

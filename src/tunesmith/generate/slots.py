@@ -18,6 +18,8 @@ from transformers.cache_utils import DynamicLayer
 
 from tunesmith.models.model import Model
 
+TILE = {"cpu": 1024}  # tokens of the vocabulary in one product: a wide one is a third slower for few rows
+
 
 class _Layer(DynamicLayer):  # type: ignore[no-untyped-call]
     """Keys and values [S, G, T, E] of one layer; ``update`` writes where its ``Slots`` say."""
@@ -57,6 +59,7 @@ class Slots(Cache):
         self._model = model
         self._window = getattr(text, "sliding_window", None)
         self._kinds = set(getattr(text, "layer_types", None) or ())
+        self._memory_SV: Tensor | None = None  # of logits: fresh pages cost as much as a product of few rows
         self._held = [_Layer(self) for _ in range(text.num_hidden_layers)]
         super().__init__(layers=list(self._held))
 
@@ -84,20 +87,34 @@ class Slots(Cache):
         self.length[first : first + rows] = [n + len(t) for n, t in zip(self.length[first:], tokens, strict=False)]
         self.reach = max(self.length[first : first + rows])
         last_R = size_R1[:, 0] - 1
-        kept = torch.unique(last_R)
         stack = self._model.stack
         own = nullcontext() if stack is None else stack.rows(self.adapters[first : first + rows], wide, self.adapters)
         with own:
-            logits_RkV = self._model.network(  # the whole network: some bend or scale the logits behind their head
+            return self._logits(
+                last_R,
                 input_ids=ids_Rt,
                 attention_mask=self._masks(before_R1 + step_t),
                 position_ids=before_R1 + torch.minimum(step_t, last_R[:, None]),
                 past_key_values=self,
                 use_cache=True,
-                logits_to_keep=kept,
-            ).logits
-        found: Tensor = logits_RkV[torch.arange(rows, device=device), torch.searchsorted(kept, last_R)].float()
-        return found
+            )
+
+    def _logits(self, last_R: Tensor, **asked: Any) -> Tensor:
+        """Of the token at ``last_R`` of each row, in float32; where the head is plain, until the next call."""
+        row_R = torch.arange(len(last_R), device=last_R.device)
+        if not self._model.head_is_linear:  # the whole network, which bends or scales the logits behind its head
+            kept = torch.unique(last_R)
+            logits_RkV = self._model.network(**asked, logits_to_keep=kept).logits
+            bent: Tensor = logits_RkV[row_R, torch.searchsorted(kept, last_R)].float()
+            return bent
+        states_RD = self._model.backbone(**asked).last_hidden_state[row_R, last_R]
+        weight_VD = self._model.network.get_output_embeddings().weight
+        if self._memory_SV is None:
+            self._memory_SV = states_RD.new_empty(self.count, len(weight_VD))
+        logits_RV, size = self._memory_SV[: len(row_R)], TILE.get(self._model.device, len(weight_VD))
+        for tile_vD, part_Rv in zip(weight_VD.split(size), logits_RV.split(size, 1), strict=True):
+            torch.mm(states_RD, tile_vD.T, out=part_Rv)
+        return logits_RV.float()
 
     def _masks(self, place_Rt: Tensor) -> Any:
         """Where each new token may look [R, 1, t, T]: at itself and what stands before it, within the window."""

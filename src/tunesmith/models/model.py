@@ -83,7 +83,7 @@ class Model:
         narrow(network, precision)
         after_pad = network.config.model_type in FIRST_POSITION_AFTER_PAD
         self._first_position = network.config.pad_token_id + 1 if after_pad else 0
-        self._head_is_linear = card.kind == "decoder" and self._probe_head()
+        self.head_is_linear = card.kind == "decoder" and self._probe_head()
         self._own_attention = network.config._attn_implementation
         self.packs = packing.install(network, self._probe_packing)
 
@@ -199,7 +199,7 @@ class Model:
         chosen_n = packed.row_BT.flatten()[place_n].to(self.device)
         target_n = batch.target_BT.flatten()[place_n].to(self.device)
         states_nD = self._chosen(packed.to(self.device), batch.ids_BT, chosen_n)
-        if self._head_is_linear:
+        if self.head_is_linear:
             logp_n = linear_logp(states_nD, self.network.get_output_embeddings().weight, target_n)
         else:
             logp_n = states_nD.float().log_softmax(-1).gather(1, target_n[:, None])[:, 0]
@@ -226,7 +226,7 @@ class Model:
 
     def _chosen(self, packed: packing.Packed, ids_BT: Tensor, chosen_n: Tensor) -> Tensor:
         """Of some of the real tokens: hidden states, or logits where the head is not linear."""
-        if self._head_is_linear:
+        if self.head_is_linear:
             return self._run(packed, ids_BT, self.backbone)[chosen_n]
         if self.packs and "logits_to_keep" in inspect.signature(self.network.forward).parameters:
             return self._packed(packed, self.network, logits_to_keep=chosen_n)
@@ -293,7 +293,7 @@ class Model:
         """A sentence for each fast path that this network does not take."""
         if not self.packs:
             yield f"{self.card.architecture} does not pack: rows run padded, and slower."
-        if self.card.kind == "decoder" and self.head is None and not self._head_is_linear:
+        if self.card.kind == "decoder" and self.head is None and not self.head_is_linear:
             yield (
                 f"{self.card.architecture} bends or scales its logits: those of a whole micro-batch stand in memory "
                 "at once, and training is slower."
