@@ -130,7 +130,8 @@ def begun(recipe: Recipe) -> float:
 def far(recipe: Recipe) -> float:
     ready = prepared(recipe)
     model = loading.load(recipe.model)
-    found = rollouts(model, replace(ready, company=company(model, recipe, ready.objective)), lambda _: None)
+    ready = replace(ready, company=company(model, recipe, ready.objective))
+    found = rollouts(model, ready, lambda _: None, lambda _: None)
     assert found.how.total == ready.plan.steps
     return found.how.kl_limit
 
