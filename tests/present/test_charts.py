@@ -95,6 +95,25 @@ def test_whiskers_stand_where_the_numbers_say() -> None:
     assert any("n = 50" in t for t in texts(svg))
 
 
+def test_a_reference_beside_all_whiskers_lies_in_the_picture() -> None:
+    svg = charts.whiskers("win_rate", [("a", Estimate(value=1.0, low=0.76, high=1.0, n=12), True)], 0.5, "half")
+    check(svg)
+    (dashed,) = (float(n.attrib["x1"]) for n in parse(svg).iter("line") if n.attrib["class"] == "mark")
+    assert 190 < dashed < min(float(n.attrib["x1"]) for n in parse(svg).iter("line") if "whisker" in n.attrib["class"])
+    assert any(t.endswith("dashed: half") for t in texts(svg))
+
+
+def test_the_text_of_a_mark_stands_above_all_points() -> None:
+    points = tuple((float(x), min(x, 5.0)) for x in range(1, 11))
+    svg = charts.lines(
+        "Title", "step", "reward", [charts.Series("dev", points, "series-a", dots=True)], (5, "best step 5")
+    )
+    check(svg)
+    highest = min(float(node.attrib["cy"]) for node in parse(svg).iter("circle"))
+    (text,) = (float(n.attrib["y"]) for n in parse(svg).iter("text") if n.text == "best step 5")
+    assert text < highest - 3  # the radius of a dot
+
+
 def test_whiskers_without_a_defined_interval() -> None:
     bad = Estimate(value=math.nan, low=math.nan, high=math.nan, n=0)
     fine = Estimate(value=5.0, low=math.nan, high=math.nan, n=3)

@@ -55,7 +55,8 @@ def lines(
     xs = [x for s in kept for x, _ in s.points] + ([mark[0]] if mark else [])
     ys = [y for s in kept for _, y in s.points]
     room = (max(ys) - min(ys)) * 0.06 or abs(ys[0]) * 0.1 or 1.0
-    axes = Axes(64, 84, WIDTH - 16, 310, min(xs), max(max(xs), min(xs) + 1), min(ys) - room, max(ys) + room)
+    top = max(ys) + room * (2.2 if mark else 1)  # the text of the mark stands above all points
+    axes = Axes(64, 84, WIDTH - 16, 310, min(xs), max(max(xs), min(xs) + 1), min(ys) - room, top)
     parts = [
         axes.x_axis(dict(names or tick_texts([t for t in ticks(axes.x0, axes.x1, 8) if t.is_integer()])), x_name),
         axes.y_axis(tick_texts(ticks(axes.y0, axes.y1)), y_name),
@@ -97,6 +98,7 @@ def whiskers(
     values = [v for _, e, _ in rows for v in (e.value, e.low, e.high) if math.isfinite(v)]
     if not values:
         return ""
+    values += [reference] if reference is not None and math.isfinite(reference) else []
     room = (max(values) - min(values)) * 0.05 or abs(values[0]) * 0.1 or 0.1
     low, high = min(values) - room, max(values) + room
     bottom = 56 + 34.0 * len(rows)
