@@ -12,6 +12,7 @@ from tunesmith.cli.output import LONGEST, AsJson, show, show_json, tell
 from tunesmith.core.errors import RecipeError
 
 if TYPE_CHECKING:
+    from tunesmith.core.report import DataReport
     from tunesmith.flows.check import MaskedRow
 
 EXAMPLES = {
@@ -63,21 +64,7 @@ def check(
     settings = _settings(
         {"task": task, "model": model, "data.format": format_, "data.on_bad_row": on_bad_row}, column or []
     )
-    from tunesmith.core import recipe_file
-    from tunesmith.core.recipe import Recipe
-
-    if is_recipe(path):
-        recipe = recipe_file.load(path, settings)
-        from tunesmith.flows.check import check as run_checks
-
-        report, masks = run_checks(recipe, show_mask=rows if show_mask else 0)
-    else:
-        from tunesmith.data.containers import admit
-
-        recipe = recipe_file.override(Recipe.parse({"data": {"train": str(admit(path).absolute())}}), settings)
-        from tunesmith.flows.check import check_file
-
-        report, masks = check_file(recipe, rows if show_mask else 0, task_given=task is not None)
+    report, masks = _checked(path, settings, rows if show_mask else 0, task_given=task is not None)
     if as_json:
         masked = [asdict(row) for row in masks]
         show_json({**report.model_dump(mode="json"), "blocking": len(report.blocking), "masked": masked})
@@ -90,6 +77,25 @@ def check(
         if not as_json:
             tell("A run would stop here. Fix the rows, or accept a check with data.allow in the recipe.")
         raise typer.Exit(BLOCKED)
+
+
+def _checked(
+    path: Path, settings: list[str], show_mask: int, *, task_given: bool
+) -> "tuple[DataReport, list[MaskedRow]]":
+    """A recipe is loaded; a data file becomes the only key of one."""
+    from tunesmith.core import recipe_file
+    from tunesmith.core.recipe import Recipe
+    from tunesmith.data.containers import admit
+
+    if is_recipe(path):
+        recipe = recipe_file.load(path, settings)
+        from tunesmith.flows.check import check as run_checks
+
+        return run_checks(recipe, show_mask)
+    recipe = recipe_file.override(Recipe.parse({"data": {"train": str(admit(path).absolute())}}), settings)
+    from tunesmith.flows.check import check_file
+
+    return check_file(recipe, show_mask, task_given=task_given)
 
 
 def is_recipe(path: Path) -> bool:
