@@ -8,9 +8,9 @@ Notable: ``short`` compares supervised fine-tuning on the better answers with th
 pairs of ``instruct_rasbt_1100``; ``flipped`` trains on UltraFeedback with a fifth of the labels turned round, and asks
 what robust DPO and label smoothing save of what DPO learns from the clean labels; ``verifiable`` and ``imdb`` let a
 policy learn from rewards for its own answers (``peers/rewarded.py``). Every run is a whole run of ``tunesmith run``
-with its own report; accuracy is on held-out pairs, its interval over rows. The goals and whether they are reached stand
-first on the page (``peers/goals.py``). Runs are kept in the work folder, so a
-benchmark that was stopped goes on where it was. Needs the folder ``shared`` beside the repository.
+with its own report; accuracy is on held-out pairs, its interval over units of rows that belong together. The goals and
+whether they are reached stand first on the page (``peers/goals.py``). Runs are kept in the work folder, so a benchmark
+that was stopped goes on where it was. Needs the folder ``shared`` beside the repository.
 """
 
 import argparse
@@ -28,12 +28,15 @@ from peers import goals, policies, rewarded
 from peers.policies import shown
 from peers.processes import command, machine
 from peers.runs import Runs
+from tunesmith.core.example import Example
 from tunesmith.core.recipe import Recipe
 from tunesmith.core.report import Estimate
+from tunesmith.data import split
 from tunesmith.evaluate.metrics._metric import per_row
 from tunesmith.evaluate.metrics.accuracy import PART as ACCURACY
 from tunesmith.evaluate.over_seeds import mean_over_seeds
 from tunesmith.flows.finetune import environment
+from tunesmith.flows.prepare import prepare
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "data"
@@ -52,10 +55,11 @@ class Arm:
 
 @dataclass(frozen=True)
 class Experiment:
-    """``against`` names the arm that the others are compared with, row by row."""
+    """``against`` names the arm that the others are compared with, row by row, ``sft`` the supervised one."""
 
     about: str
     against: str
+    sft: str
     test: str | None
     settings: Mapping[str, Any]
     arms: tuple[Arm, ...]
@@ -70,6 +74,7 @@ EXPERIMENTS = {
     "short": Experiment(
         "1,100 short pairs whose worse answers are ruder, wrong or worse in form; a fifth held out",
         "sft",
+        "sft",
         None,
         {"data": {"split": {"dev": 0.1, "test": 0.2}, "on_bad_row": "quarantine"}, "train": {"epochs": 1}},
         tuple(Arm(name, SHORT, {"name": name}) for name in ("sft", "dpo", "ipo", "simpo", "orpo", "kto")),
@@ -78,12 +83,18 @@ EXPERIMENTS = {
         "UltraFeedback, 1,000 pairs to train on and 200 held out, cut to 192 tokens an answer with its prompt; a fifth "
         "of the training labels turned round, or none",
         "dpo_flipped",
+        "sft_clean",
         HELD,
         {
-            "data": {"split": {"dev": 0.1}, "on_bad_row": "quarantine", "allow": ["empty", "lengths"]},
+            "data": {
+                "split": {"dev": 0.1},
+                "on_bad_row": "quarantine",
+                "allow": ["empty", "lengths", "preferences"],  # scores tell which labels were turned round
+            },
             "train": {"epochs": 1, "max_length": 192},
         },
         (
+            Arm("sft_clean", CLEAN, {"name": "sft"}),
             Arm("dpo_clean", CLEAN, {"name": "dpo"}),
             Arm("dpo_flipped", FLIPPED, {"name": "dpo"}),
             Arm("smoothed_flipped", FLIPPED, {"name": "dpo", "label_smoothing": 0.2}),
@@ -120,9 +131,10 @@ def recipe_of(experiment: Experiment, arm: Arm, seed: int, *, quick: bool) -> Re
     return Recipe.parse(raw, arm.name)
 
 
-def right(folder: Path) -> list[bool]:
+def right(folder: Path, test: Sequence[Example]) -> list[bool]:
     lines = (folder / "predictions" / "tuned.jsonl").read_text(encoding="utf-8").splitlines()
-    return [json.loads(line)["answer"] == "chosen" for line in lines]
+    said = {told["id"]: told["answer"] for told in map(json.loads, lines)}
+    return [said[example.id] == "chosen" for example in test]
 
 
 def measure(name: str, runs: Runs, seeds: int) -> Part:
@@ -130,16 +142,17 @@ def measure(name: str, runs: Runs, seeds: int) -> Part:
     arms: dict[str, Part] = {}
     systems: dict[str, Estimate] = {}
     wanted = [recipe_of(experiment, arm, seed, quick=runs.quick) for arm in experiment.arms for seed in range(seeds)]
-    every, rows = iter(runs(*wanted)), {}
+    every, rows, test = iter(runs(*wanted)), {}, prepare(wanted[0]).test
+    units = split.units(test)
     for arm in experiment.arms:
         reports = [next(every) for _ in range(seeds)]
-        rows[arm.name] = hits = [per_row(right(runs.folder(r))) for r in reports]
+        rows[arm.name] = hits = [per_row(right(runs.folder(r), test)) for r in reports]
         systems |= {s.name: s.metrics["accuracy"] for s in reports[0].systems if s.kind == "baseline"}
         arms[arm.name] = {
             "n": len(hits[0]),
             "seeds": seeds,
             "each": [round(float(h[:, 0].mean()), 4) for h in hits],
-            "accuracy": mean_over_seeds(ACCURACY, hits, seed=0).model_dump(),
+            "accuracy": mean_over_seeds(ACCURACY, hits, seed=0, units=units).model_dump(),
             "learning_rate": reports[0].plan.learning_rate,
             "steps": reports[0].fit.steps,
             "best_step": [r.fit.best_step for r in reports],
@@ -149,8 +162,9 @@ def measure(name: str, runs: Runs, seeds: int) -> Part:
             "curve": [(p.step, p.loss, p.dev_loss) for p in reports[0].fit.curve],
         }
     for arm in experiment.arms:
-        gain = mean_over_seeds(ACCURACY, rows[arm.name], rows[experiment.against], seed=0)
-        arms[arm.name]["gain"] = gain.model_dump()
+        for told, other in (("gain", experiment.against), ("over_sft", experiment.sft)):
+            less = mean_over_seeds(ACCURACY, rows[arm.name], rows[other], seed=0, units=units)
+            arms[arm.name][told] = less.model_dump()
     return {
         "about": experiment.about,
         "against": experiment.against,

@@ -38,7 +38,10 @@ GOALS = (  # ratio, what it is, at least (or at most, where lower is better; Non
     ("online_rl_per_s", "GRPO, answers rolled out and trained on a second: ours / TRL's fastest", 3.0, True),
     ("online_rl_peak_memory", "GRPO, peak memory: ours / TRL's leanest (lower is better)", None, False),
 )
-LOSSES = "first and last loss"  # the last column, where the sides do not write
+LAST = {
+    "tokens_an_answer": "tokens an answer",
+    "first_loss": "first and last loss",
+}  # the last column, by what is known
 Part = dict[str, Any]
 
 
@@ -81,19 +84,20 @@ def _reached(value: float | None, goal: float | None, more: bool) -> str:
 
 def _told(part: Part) -> list[str]:
     versions = ", ".join(f"{key} {value}" for key, value in part["versions"].items())
-    seen = "tokens an answer" if any("tokens_an_answer" in t for t in part["summary"].values()) else LOSSES
+    beside = next((name for name in LAST if any(name in t for t in part["summary"].values())), "")
     out = [
         f"{part['created'][:10]}, `{part['command']}`, {part['seconds'] / 60:.0f} minutes. Machine: {part['machine']}; "
         f"load before the start {part['load_before']:g}. Versions: {versions}.",
         "",
-        f"| configuration | a second | each run | peak memory | {seen} |",
-        "|---|---|---|---|---|",
+        f"| configuration | a second | each run | peak memory |{f' {LAST[beside]} |' if beside else ''}",
+        "|---|---|---|---|" + "---|" * bool(beside),
     ]
     for name, told in part["summary"].items():
         runs, memory = ", ".join(f"{r:g}" for r in told["all"]), told["peak_bytes"] / 2**30
         rate = next(f"{told[key]:g} {unit}" for key, unit in UNITS.items() if key in told)
-        losses = f"{told['first_loss']:.4f}, {told['last_loss']:.4f}" if "first_loss" in told else ""
-        out.append(f"| {name} | {rate} | {runs} | {memory:.2f} GiB | {told.get('tokens_an_answer', losses)} |")
+        last = [f"{told[key]:.4f}" if "loss" in key else str(told[key]) for key in (beside, "last_loss") if key in told]
+        cells = [name, rate, runs, f"{memory:.2f} GiB", *([", ".join(last)] if beside else [])]
+        out.append(f"| {' | '.join(cells)} |")
     facts = [f"{key.replace('_', ' ')} {value}" for key, value in (part["data"] | part["settings"]).items()]
     out += ["", f"- {'; '.join(facts)}."]
     if "best_peer" in part["compared"]:

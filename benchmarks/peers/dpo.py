@@ -12,7 +12,7 @@ from typing import Any
 from peers import figures
 from peers.bench import Bench, tried
 from peers.configurations import DPO_PEERS, RANK
-from peers.processes import Failed, Result
+from peers.processes import Failed, Result, has_fast_bfloat16
 from peers.sft import MAX_LENGTH, check_same_rows
 
 LEARNING_RATE = 1e-4
@@ -83,10 +83,11 @@ def check_same_pairs(runs: Sequence[Result]) -> None:
 
 
 def check_same_losses(runs: Sequence[Result]) -> float:
-    """The largest difference to ours in the first steps. Raises Failed where it is too large; bf16 has other losses."""
+    """The largest difference to ours in the first steps, of runs of our precision. Raises Failed where it is too large:
+    bf16 has other losses."""
     ours = next(run for run in runs if run["side"] == "ours")["losses"][:FIRST]
     most = 0.0
-    for run in (r for r in runs if "bf16" not in r["name"]):
+    for run in (r for r in runs if r["side"] == "ours" or ("bf16" in r["name"]) == has_fast_bfloat16()):
         for mine, theirs in zip(ours, run["losses"], strict=False):
             if not abs(mine - theirs) <= SAME:
                 raise Failed(f"{run['name']}: a loss of the first {FIRST} steps is {theirs}, ours {mine}.")

@@ -28,6 +28,7 @@ Values = Mapping[str, Sequence[float]]  # by what is measured, of each answer: r
 
 SAMPLES = 4  # answers to each held-out prompt
 TOKENS = 4096  # that the reference reads at once
+GAINS = {"reward": "gain", "judge": "judge_gain"}
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,8 @@ def way(report: Report) -> Part:
 def _told(seeds: Sequence[Values], start: Values) -> Part:
     found = {name: mean([values[name] for values in seeds]) for name in seeds[0]}
     more = {"kl_from_start" if name == "kl" else name: told for name, told in found.items() if name != "reward"}
-    return found["reward"] | more | {"gain": gain([v["reward"] for v in seeds], start["reward"])}
+    gains = {told: gain([v[name] for v in seeds], start[name]) for name, told in GAINS.items() if name in start}
+    return found["reward"] | more | gains
 
 
 def mean(seeds: Sequence[Sequence[float]]) -> Part:

@@ -60,10 +60,11 @@ def _told(runs: list[Result]) -> dict[str, Any]:
 
 
 def _same(runs: list[Result]) -> float:
-    """The least share of a peer's answers that begin as ours do. Raises Failed where it is too small; bf16 rounds its
-    logits otherwise."""
+    """The least share of a peer's answers that begin as ours do, of those with weights of our precision: others round
+    their logits otherwise. Raises Failed where it is too small."""
     ours = next(run for run in runs if run["side"] == "ours")["first"]
-    exact = [run["first"] for run in runs if run["name"] not in BF16]
+    fast = has_fast_bfloat16()
+    exact = [run["first"] for run in runs if run["side"] == "ours" or (run["name"] in BF16) == fast]
     shares = [sum(a == b for a, b in zip(ours, first, strict=True)) / len(ours) for first in exact]
     if min(shares) < LEAST_SAME:
         raise Failed(f"Only {min(shares):.0%} of the answers of some side begin as ours do.")

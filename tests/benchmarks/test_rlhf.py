@@ -11,6 +11,7 @@ import small
 from peers import goals, policies, processes
 from tunesmith.core.example import Message
 from tunesmith.evaluate.rewards import Asked
+from tunesmith.flows.prepare import ground
 from tunesmith.models import load as loading
 
 PROMPTS = [Asked((Message(role="user", content=text),), "") for text in ("a", "be", "see", "deed")]
@@ -96,8 +97,17 @@ def test_the_page_tells_of_each_seed_of_all_and_of_what_has_one() -> None:
 
 def test_results_that_are_there_can_be_written_again() -> None:
     stored = json.loads((rlhf.RESULTS / "rlhf.json").read_text(encoding="utf-8"))
-    text = rlhf.page({"quick": False, "goals": goals.reached(stored["parts"]), "parts": stored["parts"]})
-    assert all(f"## {name}" in text for name in stored["parts"])
+    assert stored["goals"] == goals.reached(stored["parts"])
+    assert rlhf.page(stored) == (rlhf.RESULTS / "rlhf.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.skipif(not rlhf.SHARED.is_dir(), reason="the folder shared is not beside the repository")
+@pytest.mark.parametrize("name", rlhf.EXPERIMENTS)
+def test_the_files_of_each_experiment_pass_the_checks(name: str) -> None:
+    experiment = rlhf.EXPERIMENTS[name]
+    seen = {arm.file: arm for arm in experiment.arms}
+    for arm in seen.values():
+        assert ground(rlhf.recipe_of(experiment, arm, 0, quick=False)).splits.test
 
 
 def test_a_page_names_the_command_that_was_run(tmp_path: Path) -> None:

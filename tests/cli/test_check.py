@@ -130,6 +130,8 @@ def test_a_file_of_pairs_is_checked_as_preferences_unless_another_task_is_named(
     done = cli("check", "b.jsonl")
     assert done.exit_code == 2 and "b.jsonl line 25" in done.stderr and "once more" in done.stderr
     assert "Checked with task: prefer; --task names another task." in done.stderr
+    named = cli("check", "b.jsonl", "--task", "prefer")
+    assert "b.jsonl line 25" in named.stderr and "names another task" not in named.stderr
     assert cli("check", "b.jsonl", "--task", "generate").exit_code == 0
 
 

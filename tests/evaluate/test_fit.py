@@ -31,6 +31,8 @@ def test_rewards_are_told_as_rewards() -> None:
     told = overfitting(points, 20, None, None, "reward", worth=True)
     assert told == "The mean reward on dev was best at step 20 (0.9), at last 0.65; the checkpoint of step 20 was kept."
     assert overfitting(points, 0, None, None, "reward", worth=True).startswith("It did not learn")
+    high, low = (Estimate(value=v, low=v - 0.02, high=v + 0.02, n=90) for v in (0.95, 0.7))
+    assert "memorised" in overfitting(points, 20, high, low, "accuracy", worth=True)
 
 
 def test_scores_apart_mean_memorised_rows() -> None:

@@ -44,6 +44,14 @@ def test_a_system_that_sees_length_alone_is_told() -> None:
     assert fair is not None and fair.sentence.endswith("do not show that length decides.")
 
 
+def test_rows_that_belong_together_make_length_less_sure() -> None:
+    examples = [pair(n, *(("a longer answer", "short") if n % 2 else ("short", "a longer answer"))) for n in range(40)]
+    predictions = said(examples, [n % 2 != 0 for n in range(40)], [None] * 40)
+    alone, two = (preferences(predictions, examples, units) for units in (None, [n // 39 for n in range(40)]))
+    assert alone is not None and alone.sentence.endswith("it favours length.")
+    assert two is not None and two.sentence.endswith("do not show that length decides.")
+
+
 def test_rows_without_two_answers_have_no_such_report() -> None:
     alone = Example(place=Place(file="a", line=1), messages=(Message(role="user", content="a"),), wanted=True)
     assert preferences([Prediction(id="a", answer="wanted")], [alone]) is None

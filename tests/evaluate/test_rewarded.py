@@ -35,6 +35,37 @@ def test_a_tie_counts_half_and_rows_without_a_value_do_not_count() -> None:
     assert win_rate([None], [1.0]) is None
 
 
+def test_an_answer_whose_reward_was_lost_neither_wins_nor_loses() -> None:
+    own = answers(reward=-0.5)
+    lost = [p.model_copy(update={"unrewarded": i < 30}) for i, p in enumerate(answers(reward=0.0))]
+    found = rewarded({"tuned": own, "start": lost}, points(), "start", 10**6, by_model=True)
+    assert (found.wins["start"].value, found.wins["start"].n) == (0.0, 10)
+    judged = [p.model_copy(update={"judged": 0.4}) for p in lost]
+    fallen = told([p.model_copy(update={"judged": 0.1}) for p in answers(reward=-0.5)], judged, points())
+    assert fallen == ()  # the reward of what is known has not risen
+
+
+def test_rows_that_belong_together_are_one_word_for_or_against() -> None:
+    values: list[float | None] = [2.0] * 20 + [0.0] * 20
+    alone = win_rate(values, [1.0] * 40)
+    together = win_rate(values, [1.0] * 40, [i // 10 for i in range(40)])
+    assert alone is not None and together is not None and alone.value == together.value == 0.5
+    assert together.high - together.low > 2 * (alone.high - alone.low)
+    one = win_rate([2.0] * 9, [1.0] * 9, [0] * 9)
+    assert one is not None and (one.low, one.high) == (0.0, 1.0)
+
+
+def test_a_judge_that_falls_in_one_unit_of_rows_is_no_sign() -> None:
+    before = answers(reward=1.0, judged=0.4)
+    own = [p.model_copy(update={"reward": 2.0, "judged": 0.0 if i < 20 else 0.4}) for i, p in enumerate(before)]
+    units = [min(i // 20, 1) for i in range(40)]
+    signs = [
+        rewarded({"tuned": own, "start": before}, points(), "start", 10**6, by_model=True, units=of).signs
+        for of in (None, units)
+    ]
+    assert [len(found) for found in signs] == [1, 0]
+
+
 def test_calm_rollouts_show_no_sign() -> None:
     assert told(answers(reward=1.0), answers(), points()) == ()
 
@@ -116,6 +147,8 @@ def test_the_sentence_counts_what_had_no_reward() -> None:
         "In 2 rollouts of 4, until step 1, whose weights are kept, the mean reward went from 1 "
     )
     assert early.sentence.endswith("8 answers had no reward; 4 were empty.")
+    one = rewarded({"tuned": answers(), "start": answers()}, lost, "start", 0, by_model=True)
+    assert one.sentence.startswith("In 1 rollout of 4, ")
     none = rewarded({"tuned": answers(), "start": answers()}, [], "start", 10**6, by_model=True)
     assert none.sentence == "No rollout had a reward."
 
@@ -129,3 +162,4 @@ def test_wins_are_told_for_each_system() -> None:
     found = rewarded(by_name, points(), "start", 10**6, by_model=True)
     assert {name: e.value for name, e in found.wins.items()} == {"start": 1.0, "zero_shot": 1.0}
     assert {name: e.value for name, e in found.judged_wins.items()} == {"start": 0.0}
+    assert {by: e.value for by, e in found.start_wins.items()} == {"reward": 1.0}  # the base was not judged

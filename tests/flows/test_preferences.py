@@ -250,20 +250,37 @@ def test_a_reward_model_learns_and_says_how_sure_it_is(
         order(Path(run.folder), "merged")
 
 
-def test_answers_follow_what_was_gained_over_the_base(make_recipe: MakeRecipe, tmp_path: Path) -> None:
-    model, prepared = ready(make_recipe, tmp_path)
-    said = {p.answer for p in judging.answer(model, prepared, prepared.test)}
-    assert said <= {"neither", "chosen", "rejected"}
+WORTH: dict[str, Callable[[float, int, float], float]] = {  # of an answer's likelihood, tokens and reference, by hand
+    "dpo": lambda logp, _, before: logp - before,
+    "robust_dpo": lambda logp, _, before: logp - before,
+    "ipo": lambda logp, tokens, before: (logp - before) / tokens,
+    "cpo": lambda logp, *_: logp,
+    "simpo": lambda logp, tokens, _: logp / tokens,
+    "orpo": lambda logp, tokens, _: logp / tokens - math.log(1 - math.exp(logp / tokens)),
+}
+
+
+@pytest.mark.parametrize("name", DIRECT)
+def test_answers_follow_what_the_objective_makes_of_them(make_recipe: MakeRecipe, tmp_path: Path, name: str) -> None:
+    model, prepared = ready(make_recipe, tmp_path, objective=name)
     for _, parameter in model.trainable():
         torch.nn.init.normal_(parameter, std=0.1)
     for example, prediction in zip(prepared.test, judging.answer(model, prepared, prepared.test), strict=True):
         unit = prepared.compared[example.place]
         with torch.no_grad():
-            gains = [
-                float(total(model.token_logp(b), b)) - r.reference for r in unit.unit for b in [collate([bare(r)], 0)]
-            ]
-        assert prediction.log_odds == pytest.approx(0.1 * (gains[0] - gains[1]), abs=1e-3)
-        assert prediction.answer == ("chosen" if gains[0] > gains[1] else "rejected")
+            logp = [float(total(model.token_logp(b), b)) for r in unit.unit for b in [collate([bare(r)], 0)]]
+        better, worse = (WORTH[name](p, r.trained, r.reference) for p, r in zip(logp, unit.unit, strict=True))
+        assert prediction.answer == ("chosen" if better > worse else "rejected")
+        if prepared.objective.odds:
+            assert prediction.log_odds == pytest.approx(0.1 * (better - worse), abs=1e-3)
+
+
+@pytest.mark.parametrize("name", DIRECT)
+def test_only_an_objective_that_has_a_reference_computes_one(
+    make_recipe: MakeRecipe, tmp_path: Path, name: str
+) -> None:
+    ready(make_recipe, tmp_path, objective=name)
+    assert (tmp_path / "reference").exists() == (name in ("dpo", "ipo", "robust_dpo"))
 
 
 # -- bad input ---------------------------------------------------------------------------------------------------------

@@ -207,6 +207,10 @@ def test_a_pair_that_stands_the_other_way_round_in_the_test_file_is_told(
     (found,) = [f for f in told if f.check == "overlap"]
     assert " 1 of them stand there with the opposite preference: decide which is right." in found.message
     assert found.rows[0].endswith(":2")  # the first to look at
+    held = write_jsonl(tmp_path / "ties.jsonl", [rows[0], {**turned, "tie": True}, *new])
+    told = check(make_recipe("preferred", data={"test": str(held)}))[0].findings
+    (found,) = [f for f in told if f.check == "overlap"]
+    assert "opposite preference" not in found.message  # a tie contradicts nothing
 
 
 def test_a_check_of_a_recipe_looks_at_its_test_file_too(make_recipe: MakeRecipe, tmp_path: Path) -> None:

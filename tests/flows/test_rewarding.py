@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests import sample_report
 from tests.flows.conftest import MakeRecipe
 
 from tunesmith.core import parts
@@ -20,7 +21,7 @@ from tunesmith.data import split
 from tunesmith.data.batches import collate
 from tunesmith.data.render import Renderer
 from tunesmith.evaluate.rewards import Asked, rule
-from tunesmith.flows import judging, keeping, rewarding
+from tunesmith.flows import check_recipe, judging, keeping, rewarding
 from tunesmith.flows.check_recipe import check_parts
 from tunesmith.flows.finetune import finetune
 from tunesmith.flows.prepare import prepare
@@ -320,8 +321,49 @@ def test_an_answer_without_a_reward_is_counted_and_the_rest_is_learned_from(
     assert sum(p.unrewarded for p in report.rewarded.points) > 0
     assert "had no reward" in report.rewarded.sentence
     assert any("token_f1 gave nan" in w for w in report.warnings)
+    assert any("evaluated answers had no reward and count as 0" in w for w in report.warnings)
+    seen = sum(dict(p.faults).get("token_f1 gave nan", 0) for p in report.rewarded.points)
+    assert seen >= sum(p.unrewarded for p in report.rewarded.points)  # dev and the baselines have some too
     assert "evaluated answers had no reward and count as 0" in doubts[0]  # with which nothing ships
     assert all(math.isfinite(p.loss) for p in report.fit.curve if p.loss is not None)
+
+
+def test_a_reward_that_cannot_score_nothing_is_no_fault_of_the_recipe(
+    make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(check_recipe, "rule", lambda _name: lambda _asked, answers: [float(max(map(len, answers)))])
+    assert check_parts(online(make_recipe)).name == "grpo"
+
+
+def test_faults_of_an_earlier_process_are_counted_with_those_of_this_one(
+    make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = online(make_recipe)
+    monkeypatch.setattr(rewarding, "rule", lambda _name: broken([math.nan, 1.0]))
+    company = rewarding.company(loading.load(recipe.model), recipe, check_parts(recipe))
+    assert company is not None
+    company.reward([rewarding.Asked((), "")] * 4, ["", "a", "b", "cc"])
+    faults = (("token_f1 gave nan", 3), ("token_f1 hung", 1))
+    point = RolloutPoint(
+        step=1, answers=4, reward=None, spread=None, unrewarded=4, empty=0, cut=0, equal=1.0, length=1.0, kl=None,
+        entropy=0.0, repeated=0.0, faults=faults,
+    )  # fmt: skip
+    told = company.told([point])
+    assert told[0] == "Reward: token_f1 gave nan (5 times)." and "Reward: token_f1 hung (once)." in told
+
+
+def test_a_run_of_a_run_of_a_run_is_no_rival(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    recipe = online(make_recipe)
+    chain = []
+    for n in range(3):
+        folder = RunFolder(tmp_path / str(n))
+        folder.path.mkdir()
+        chain.append(str(folder.path))
+        if n:
+            own = recipe.model_copy(update={"start": chain[n - 1]})
+            sample_report.build().model_copy(update={"recipe": own}).save(folder.report)
+    assert rewarding.ancestors(recipe.model_copy(update={"start": chain[2]})) == set(chain)
+    assert rewarding.ancestors(recipe) == set()
 
 
 def test_a_reward_that_is_always_broken_ends_with_its_name(

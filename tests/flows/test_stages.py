@@ -17,10 +17,14 @@ from tunesmith.core import recipe_file
 from tunesmith.core.errors import RecipeError, TunesmithError
 from tunesmith.core.report import Report
 from tunesmith.core.stages import Staged
+from tunesmith.evaluate.rewarded import win_rate
+from tunesmith.flows import keeping
 from tunesmith.flows.stages import recipes, run_stages
 from tunesmith.present.stages import render_stages
+from tunesmith.records.folder import RunFolder
 from tunesmith.records.index import Index
 
+NAMES = {"ppo": "tuned", "sft": "start", "base": "zero_shot"}
 PPO = {"objective": "ppo", "rollout": {"prompts": 8, "answers": 2, "passes": 2}, "evaluate": {"max_new_tokens": 6}}
 
 
@@ -65,6 +69,11 @@ def test_each_stage_goes_on_from_the_former_and_the_same_again_is_taken_over(
     assert not any("trained on" in note for note in found.notes)
     assert not any("has given a verdict" in note for note in found.notes)  # its own stages are no rivals
     assert {(w.system, w.against) for w in found.wins} == {("ppo", "base"), ("sft", "base"), ("ppo", "sft")}
+    answers = {n: keeping.read_predictions(RunFolder(tmp_path / "runs" / ppo.run_id), n) for n in NAMES.values()}
+    for win in found.wins:
+        if win.by == "reward":
+            own, other = ([p.reward for p in answers[NAMES[name]]] for name in (win.system, win.against))
+            assert win.share.value == pytest.approx(win_rate(own, other).value)  # type: ignore[union-attr]
     page = tmp_path / "stages" / found.id / "stages.html"
     html = page.read_text()
     assert all(s.run_id in html for s in found.stages) and "ppo against sft, by reward" in html
@@ -100,6 +109,7 @@ def test_the_page_runs_nothing_that_came_from_a_model(make_recipe: MakeRecipe, t
         (["sft", "ppo", "reward"], "number 2: ppo learns from rewards, and the stage reward comes after it. Put"),
         (["sft", {"objective": "dpo", "train": {"epoch": 1}}], "stages, number 2: train.epoch is an unknown key"),
         ([{"objective": {"beta": 1}}], "objective is {'beta': 1}; expected the name"),
+        (["sft", {"objective": "reward", "data": {"test": "nowhere.jsonl"}}], "nowhere.jsonl"),
     ],
 )
 def test_stages_that_cannot_be_are_refused_before_one_runs(

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tunesmith.core.batch import Batch
+from tunesmith.objectives import cpo
 from tunesmith.objectives.classify import PART as CLASSIFY
 from tunesmith.objectives.kto import PART as KTO
 from tunesmith.objectives.sft import PART as SFT
@@ -64,3 +65,13 @@ def test_a_class_that_does_not_exist_is_an_error(label: int) -> None:
     batch = Batch(zeros_BT, zeros_BT, torch.zeros(1, 1), torch.tensor([1]), torch.tensor([label]))
     with pytest.raises(RuntimeError, match="out of bounds"):
         CLASSIFY.loss(torch.tensor([[0.5, 0.5]]).log(), batch)
+
+
+def test_cpo_learns_from_both_answers_of_a_tie_alike() -> None:
+    logp = torch.tensor([[-5.0], [-15.0]], requires_grad=True)
+    tie = Batch(*[torch.ones(2, 1, dtype=torch.long)] * 2, torch.ones(2, 1), *[torch.ones(2)] * 2, unit=2,
+                sure_B=torch.full((2,), 0.5))  # fmt: skip
+    loss = cpo.loss(logp, tie, beta=0.0)
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert loss.item() == pytest.approx(math.log(2) + 10.0)
+    assert logp.grad is not None and logp.grad.flatten().tolist() == [-0.5, -0.5]

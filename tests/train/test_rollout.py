@@ -31,7 +31,7 @@ from tunesmith.objectives._policy import Credit, Drawn, k3
 from tunesmith.train import rollout
 from tunesmith.train.loop import Hooks, fit
 from tunesmith.train.rollout import IDLE, How, Members, Prompt, Rollouts
-from tunesmith.train.state import Settled, Snapshot
+from tunesmith.train.state import DevResult, Settled, Snapshot
 
 VOCABULARY, STOP = 64, 3
 LETTER = "E"
@@ -461,9 +461,41 @@ def test_a_policy_that_has_learned_all_there_is_has_settled(llama: Path) -> None
         for epoch in range(100):
             list(steps if epoch == 0 else here.rollouts(epoch))
     other = world(llama)
-    here.rollouts.idle = 7
+    here.rollouts.idle, here.rollouts.unknown = 7, 3
     other.rollouts.restore(here.rollouts.held())
-    assert (other.rollouts.idle, other.rollouts.step) == (7, 2)
+    assert (other.rollouts.idle, other.rollouts.unknown, other.rollouts.step) == (7, 3, 2)
+
+
+def test_the_last_look_at_dev_does_not_say_why_it_ended(llama: Path) -> None:
+    here = world(llama, reward=lambda p, t: size(p, t) if len(here.points) < 3 else [1.0] * len(t))
+    looks: list[int] = []
+
+    def evaluate() -> DevResult:
+        looks.append(len(here.points))
+        return DevResult(1.0, (1.0,))
+
+    plan = small.plan(steps=50, eval_every=2, patience=1)
+    done = fit(
+        here.policy, here.rollouts.objective, here.rollouts, plan, Hooks(source=here.rollouts, evaluate=evaluate)
+    )
+    assert len(looks) == 2 and done.since_best == 1
+    assert (done.step, done.stopped.partition(":")[0]) == (3, "settled")
+
+
+def test_rewards_that_fail_at_last_do_not_undo_what_was_learned(llama: Path) -> None:
+    def reward(places: Any, texts: Any) -> list[float]:
+        seen = len(here.points)
+        return size(places, texts) if seen < 2 else [1.0 if seen < IDLE else math.nan] * len(texts)
+
+    here = world(llama, reward=reward)
+    with pytest.raises(Settled, match="the answers to a prompt are all worth the same"):
+        for epoch in range(100):
+            list(here.rollouts(epoch))
+    assert here.points[-1].reward is None
+    here = world(llama, reward=lambda p, t: size(p, t) if len(here.points) < 2 else [math.nan] * len(t))
+    with pytest.raises(DataError, match="no answer had a reward"):
+        for epoch in range(100):
+            list(here.rollouts(epoch))
 
 
 def test_a_source_that_has_settled_ends_the_training_with_what_was_learned(llama: Path) -> None:

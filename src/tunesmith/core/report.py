@@ -122,7 +122,8 @@ class RolloutPoint(Noun):
     deviation, ``error`` the standard error of the mean over prompts; ``kl`` to the reference in nats an answer,
     ``entropy`` in nats a token (the answers' own surprise).
     ``equal`` is the share of prompts whose answers are all worth the same, ``repeated`` that of stretches of three
-    tokens that stood in the answer before; ``cut``, ``empty`` and ``unrewarded`` count answers."""
+    tokens that stood in the answer before; ``cut``, ``empty`` and ``unrewarded`` count answers, ``faults`` what went
+    wrong with rewards since the rollout before, by sentence."""
 
     step: int
     answers: int
@@ -138,6 +139,7 @@ class RolloutPoint(Noun):
     entropy: float
     repeated: float
     coefficient: float = 1.0
+    faults: tuple[tuple[str, int], ...] = ()
     samples: tuple[SampledAnswer, ...] = ()
 
 
@@ -213,13 +215,14 @@ class RowOutcome(Noun):
 
 class Rewarded(Noun):
     """What stands beside the scores of a policy that learned from rewards: its rollouts, how often its answer is worth
-    more than another system's on the locked test (a tie counts half), by the reward and by the judge, and signs that
-    the reward rather than the answer got better, of what was ``looked`` at. With ``doubts``, which are signs too,
-    nothing ships."""
+    more than another system's on the locked test (a tie counts half), by the reward and by the judge, how often that of
+    the model it started from is worth more than the base's by either (``start_wins``), and signs that the reward rather
+    than the answer got better, of what was ``looked`` at. With ``doubts``, which are signs too, nothing ships."""
 
     points: tuple[RolloutPoint, ...]
     wins: dict[str, Estimate]
     judged_wins: dict[str, Estimate] = {}
+    start_wins: dict[str, Estimate] = {}
     signs: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
     looked: tuple[str, ...] = ()

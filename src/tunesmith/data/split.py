@@ -189,8 +189,8 @@ def _where(rows: Sequence[Example], keep: Sequence[bool]) -> Rows:
 def overlap(splits: Splits, recipe: DataRecipe) -> tuple[Finding, ...]:
     """The rows of the training file that gave way, first those that say the contrary of a held-out row."""
     roles = [role for role in ("dev", "test") if getattr(recipe, role) is not None]
-    said = {judgement(e) for role in roles for e in getattr(splits, role)}
-    against = [contrary(judgement(e)) in said for e in splits.repeats]
+    said = {judgement(e) for role in roles for e in getattr(splits, role) if not e.tie}
+    against = [not e.tie and contrary(judgement(e)) in said for e in splits.repeats]
     file = f"{' or '.join(roles)} file"
     message = (
         f"{counted(len(splits.repeats))} of the training file (nearly) repeat rows of the {file}, or "

@@ -46,9 +46,8 @@ def overfitting(
     lowest, best = min(measured, key=lambda point: point[1])
     kept = f"the checkpoint of step {best_step} was kept"
     if worth:
-        return (
-            f"The mean reward on dev was best at step {lowest} ({-best:.3g}), at last {-measured[-1][1]:.3g}; {kept}."
-        )
+        at_last = f"at last {-measured[-1][1]:.3g}"
+        return f"The mean reward on dev was best at step {lowest} ({-best:.3g}), {at_last}; {kept}. {gap}".strip()
     rise = measured[-1][1] / best - 1 if best > 0 else 0.0
     if rise > CLEAR_RISE and _fell(curve, lowest):
         rose = f"dev loss rose {rise:.0%} above its best while train loss fell"

@@ -8,27 +8,37 @@ apart for pairs whose better answer is longer and for those whose better answer 
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from tunesmith.core.example import Example
 from tunesmith.core.report import Bin, Estimate, Prediction, Preferences
 from tunesmith.data.preferences import PAIR, longer_by
-from tunesmith.evaluate.score import wilson
+from tunesmith.evaluate.score import share
 
 BINS = 5
 
 
-def preferences(predictions: Sequence[Prediction], examples: Sequence[Example]) -> Preferences | None:
-    """None where no row has two answers."""
-    pairs = [(p, e) for p, e in zip(predictions, examples, strict=True) if e.rejected is not None]
+class _Row(NamedTuple):
+    right: bool
+    lead: int
+    unit: int
+    log_odds: float | None
+
+
+def preferences(
+    predictions: Sequence[Prediction], examples: Sequence[Example], units: Sequence[int] | None = None
+) -> Preferences | None:
+    """None where no row has two answers. ``units`` names the rows that belong together."""
+    pairs = [
+        _Row(p.answer == PAIR[0], longer_by(e), unit, p.log_odds)
+        for p, e, unit in zip(predictions, examples, units or range(len(examples)), strict=True)
+        if e.rejected is not None
+    ]
     if not pairs:
         return None
-    right = [p.answer == PAIR[0] for p, _ in pairs]
-    lead = [longer_by(e) for _, e in pairs]
-    when_longer = _share([r for r, more in zip(right, lead, strict=True) if more > 0])
-    when_shorter = _share([r for r, more in zip(right, lead, strict=True) if more < 0])
-    longer = _share([more > 0 for more in lead])
-    assert longer is not None  # there are pairs
-    bins = _bins([(p.log_odds, r) for (p, _), r in zip(pairs, right, strict=True) if p.log_odds is not None])
+    when_longer, when_shorter = (_right([r for r in pairs if sign * r.lead > 0]) for sign in (1, -1))
+    longer = share([r.lead > 0 for r in pairs], [r.unit for r in pairs])
+    bins = _bins([r for r in pairs if r.log_odds is not None])
     counted = sum(b.accuracy.n for b in bins)
     error = sum(b.accuracy.n * abs(b.confidence - b.accuracy.value) for b in bins) / counted if bins else None
     return Preferences(
@@ -41,22 +51,18 @@ def preferences(predictions: Sequence[Prediction], examples: Sequence[Example]) 
     )
 
 
-def _share(hits: Sequence[bool]) -> Estimate | None:
-    if not hits:
-        return None
-    value = sum(hits) / len(hits)
-    low, high = wilson(value, len(hits))
-    return Estimate(value=value, low=low, high=high, n=len(hits))
+def _right(rows: Sequence[_Row]) -> Estimate | None:
+    return share([r.right for r in rows], [r.unit for r in rows]) if rows else None
 
 
-def _bins(told: Sequence[tuple[float, bool]]) -> tuple[Bin, ...]:
+def _bins(told: Sequence[_Row]) -> tuple[Bin, ...]:
     """Bins of equally many pairs, the least sure first."""
-    sure = sorted((1 / (1 + math.exp(-min(abs(odds), 700.0))), right) for odds, right in told)
+    sure = sorted(((1 / (1 + math.exp(-min(abs(r.log_odds or 0.0), 700.0))), r) for r in told), key=lambda s: s[:1])
     size = max(1, math.ceil(len(sure) / BINS))
     found = []
     for start in range(0, len(sure), size):
         part = sure[start : start + size]
-        accuracy = _share([right for _, right in part])
+        accuracy = _right([row for _, row in part])
         assert accuracy is not None  # no part is empty
         found.append(Bin(confidence=sum(c for c, _ in part) / len(part), accuracy=accuracy))
     return tuple(found)

@@ -7,10 +7,13 @@ rules, which check the answer itself, a judge alone raises a doubt.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from statistics import fmean, stdev
+from statistics import fmean
+
+import numpy as np
 
 from tunesmith.core.report import Estimate, Prediction, Rewarded, RolloutPoint
-from tunesmith.evaluate.score import Z95, wilson
+from tunesmith.evaluate.bootstrap import by_unit
+from tunesmith.evaluate.score import Z95, share
 
 FAR = 10.0  # nats an answer from the reference
 LONGER = 1.5  # times as long, or as short
@@ -28,24 +31,28 @@ def rewarded(
     best_step: int,
     *,
     by_model: bool,
+    units: Sequence[int] | None = None,
 ) -> Rewarded:
     """``predictions`` of all systems on the locked test, ``tuned`` among them; ``compared`` is the one that training
-    began as, ``best_step`` that of the kept weights. ``by_model``: the reward is, or holds, what a model says."""
-    own, before = predictions["tuned"], predictions[compared]
+    began as, ``best_step`` that of the kept weights. ``by_model``: the reward is, or holds, what a model says.
+    ``units`` names the rows that belong together."""
+    own, before, first = predictions["tuned"], predictions[compared], predictions.get("start")
     others = {name: found for name, found in predictions.items() if name != "tuned"}
 
-    def wins(of: Callable[[Prediction], float | None]) -> dict[str, Estimate]:
-        found = {name: win_rate(list(map(of, own)), list(map(of, theirs))) for name, theirs in others.items()}
+    def wins(by: str, mine: Sequence[Prediction], others: Mapping[str, Sequence[Prediction]]) -> dict[str, Estimate]:
+        found = {name: win_rate(_values(mine, by), _values(theirs, by), units) for name, theirs in others.items()}
         return {name: rate for name, rate in found.items() if rate is not None}
 
-    judged = tuple(_of_judge(own, before))
+    base = {by: predictions["zero_shot"] for by in ("reward", "judged") if first and "zero_shot" in predictions}
+    judged = tuple(_of_judge(own, before, units))
     until = [p for p in points if p.step <= best_step]
     signs = (*_of_rollouts(until), *_of_length(own, before, compared))
     far, asked = any(p.kl is not None for p in points), any(p.judged is not None for p in own)
     return Rewarded(
         points=tuple(points),
-        wins=wins(lambda p: p.reward),
-        judged_wins=wins(lambda p: p.judged),
+        wins=wins("reward", own, others),
+        judged_wins=wins("judged", own, others),
+        start_wins={by: rate for by, theirs in base.items() for rate in wins(by, first or (), {by: theirs}).values()},
         signs=(*signs, *judged),
         doubts=(*signs, *judged) if by_model else judged,
         looked=("length", "repetition", *(["distance"] if far else []), *(["an independent judge"] if asked else [])),
@@ -53,19 +60,23 @@ def rewarded(
     )
 
 
-def win_rate(own: Values, theirs: Values) -> Estimate | None:
+def win_rate(own: Values, theirs: Values, units: Sequence[int] | None = None) -> Estimate | None:
     """Share of the rows on which ``own`` is worth more, a tie half; None where no row has both values. The interval is
-    Wilson's, which is a little wide where there are ties.
+    that of ``score.share``, a little wide where there are ties.
 
     >>> win_rate([1.0, 2.0, 0.0, 1.0], [0.0, 2.0, 1.0, None]).value
     0.5
     """
-    pairs = [(a, b) for a, b in zip(own, theirs, strict=True) if a is not None and b is not None]
-    if not pairs:
+    rows = zip(own, theirs, units or range(len(own)), strict=True)
+    known = [(a, b, unit) for a, b, unit in rows if a is not None and b is not None]
+    if not known:
         return None
-    value = fmean(1.0 if a > b else 0.5 if a == b else 0.0 for a, b in pairs)
-    low, high = wilson(value, len(pairs))
-    return Estimate(value=value, low=low, high=high, n=len(pairs))
+    return share([1.0 if a > b else 0.5 if a == b else 0.0 for a, b, _ in known], [unit for *_, unit in known])
+
+
+def _values(predictions: Sequence[Prediction], by: str) -> Values:
+    """What answers are worth by the reward or by the judge; None for one without."""
+    return [None if by == "reward" and p.unrewarded else getattr(p, by) for p in predictions]
 
 
 def _ends(points: Sequence[RolloutPoint], of: Callable[[RolloutPoint], float | None]) -> tuple[float, float] | None:
@@ -92,15 +103,23 @@ def _of_length(own: Sequence[Prediction], before: Sequence[Prediction], compared
         yield f"Answers have {now:.0f} tokens; those of {compared} have {then:.0f}."
 
 
-def _of_judge(own: Sequence[Prediction], before: Sequence[Prediction]) -> Iterator[str]:
-    """Where the judge has fallen by more than chance (the whole 95% interval of the paired mean lies below 0)."""
-    pairs = list(zip(own, before, strict=True))
-    reward = [a.reward - b.reward for a, b in pairs if a.reward is not None and b.reward is not None]
-    judged = [a.judged - b.judged for a, b in pairs if a.judged is not None and b.judged is not None]
-    if len(judged) < 2 or not reward or fmean(reward) <= 0:
+def _of_judge(
+    own: Sequence[Prediction], before: Sequence[Prediction], units: Sequence[int] | None = None
+) -> Iterator[str]:
+    """Where the judge has fallen by more than chance (the whole 95% interval of the paired mean lies below 0; errors
+    are over ``units``)."""
+
+    def moved(by: str) -> tuple[list[float], list[int]]:
+        rows = zip(_values(own, by), _values(before, by), units or range(len(own)), strict=True)
+        known = [(a - b, unit) for a, b, unit in rows if a is not None and b is not None]
+        return [value for value, _ in known], [unit for _, unit in known]
+
+    (reward, _), (judged, of) = moved("reward"), moved("judged")
+    if len(set(of)) < 2 or not reward or fmean(reward) <= 0:
         return
-    fell = -fmean(judged)
-    if fell > Z95 * stdev(judged) / len(judged) ** 0.5:
+    fell, count = -fmean(judged), len(set(of))
+    off_U = by_unit(np.array(judged) + fell, of)
+    if fell > Z95 * float((off_U**2).sum() * count / (count - 1)) ** 0.5 / len(judged):
         yield f"The reward rose by {fmean(reward):.3g} while the independent judge fell by {fell:.3g}."
 
 
@@ -121,7 +140,8 @@ def _sentence(points: Sequence[RolloutPoint], until: Sequence[RolloutPoint], bes
     far = _ends(until, lambda p: p.kl)
     kept = f" of {len(points):,}, until step {best_step:,}, whose weights are kept,"
     whose = "" if len(until) == len(points) else kept
-    told = f"In {len(until):,} rollouts{whose} the mean reward went from {mean(known[:size])} to {mean(known[-size:])}"
+    many = f"{len(until):,} rollout{'' if len(until) == 1 else 's'}"
+    told = f"In {many}{whose} the mean reward went from {mean(known[:size])} to {mean(known[-size:])}"
     told += "" if far is None else f", {far[1]:.2g} nats an answer away from the reference"
     lost, empty = sum(p.unrewarded for p in points), sum(p.empty for p in points)
     more = [f"{lost:,} answers had no reward" if lost else "", f"{empty:,} were empty" if empty else ""]

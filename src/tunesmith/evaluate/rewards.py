@@ -26,7 +26,7 @@ from tunesmith.evaluate.metrics._metric import Metric
 from tunesmith.evaluate.score import find_metric
 
 A_TIME = 16  # answers for which ``seconds`` are meant
-HANGS = 3  # over the whole run
+HANGS = 3  # of one process
 LOST_CALLS = 3  # in a row
 AGAIN = 1.0  # seconds until a scorer that caught its interruption has the next one
 KINDS = 100  # different sentences of faults that are kept apart
@@ -103,6 +103,7 @@ class Mixture:
                 f"rewards: found {seconds} seconds for a scorer, expected more than 0. Leave it out for 60."
             )
         self.faults: Counter[str] = Counter()
+        self._told: Counter[str] = Counter()
         self._scorers, self._seconds = dict(scorers), seconds
         self._hung: Counter[str] = Counter()
         self._lost: Counter[str] = Counter()  # calls in a row without a value
@@ -124,6 +125,12 @@ class Mixture:
             if not math.isfinite(value) and all(math.isfinite(part[n]) for part in values.values()):
                 self._fault("the sum", "is too large for a number")
         return tuple(value if math.isfinite(value) else math.nan for value in total)
+
+    def untold(self) -> Counter[str]:
+        """The faults since this was asked last."""
+        found = self.faults - self._told
+        self._told = Counter(self.faults)
+        return found
 
     def _values(self, name: str, scorer: Scorer, asked: Sequence[Asked], answers: Sequence[str]) -> tuple[float, ...]:
         values = self._asked(name, scorer, asked, answers)

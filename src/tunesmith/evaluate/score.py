@@ -19,7 +19,7 @@ from tunesmith.core.recipe import Task
 from tunesmith.core.report import Estimate, Prediction
 from tunesmith.evaluate.bootstrap import by_unit, interval, resample_counts, unseen_share
 from tunesmith.evaluate.forms import answer_form
-from tunesmith.evaluate.metrics._metric import Array, Metric
+from tunesmith.evaluate.metrics._metric import Array, Metric, per_row
 
 Z95 = 1.959963984540054
 SAMPLES = 2_000
@@ -108,6 +108,21 @@ def score(
     return {
         name: _estimate(metric, stats, resampled.get(name), independent) for name, (metric, stats) in scored.items()
     }
+
+
+def share(hits: Sequence[float], units: Sequence[int] | None = None) -> Estimate:
+    """Share of the rows that are hit (1), missed (0) or neither (a half), with its 95% interval. ``units`` as in
+    ``score``; rows of one unit alone tell nothing of others.
+
+    >>> share([1.0, 0.0, 1.0, 1.0]), share([1.0, 1.0], units=[7, 7]).low
+    (Estimate(value=0.75, low=0.3006418423667669, high=0.9544127391902995, n=4), 0.0)
+    """
+    metric, stats = find_metric("accuracy"), per_row(list(hits))
+    if units is None or len(set(units)) == len(hits):
+        return _estimate(metric, stats, None, len(hits))
+    independent = len(set(units))
+    found = _estimate(metric, stats, _resample([(metric, stats)], units, 0, SAMPLES)[metric.name], independent)
+    return found if independent > 1 else found.model_copy(update={"low": 0.0, "high": 1.0})
 
 
 def _resample(

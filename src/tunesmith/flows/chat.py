@@ -1,4 +1,4 @@
-"""Talking to a run: base and tuned side by side, from one copy of the weights."""
+"""Talking to a run: base and tuned in turn, from one copy of the weights."""
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby

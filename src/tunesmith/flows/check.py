@@ -55,6 +55,8 @@ def check_file(recipe: Recipe, show_mask: int = 0, *, task_given: bool) -> tuple
     try:
         data, rows = check(recipe.model_copy(update={"task": form.task, "objective": objective}), show_mask)
     except DataError as error:
+        if task_given:
+            raise
         raise DataError(f"{error}\nChecked with {taken}; --task names another task.") from None
     return data.model_copy(update={"why": f"{data.why}; checked with {taken}"}), rows
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from tunesmith.core import parts
 from tunesmith.core.errors import PartError, RecipeError
 from tunesmith.core.recipe import OBJECTIVE, Recipe
-from tunesmith.evaluate.rewards import rule
+from tunesmith.evaluate.rewards import Mixture, rule
 from tunesmith.evaluate.score import find_metric
 from tunesmith.evaluate.systems import find_baseline
 from tunesmith.models.adapters._method import Method
@@ -99,9 +99,10 @@ def _wrong_of_rewards(recipe: Recipe, objective: Objective) -> Iterator[str]:
 def _known_rule(name: str) -> None:
     """Raise for what rewards nothing, is not there or not allowed."""
     try:
-        rule(name)([], [])
+        scorer = rule(name)
     except PartError as error:
         raise RecipeError(f"reward.rules: {error}") from error
+    Mixture({name: (1.0, scorer)})((), ())
 
 
 def _check_method(recipe: Recipe) -> None:

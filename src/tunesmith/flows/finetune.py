@@ -30,7 +30,7 @@ from tunesmith.data import split
 from tunesmith.flows import judging, keeping, preferring, training
 from tunesmith.flows.checkpointing import Checkpointing, room
 from tunesmith.flows.prepare import Prepared, prepare
-from tunesmith.flows.rewarding import before, company
+from tunesmith.flows.rewarding import ancestors, before, company
 from tunesmith.flows.watch import Silent, Watcher
 from tunesmith.models import artefact
 from tunesmith.models import load as loading
@@ -133,7 +133,7 @@ def carry_out(
     warnings = (*report.warnings, *_earlier_verdicts(record.workspace, prepared))
     about = {"seconds": clock.seconds(), "environment": environment(), "warnings": warnings, "forgetting": lost}
     if prepared.company is not None:
-        about["warnings"] = (*warnings, *prepared.company.told())
+        about["warnings"] = (*warnings, *prepared.company.told(points))
     report = report.model_copy(update=about)
     keeping.write_predictions(folder, bars, predictions)
     publish(folder, model, report)
@@ -152,7 +152,7 @@ def plan_only(recipe: Recipe) -> tuple[Plan, DataReport]:
 def _earlier_verdicts(workspace: Path, prepared: Prepared) -> Iterator[str]:
     """A sentence where this test set has been used before: the best of several verdicts is luckier than one. Runs that
     this one goes on from are no rivals of it."""
-    stands_on = {prepared.recipe.start, prepared.recipe.reward.model, prepared.recipe.reward.judge}
+    stands_on = ancestors(prepared.recipe)
     others = (r for r in Index.open(workspace).all() if str(Path(r.folder).absolute()) not in stands_on)
     same = (r for r in others if r.data_hash == prepared.splits.test_hash)
     earlier = sum(run.status == "done" for run in same)

@@ -231,7 +231,8 @@ def of_rewards(
     """What is to be told of a policy that learned from rewards, whose weights are those of ``best_step``."""
     asked = ("start", "zero_shot", *answers)
     compared = next(name for name in asked if name in answers and name != "tuned")
-    return rewarded(answers, points, compared, best_step, by_model=prepared.recipe.reward.model is not None)
+    by_model = prepared.recipe.reward.model is not None
+    return rewarded(answers, points, compared, best_step, by_model=by_model, units=ruler(prepared).units)
 
 
 def _step_seconds(curve: Sequence[CurvePoint], *, from_answers: bool) -> float | None:
@@ -280,7 +281,7 @@ def report(
         systems=(*bars.results, result),
         verdict=verdict,
         fit=fit,
-        preferences=preferences(answers["tuned"], prepared.test) if recipe.task == "prefer" else None,
+        preferences=preferences(answers["tuned"], prepared.test, measure.units) if recipe.task == "prefer" else None,
         rewarded=of_reward,
         confusions=confusions([p.answer for p in answers["tuned"]], measure.references, recipe.task, measure.known),
         worst=picked.worst,
@@ -288,5 +289,5 @@ def report(
         wins=picked.wins,
         losses=picked.losses,
         adapter="adapter" if parts.find("models.adapters", recipe.method.name).is_adapter else "model",
-        warnings=prepared.warnings + bars.notes,
+        warnings=(*prepared.warnings, *bars.notes, *filter(None, [lost])),
     )

@@ -3,7 +3,8 @@ what the trained one prefers.
 
 Notable: reference and policy are one network with its adapter off and on; the reference's likelihoods are computed once
 for each row, before a weight moves, and kept in the workspace under a hash of the model and of the rows. A trained
-model prefers the answer that has gained more over the base, or that its head scores higher.
+model prefers the answer that its objective makes more of: that has gained more over the reference (DPO, and what
+compares no answers, such as SFT), is likelier a token (SimPO), or is scored higher by its head.
 Legend: B sequences.
 """
 
@@ -37,9 +38,10 @@ MISMATCHED = 256  # training rows by which a judged answer's gain is measured
 
 
 def referenced(model: Model, prepared: Prepared, store: Path) -> Prepared:
-    """``prepared`` with the base's log-likelihood of each answer; as it is where none is compared. ``store`` keeps
-    them."""
-    if not prepared.compared or prepared.uses_head:
+    """``prepared`` with the reference's log-likelihood of each answer; as it is where none is asked for. ``store``
+    keeps them."""
+    objective = prepared.objective
+    if not prepared.compared or prepared.uses_head or not (objective.reference or objective.value is None):
         return prepared
     units = (*prepared.train_rows, *prepared.dev_rows, *prepared.compared.values())
     found = _stored(model, units, prepared, store)
@@ -81,12 +83,13 @@ def _prediction(
 
 
 def _values(model: Model, prepared: Prepared, units: Sequence[TokenRow]) -> list[tuple[float, ...]]:
-    """Of the rows of each unit: the head's score, or how much likelier they have become."""
+    """Of the rows of each unit: the head's score, or what the objective makes of their likelihood."""
+    worth = prepared.objective.value or gained
 
     def values(batch: Batch) -> Tensor:
         if prepared.uses_head:
             return model.score(batch)
-        return gained(model.token_logp(batch), batch.to(model.device))
+        return worth(model.token_logp(batch), batch.to(model.device))
 
     return _of_units(model, units, 2 * prepared.plan.micro_tokens, values)
 

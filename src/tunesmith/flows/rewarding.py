@@ -7,6 +7,7 @@ reference is the policy with its adapter off.
 
 import json
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from tunesmith.core.errors import DataError, RecipeError
 from tunesmith.core.example import Example, Message, Place
 from tunesmith.core.protocols import Conversation
 from tunesmith.core.recipe import Recipe
-from tunesmith.core.report import Prediction, Report
+from tunesmith.core.report import Prediction, Report, RolloutPoint
 from tunesmith.data.batches import in_order
 from tunesmith.data.render import Renderer
 from tunesmith.data.split import LOCK, input_hash
@@ -54,10 +55,11 @@ class Company:
             for p, reward, told, lost in zip(predictions, rewards, judged, map(math.isnan, rewards), strict=True)
         )
 
-    def told(self) -> tuple[str, ...]:
-        """A sentence for each kind of fault that the rewards had."""
-        times = (f"{fault} ({n:,} times)." for fault, n in self.reward.faults.most_common(MOST_FAULTS))
-        return tuple(f"Reward: {told}" for told in times)
+    def told(self, points: Sequence[RolloutPoint]) -> tuple[str, ...]:
+        """A sentence for each kind of fault that the rewards had until each of ``points``, and since the last."""
+        faults = sum((Counter(dict(p.faults)) for p in points), self.reward.untold())
+        times = ((fault, "once" if n == 1 else f"{n:,} times") for fault, n in faults.most_common(MOST_FAULTS))
+        return tuple(f"Reward: {fault} ({often})." for fault, often in times)
 
 
 def asked_of(example: Example) -> Asked:
@@ -157,6 +159,19 @@ def seen(recipe: Recipe, test: Sequence[Example]) -> tuple[str, str]:
         if count := sum(then.get(input_hash(e)) == "train" for e in test):
             told[key] = f"{count:,} of {len(test):,} test rows were trained on by the run of {key}."
     return told.get("start", ""), " ".join(told[k] for k in told if k != "start")
+
+
+def ancestors(recipe: Recipe) -> set[str]:
+    """Folders of the runs that ``recipe`` stands on, and of those that they stand on, as far as they are there."""
+    found: set[str] = set()
+    asked = [recipe]
+    while asked:
+        one = asked.pop()
+        runs = {one.start, one.reward.model, one.reward.judge} - {None} - found
+        found |= {run for run in runs if run is not None}
+        there = (RunFolder(Path(run)).report for run in runs if run is not None)
+        asked += [Report.load(report).recipe for report in there if report.is_file()]
+    return found
 
 
 def start_hash(run: str) -> str:

@@ -35,8 +35,10 @@ def rollouts(
         raise DataError(
             f"No prompt leaves room for an answer of {prepared.max_new_tokens} tokens. Lower evaluate.max_new_tokens."
         )
-    for name, rows in (("train", prepared.splits.train), ("dev", prepared.splits.dev[:DEV_PROMPTS])):
-        if left := len(rows) - len(_fitting(model, prepared, rows)[0]):
+    dev = prepared.splits.dev[:DEV_PROMPTS]
+    fit = (("train", prepared.splits.train, examples), ("dev", dev, _fitting(model, prepared, dev)[0]))
+    for name, rows, kept in fit:
+        if left := len(rows) - len(kept):
             note(
                 f"{left:,} of {len(rows):,} {name} prompts leave no room for an answer of {prepared.max_new_tokens} "
                 "tokens and are left out. Lower evaluate.max_new_tokens, or shorten them."
@@ -69,7 +71,11 @@ def rollouts(
         total=plan.steps,
     )
     members = Members(reward, base, None if company.critic is None else values, held=beta > 0)
-    return Rollouts(model, prompts, prepared.objective, how, members, tell)
+
+    def told(point: RolloutPoint) -> None:
+        tell(point.model_copy(update={"faults": tuple(company.reward.untold().items())}))
+
+    return Rollouts(model, prompts, prepared.objective, how, members, told)
 
 
 def sampling(model: Model, prepared: Prepared) -> Sampling:

@@ -18,15 +18,14 @@ from tunesmith.core.noun import content_hash
 from tunesmith.core.origin import Origin
 from tunesmith.core.recipe import Recipe
 from tunesmith.core.recipe_file import Stage
-from tunesmith.core.report import Prediction, Report
+from tunesmith.core.report import Report
 from tunesmith.core.run import Run
 from tunesmith.core.stages import Staged, StageResult, Win
 from tunesmith.data.inspect import stop_on_blocking
-from tunesmith.evaluate.rewarded import win_rate
 from tunesmith.flows import keeping
 from tunesmith.flows.check_recipe import TO_COME, check_parts
 from tunesmith.flows.finetune import ROWS, environment, finetune, versions
-from tunesmith.flows.prepare import check_data
+from tunesmith.flows.prepare import files_of
 from tunesmith.flows.resume import resume
 from tunesmith.flows.watch import Silent, Watcher
 from tunesmith.models.load import card_of
@@ -52,7 +51,7 @@ def run_stages(
     stages = recipe_file.stages(path, overrides)
     for recipe in recipes(path, overrides):  # whatever can be refused is refused before a stage runs
         watch.stage("Read and check", recipe.data.train)
-        stop_on_blocking(check_data(recipe, check_parts(recipe), workspace / ROWS).data)
+        stop_on_blocking(files_of(recipe, check_parts(recipe), workspace / ROWS).data)
     folder = workspace / FOLDER / content_hash([(s.shared, s.own) for s in stages])[:10]
     follows: dict[str, str] = {}
     done: list[tuple[Stage, Run, dict[str, str]]] = []
@@ -150,7 +149,7 @@ def _same_files(run: Run, recipe: Recipe) -> bool:
 
 def _staged(name: str, done: Sequence[tuple[Stage, Run, dict[str, str]]], total: int) -> Staged:
     reports = [Report.load(RunFolder(Path(run.folder)).report) for _, run, _ in done]
-    last, (_, run, _) = reports[-1], done[-1]
+    last = reports[-1]
     rows = zip(done, reports, strict=True)
     policies = [stage.name for stage, _, _ in done[:-1] if _objective(stage).needs != "score"]
     return Staged(
@@ -158,7 +157,7 @@ def _staged(name: str, done: Sequence[tuple[Stage, Run, dict[str, str]]], total:
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         total=total,
         stages=tuple(_result(stage, report, stands) for (stage, _, stands), report in rows),
-        wins=tuple(_wins(run, last, policies[-1] if policies else "start")) if last.rewarded is not None else (),
+        wins=tuple(_wins(last, policies[-1] if policies else "start")) if last.rewarded is not None else (),
         rewarded=last.rewarded,
         notes=last.warnings,
         environment=environment(),
@@ -183,20 +182,13 @@ def _result(stage: Stage, report: Report, follows: dict[str, str]) -> StageResul
     )
 
 
-def _wins(run: Run, report: Report, before: str) -> Iterator[Win]:
+def _wins(report: Report, before: str) -> Iterator[Win]:
     """Tuned against the stage ``before`` and the base, and that against the base: by the reward, and by the judge where
     there is one."""
-    folder = RunFolder(Path(run.folder))
-    known = [s.name for s in report.systems]
-    names = {"tuned": report.recipe.objective.name, "start": before, "zero_shot": "base"}
-    answers = {name: keeping.read_predictions(folder, name) for name in names if name in known}
-    for system, against in (("tuned", "zero_shot"), ("start", "zero_shot"), ("tuned", "start")):
-        for by in ("reward", "judged"):
-            if system in answers and against in answers:
-                share = win_rate(_of(answers[system], by), _of(answers[against], by))
-                if share is not None:
-                    yield Win(system=names[system], against=names[against], by=by, share=share)
-
-
-def _of(predictions: Sequence[Prediction], by: str) -> list[float | None]:
-    return [getattr(p, by) for p in predictions]
+    told, own = report.rewarded, report.recipe.objective.name
+    assert told is not None  # the caller looked
+    for by, wins in (("reward", told.wins), ("judged", told.judged_wins)):
+        of_base, of_before = (own, "base", wins.get("zero_shot")), (own, before, wins.get("start"))
+        for system, against, share in (of_base, (before, "base", told.start_wins.get(by)), of_before):
+            if share is not None:
+                yield Win(system=system, against=against, by=by, share=share)

@@ -23,7 +23,8 @@ class Objective:
     from: a row alone, a pair of the better and the worse answer (rows 2i and 2i + 1 of the batch), a row with a
     judgement (row 2i; row 2i + 1 is the same prompt with another row's answer), or an answer that the policy wrote
     itself, whose reward ``credit(drawn)`` turns into advantages.
-    ``reference`` asks for the log-likelihoods of the model that training starts from;
+    ``value(logp, batch)`` is what one that compares answers makes of each row [B]: the answer with the higher one is
+    preferred. ``reference`` asks for the log-likelihoods of the model that training starts from;
     ``odds``: it makes beta times the lead the log-odds of the better answer. ``ties`` and ``margins`` say that it knows
     what to make of a pair that has one.
     Keyword arguments of ``loss`` and of ``credit`` are the settings that it reads, with their defaults, but those
@@ -35,6 +36,7 @@ class Objective:
     loss: Callable[..., Tensor]
     weight: Callable[[Batch], Tensor]
     unit: Literal["row", "pair", "judged", "answer"] = "row"
+    value: Callable[[Tensor, Batch], Tensor] | None = None
     reference: bool = False
     odds: bool = False
     ties: bool = False

@@ -1,6 +1,7 @@
 """Contrastive preference optimisation (Xu et al., 2024, arXiv 2401.08417): DPO without a reference, held in place by
 the likelihood of the better answer.
 
+Notable: of two answers that are as good as each other both hold it in place, each by half.
 Legend: B sequences, T tokens, P pairs.
 """
 
@@ -23,7 +24,8 @@ def loss(
     (tensor(5.3133), tensor(0.3133))
     """
     won_P = bradley_terry(beta * lead(total(logp_BT, batch)), sure(batch, label_smoothing))
-    return (won_P - sft_weight * mean(logp_BT, batch)[0::2]).sum()
+    mean_B, better_P = mean(logp_BT, batch), sure(batch)
+    return (won_P - sft_weight * (better_P * mean_B[0::2] + (1 - better_P) * mean_B[1::2])).sum()
 
 
-PART = Objective("cpo", "token_logp", loss, pairs, unit="pair", ties=True, rate=0.1)
+PART = Objective("cpo", "token_logp", loss, pairs, unit="pair", value=total, ties=True, rate=0.1)

@@ -25,4 +25,6 @@ def loss(logp_BT: Tensor, batch: Batch, *, beta: float = 0.1, label_smoothing: f
     return bradley_terry(beta * lead(gained(logp_BT, batch)), sure(batch, label_smoothing)).sum()
 
 
-PART = Objective("dpo", "token_logp", loss, pairs, unit="pair", reference=True, odds=True, ties=True, rate=0.1)
+PART = Objective(
+    "dpo", "token_logp", loss, pairs, unit="pair", value=gained, reference=True, odds=True, ties=True, rate=0.1
+)

@@ -12,6 +12,11 @@ from tunesmith.objectives._objective import Objective
 from tunesmith.objectives._pairs import gained, lead, pairs, tokens
 
 
+def gain(logp_BT: Tensor, batch: Batch) -> Tensor:
+    """How much likelier each row's answer is than under the reference [B], in nats a token."""
+    return gained(logp_BT, batch) / tokens(batch)
+
+
 def loss(logp_BT: Tensor, batch: Batch, *, beta: float = 0.1) -> Tensor:
     """Sum over pairs of (lead - 1 / (2 beta))^2, the lead in nats a token.
 
@@ -21,7 +26,7 @@ def loss(logp_BT: Tensor, batch: Batch, *, beta: float = 0.1) -> Tensor:
     >>> loss(logp, batch, beta=0.1)  # (2 - 5)^2
     tensor(9.)
     """
-    return (lead(gained(logp_BT, batch) / tokens(batch)) - 1 / (2 * beta)).square().sum()
+    return (lead(gain(logp_BT, batch)) - 1 / (2 * beta)).square().sum()
 
 
-PART = Objective("ipo", "token_logp", loss, pairs, unit="pair", reference=True, rate=0.1)
+PART = Objective("ipo", "token_logp", loss, pairs, unit="pair", value=gain, reference=True, rate=0.1)

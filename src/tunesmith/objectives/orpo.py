@@ -17,6 +17,12 @@ from tunesmith.objectives._pairs import lead, mean, pairs
 CERTAIN = -1e-6  # a mean log-probability above this has odds beyond what float32 can tell
 
 
+def log_odds(logp_BT: Tensor, batch: Batch) -> Tensor:
+    """Of a token of each row's answer, by its mean log-likelihood [B]."""
+    mean_B = mean(logp_BT, batch)
+    return mean_B - torch.log1p(-mean_B.clamp(max=CERTAIN).exp())
+
+
 def loss(logp_BT: Tensor, batch: Batch, *, beta: float = 0.1) -> Tensor:
     """Sum over pairs of -mean log-likelihood of the better answer - beta x log sigmoid(lead of the log-odds).
 
@@ -25,9 +31,7 @@ def loss(logp_BT: Tensor, batch: Batch, *, beta: float = 0.1) -> Tensor:
     >>> loss(logp, batch, beta=1.0)  # log 2 - log sigmoid(log 3)
     tensor(0.9808)
     """
-    mean_B = mean(logp_BT, batch)
-    odds_B = mean_B - torch.log1p(-mean_B.clamp(max=CERTAIN).exp())
-    return -(mean_B[0::2] + beta * logsigmoid(lead(odds_B))).sum()
+    return -(mean(logp_BT, batch)[0::2] + beta * logsigmoid(lead(log_odds(logp_BT, batch)))).sum()
 
 
-PART = Objective("orpo", "token_logp", loss, pairs, unit="pair", rate=0.3)
+PART = Objective("orpo", "token_logp", loss, pairs, unit="pair", value=log_odds, rate=0.3)

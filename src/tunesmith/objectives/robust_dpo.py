@@ -26,4 +26,6 @@ def loss(logp_BT: Tensor, batch: Batch, *, beta: float = 0.1, label_smoothing: f
     return loss_P.sum() / (1 - 2 * flipped)
 
 
-PART = Objective("robust_dpo", "token_logp", loss, pairs, unit="pair", reference=True, odds=True, rate=0.1)
+PART = Objective(
+    "robust_dpo", "token_logp", loss, pairs, unit="pair", value=gained, reference=True, odds=True, rate=0.1
+)

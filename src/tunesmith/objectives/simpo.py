@@ -26,4 +26,4 @@ def loss(logp_BT: Tensor, batch: Batch, *, beta: float = 2.0, target_margin: flo
     return bradley_terry(beta * lead(mean(logp_BT, batch)) - target_margin * (2 * sure_P - 1), sure_P).sum()
 
 
-PART = Objective("simpo", "token_logp", loss, pairs, unit="pair", ties=True, rate=0.1)
+PART = Objective("simpo", "token_logp", loss, pairs, unit="pair", value=mean, ties=True, rate=0.1)

@@ -195,7 +195,7 @@ class _Training:
     def end(self) -> Progress:
         """The best weights put back; what happened."""
         state, hooks = self.state, self.hooks
-        if state.step < self.plan.steps and state.stopped == "all steps done":
+        if state.step < self.plan.steps and state.stopped == Progress.stopped:
             state.stopped = "time budget spent"
         if state.skipped == state.step:
             raise Diverged(f"No step of {state.step} had a finite loss and gradient: nothing was trained. {WAY_OUT}")
@@ -353,7 +353,7 @@ def _evaluate(
         keeper.keep()
     else:
         state.since_best += 1
-        if state.since_best >= plan.patience:
+        if state.since_best >= plan.patience and state.stopped == Progress.stopped:
             state.stopped = NO_IMPROVEMENT
     return point.model_copy(update={"dev_loss": result.loss})
 

@@ -3,8 +3,9 @@ of each token becomes the next few optimiser steps. The loop does not know the d
 
 Notable: answers are sampled from the whole distribution at temperature 1, the one whose log-probabilities training
 computes, so that ratios are exact; both sides are compared in each rollout. All answers to a prompt share its
-computation. A step in which no answer is better than another teaches nothing and is not taken; an answer without a
-reward has no weight. ``held`` is all that a checkpoint needs to go on in the middle of a rollout, with the same bits.
+computation. A step in which no answer is better than another is not taken (where entropy has a bonus, or advantages are
+whitened, all teach); an answer without a reward has no weight. ``held`` is all that a checkpoint needs to go on in the
+middle of a rollout, with the same bits.
 Legend: B answers, T tokens, G answers to each prompt.
 """
 
@@ -107,7 +108,7 @@ class Rollouts:
         self.policy, self.prompts, self.objective, self.how = policy, prompts, objective, how
         self.members, self.tell, self.credit = members, tell, objective.credit
         self.coefficient, self.scale = 1.0, 0.0  # of the penalty, and of the first rewards
-        self.step = self.idle = self.drawn = 0  # steps, rollouts in a row that taught nothing, answers
+        self.step = self.drawn = self.idle = self.unknown = 0  # steps, answers, rollouts in a row that taught nothing
         self._at: _Rollout | None = None
 
     def __call__(self, epoch: int) -> Iterator[list[Batch]]:
@@ -175,7 +176,7 @@ class Rollouts:
         credit = self.credit(drawn)
         self.tell(self._point(places, drawn, texts, found, self._distance(drawn, rows)))
         self.coefficient = credit.coefficient
-        self._watch_idling(bool(credit.advantage_BT.any()), reward_B)
+        self._watch_idling(bool(credit.advantage_BT.any()), known_b)
         if not credit.advantage_BT.any():
             return []
         tracks = {"advantage": credit.advantage_BT} | ({} if credit.return_BT is None else {"return": credit.return_BT})
@@ -199,8 +200,7 @@ class Rollouts:
         self._agree(
             logp_BT if several else self._of(self.policy.token_logp, rows[: self.how.answers]), written, mask_BT
         )
-        base_BT, value_BT = values.get("base"), values.get("value")
-        drawn = Drawn(reward_B, mask_BT, logp_BT, base_BT, value_BT, self.how.answers)
+        drawn = Drawn(reward_B, mask_BT, logp_BT, values.get("base"), values.get("value"), self.how.answers)
         left = max(0.0, 1 - self.step / self.how.total)
         return replace(drawn, scale=self.scale or 1.0, coefficient=self.coefficient, left=left), rows
 
@@ -238,12 +238,13 @@ class Rollouts:
             units.append(replace(first, others=tuple(replace(o, prefix=shared) for o in others)))
         return units
 
-    def _watch_idling(self, learns: bool, reward_B: Tensor) -> None:
-        """Raise Settled, or DataError where nothing was learned before."""
+    def _watch_idling(self, learns: bool, known_b: Tensor) -> None:
+        """Raise Settled, or DataError where nothing was learned before, or no answer had a reward."""
         self.idle = 0 if learns else self.idle + 1
+        self.unknown = 0 if learns else self.unknown + (not len(known_b))  # of those, without any reward
         if self.idle < IDLE:
             return
-        known = bool(reward_B.isfinite().any())
+        known = self.unknown < IDLE
         told = "the answers to a prompt are all worth the same" if known else "no answer had a reward"
         if known and self.step:
             raise Settled(f"settled: in {IDLE} rollouts in a row {told}")
@@ -309,9 +310,8 @@ class Rollouts:
 
     def held(self) -> dict[str, Tensor]:
         """What a checkpoint keeps: the rollout at hand with how far it has been trained on."""
-        at = self._at
-        numbers = [self.coefficient, self.scale, self.step, self.idle, self.drawn]
-        if at is None:
+        numbers = [self.coefficient, self.scale, self.step, self.drawn, self.idle, self.unknown]
+        if (at := self._at) is None:
             return {"numbers": torch.tensor(numbers, dtype=torch.float64)}
         rows = [row for unit in at.units for row in unit.unit]
         numbers += [at.epoch, at.number, at.yielded, at.done, len(at.units[0].unit) if at.units else 1]
@@ -330,7 +330,7 @@ class Rollouts:
     def restore(self, held: dict[str, Tensor]) -> None:
         """Go on where ``held`` was taken."""
         self.coefficient, self.scale, *counts = held["numbers"].tolist()
-        self.step, self.idle, self.drawn, *rest = map(int, counts)
+        self.step, self.drawn, self.idle, self.unknown, *rest = map(int, counts)
         if not rest:
             return
         epoch, number, yielded, done, unit = rest
