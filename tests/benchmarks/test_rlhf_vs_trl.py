@@ -111,6 +111,12 @@ def test_continuous_batching_has_a_cache_of_its_rows_and_is_warm_before_the_cloc
     assert found[0]["first"] == found[4]["first"]
 
 
+def test_the_page_is_that_of_the_results() -> None:
+    stored = json.loads((rlhf_vs_trl.RESULTS / "rlhf_vs_trl.json").read_text(encoding="utf-8"))
+    assert stored["ratios"] == rlhf_vs_trl.ratios(stored["parts"])
+    assert rlhf_vs_trl.page(stored) == (rlhf_vs_trl.RESULTS / "rlhf_vs_trl.md").read_text(encoding="utf-8")
+
+
 def test_a_generation_is_timed_whole() -> None:
     assert figures.rate({"tokens": [120], "step_seconds": [2.0]}) == 60.0
 
