@@ -220,4 +220,5 @@ def _use(evidence: Evidence) -> Use | None:
         labels=needed if 0 < needed < float("inf") else 0.0,
         prompted_quality=prompted.score.value if better else full,
         tuned_quality=full if better else prompted.score.value,
+        forecast=evidence.curve is not None,
     )
