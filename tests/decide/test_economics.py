@@ -171,3 +171,29 @@ def test_absurd_measures_are_sentences(name: str, value: float) -> None:
     good = {"prompted_in": 1.0, "prompted_out": 1.0, "tuned_in": 1.0, "tuned_out": 1.0, "tuned_seconds": 1.0}
     with pytest.raises(RecipeError, match=f"economics: {name} is"):
         Use(**(good | {"train_hours": 1.0} | {name: value}))
+
+
+def test_the_money_says_what_it_takes_for_granted() -> None:
+    facts = Facts(price_in=1.0, price_out=4.0, host_price=0.5)
+    told = economics(USE, facts).assumes
+    assert "those of this machine, which answers one at a time; the rented one is taken to be as fast" in told
+    assert "charged for the prompt of the base at hand, whose quality it is too" in told
+    assert "the base at hand" not in economics(replace(USE, rival=True), facts).assumes
+    assert "this machine" not in economics(USE, PRICED).assumes  # nothing is paid by its hours
+    assert economics(USE, Facts()).assumes == ""  # no money is told
+
+
+def test_labels_that_cannot_be_counted_or_have_no_price_are_said_to_be_left_out() -> None:
+    facts = Facts(price_in=1.0, price_out=4.0, host_price=0.5, label_price=0.1)
+    assert "No labels are counted: how many more" in economics(replace(USE, labels=None), facts).assumes
+    assert "labels" not in economics(replace(USE, labels=600), facts).assumes
+    without = facts.model_copy(update={"label_price": None})
+    told = economics(replace(USE, labels=600), without).assumes
+    assert "The 600 labels that tuning needs to be ahead are not counted" in told
+    assert "labels" not in economics(USE, without).assumes
+
+
+def test_the_price_of_tokens_that_is_not_given_follows_from_the_other_and_is_not_0() -> None:
+    told = [economics(USE, Facts(price_in=p, price_out=q, host_price=0.5)) for p, q in ((1.0, None), (None, 4.0))]
+    assert told[0].prompted_call == told[1].prompted_call == pytest.approx((800 + 4 * 40) / 1e6)
+    assert all("a written one is taken to cost 4 times a read one" in found.assumes for found in told)

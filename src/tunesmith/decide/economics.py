@@ -15,6 +15,7 @@ from typing import Any
 
 from tunesmith.core.advice import CostPoint, Economics, Facts, Sensitivity
 from tunesmith.core.errors import RecipeError
+from tunesmith.decide.wording import rows_of
 
 DAYS, HOURS = 30.4, 730.0  # a month
 HORIZON = 12.0  # months over which what is spent once is spread
@@ -54,8 +55,9 @@ def checked(facts: Facts) -> Facts:
 @dataclass(frozen=True, slots=True)
 class Use:
     """What an answer takes on each side, and what tuning takes once. Tokens and seconds are those of one answer;
-    ``labels`` are examples that are still to be paid for. A quality is in the metric's own units; the tuned one is the
-    middle of a forecast, or that of the largest small run where ``forecast`` is false."""
+    ``labels`` are examples that are still to be paid for, None where their number cannot be told. A quality is in the
+    metric's own units; the tuned one is the middle of a forecast, or that of the largest small run where ``forecast``
+    is false. ``rival`` says that the prompted model is that of evaluate.rival, and not the base at hand."""
 
     prompted_in: float
     prompted_out: float
@@ -63,10 +65,11 @@ class Use:
     tuned_out: float
     tuned_seconds: float
     train_hours: float
-    labels: float = 0.0
+    labels: float | None = 0.0
     prompted_quality: float | None = None
     tuned_quality: float | None = None
     forecast: bool = True
+    rival: bool = False
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -96,12 +99,13 @@ class Line:
 
 def lines(use: Use, facts: Facts) -> tuple[Line, Line, float] | None:
     """(prompted, tuned, what tuning costs once); None where the prompted model's tokens or the tuned model's machine
-    have no price."""
+    have no price. Labels without a number or a price are in none of it, and ``Economics.assumes`` says so."""
     price_in, price_out, hour = facts.price_in, facts.price_out, facts.host_price
     if hour is None or (price_in is None and price_out is None):
         return None
-    price_in, price_out = price_in or 0.0, price_out if price_out is not None else WRITTEN * (price_in or 0.0)
-    training, labels = use.train_hours * hour, use.labels * (facts.label_price or 0.0)
+    price_in = price_out / WRITTEN if price_in is None and price_out is not None else price_in or 0.0
+    price_out = WRITTEN * price_in if price_out is None else price_out
+    training, labels = use.train_hours * hour, (use.labels or 0.0) * (facts.label_price or 0.0)
     again = training * DAYS / facts.retrain_every if facts.retrain_every is not None else 0.0
     fixed = (training + labels) / HORIZON + again
     prompted = Line(0.0, (use.prompted_in * price_in + use.prompted_out * price_out) / 1e6)
@@ -150,6 +154,7 @@ def economics(use: Use | None, facts: Facts) -> Economics:
         tokens_share=tokens,
         quality_share=quality,
         sentence=_reached(use, quality, _of_month(prompted, tuned, calls)) + _of_money(prompted, tuned, even, calls),
+        assumes=_assumes(use, facts),
         known=True,
         prompted_call=prompted.call,
         tuned_call=tuned.call if calls is None or not calls else tuned.month(calls) / (calls * DAYS),
@@ -225,6 +230,29 @@ def _of_month(prompted: Line, tuned: Line, calls: float | None) -> str:
         return ""
     share = prompted.month(calls) / tuned.month(calls)
     return f"at {100 * share:.0f}% of what tuning costs at {calls:,.0f} calls a day"
+
+
+def _assumes(use: Use, facts: Facts) -> str:
+    """What the money takes for granted, and what is not in it."""
+    told = []
+    if facts.host_price:
+        told.append(
+            "The hours of training and the seconds of a tuned answer are those of this machine, which answers one at a "
+            f"time; the rented one is taken to be as fast and to answer {BUSY:.0%} of its time. Faster, or with "
+            "answers in batches, it makes tuning cheaper; slower, dearer."
+        )
+    if not use.rival:
+        told.append(
+            "The prices of tokens are charged for the prompt of the base at hand, whose quality it is too: a larger "
+            "model at these prices may answer better and count other tokens (evaluate.rival asks one)."
+        )
+    if facts.price_in is None or facts.price_out is None:
+        told.append(f"Only one price of tokens is known; a written one is taken to cost {WRITTEN:g} times a read one.")
+    if use.labels is None:
+        told.append("No labels are counted: how many more tuning needs to be ahead cannot be told.")
+    elif use.labels and facts.label_price is None:
+        told.append(f"The {rows_of(use.labels)} labels that tuning needs to be ahead are not counted (--label-price).")
+    return " ".join(told)
 
 
 def _of_money(prompted: Line, tuned: Line, even: float | None, calls: float | None) -> str:

@@ -5,6 +5,7 @@ on, so that an advice that was stopped goes on, and one that is asked again with
 there at once. The locked test is split off as a run splits it and is not looked at.
 """
 
+import math
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -207,7 +208,7 @@ def _use(evidence: Evidence) -> Use | None:
     prompted, tuned = best(evidence, PROMPTED), evidence.tuned
     if prompted is None or tuned is None or not prompted.tokens_in:
         return None
-    needed = evidence.curve.overtakes.value - evidence.rows if evidence.curve is not None else 0.0
+    needed = None if evidence.curve is None else evidence.curve.overtakes.value - evidence.rows
     better = evidence.higher_is_better
     full = evidence.curve.at_full.value if evidence.curve is not None else tuned.score.value
     return Use(
@@ -217,8 +218,9 @@ def _use(evidence: Evidence) -> Use | None:
         tuned_out=tuned.tokens_out,
         tuned_seconds=tuned.seconds or 0.0,
         train_hours=(evidence.train_seconds or 0.0) / 3600,
-        labels=needed if 0 < needed < float("inf") else 0.0,
+        labels=None if needed is None or math.isinf(needed) else max(0.0, needed),
         prompted_quality=prompted.score.value if better else full,
         tuned_quality=full if better else prompted.score.value,
         forecast=evidence.curve is not None,
+        rival=prompted.name == "rival",
     )
