@@ -97,6 +97,14 @@ def test_money_alone_speaks_for_tuning_only_where_nothing_is_lost_and_traffic_is
     assert asked(2.01, -WORTH, NEAREST) != "saving"  # what is looked up costs nothing
 
 
+@pytest.mark.parametrize(("calls", "expected"), [(1.0, "no gain"), (1670.0, "no gain"), (1690.0, "saving")])
+def test_a_saving_of_next_to_nothing_does_not_speak_for_tuning(calls: float, expected: str) -> None:
+    """On a free machine tuning is cheaper at any traffic; 0.00098 a call are 50 a month at 1,678 calls a day."""
+    facts = Facts(price_in=1.0, price_out=4.0, host_price=0.0, calls_per_day=calls)
+    assert economics(sample.USE, facts).break_even == 0
+    assert decided(facts=facts, curve=sample.curve(0.0, 0.015, within=0.1))[1] == expected
+
+
 def test_a_price_of_tokens_alone_never_speaks_for_tuning() -> None:
     """What hosting and training cost is not known then, and is not 0."""
     for calls in (1.0, 1e9):

@@ -18,6 +18,7 @@ FEWEST_ROWS = 60  # to train on: a twentieth of fewer is no run
 FEWEST_SCORED = 40
 LIKELY = 0.5  # share of the curves that overtake within reach
 SAFE = 2.0  # times the break-even that traffic must be at least, before money alone speaks for tuning
+LEAST_SAVED = 50.0  # a month, in the currency of the prices: about what an hour's work on a model of one's own costs
 STRENGTH: dict[Strength, int] = {"strong": 3, "medium": 2, "weak": 1, "none": 0}
 
 
@@ -78,7 +79,8 @@ def _saves(evidence: Evidence, costs: Economics) -> bool:
     if curve is None or calls is None or even is None or not costs.known:
         return False
     prompted = best(evidence, (*PROMPTED, RETRIEVED, "majority"))
-    cheap = calls > 0 and calls >= SAFE * even
+    saved = (costs.prompted_month or 0.0) - (costs.tuned_month or 0.0)
+    cheap = calls >= SAFE * even and saved >= LEAST_SAVED  # a machine that is free breaks even at 0 calls
     return cheap and prompted is not None and prompted.name in PROMPTED and curve.gain.low80 >= -curve.worth
 
 
@@ -139,8 +141,9 @@ RULES: tuple[Rule, ...] = (
         "saving",
         _saves,
         lambda _: "tune",
-        "Tuning is not worse by a difference worth having (lower limit of the 80% forecast), and traffic is at least "
-        f"{SAFE:g} times that at which it becomes the cheaper way.",
+        "Tuning is not worse by a difference worth having (lower limit of the 80% forecast), traffic is at least "
+        f"{SAFE:g} times that at which it becomes the cheaper way, and at least {LEAST_SAVED:g} a month is saved: less "
+        "does not pay for looking after a model.",
     ),
     Rule(
         "more data, clearly",
