@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 import sample_advice as sample
-from tunesmith.core.advice import Bar, Decision, Facts, Variety
+from tunesmith.core.advice import Bar, Curve, Decision, Facts, Variety
 from tunesmith.decide.advise import FEWEST_ROWS, FEWEST_SCORED, RULES, WORTH, advise
 from tunesmith.decide.economics import Use, economics
 from tunesmith.decide.lists import AGAINST, FOR, lists, steps
@@ -172,6 +172,25 @@ def test_items(topic: str, changes: dict[str, Any], expected: tuple[str, str]) -
     both = lists(evidence, economics(sample.USE, evidence.facts))
     (found,) = (r for items in both.values() for r in items if r.topic == topic)
     assert (found.side, found.strength) == expected, found.sentence
+
+
+@pytest.mark.parametrize(
+    ("latency", "curve", "bars", "told"),
+    [
+        (0.079, sample.curve(), {}, "one answer takes 80 ms, asked alone, and at most 79 ms is wanted."),
+        (0.08, sample.curve(), {}, ""),
+        (0.1, sample.curve(-0.1, within=0.1), {}, "takes 200 ms, asked alone, and at most 100 ms is wanted."),
+        (0.1, sample.curve(-0.1, within=0.1), {"bars": NEAREST}, ""),  # what is looked up was not timed
+        (None, sample.curve(), {}, ""),
+    ],
+)
+def test_an_advice_whose_answers_are_too_slow_here_says_its_condition(
+    latency: float | None, curve: Curve, bars: dict[str, Any], told: str
+) -> None:
+    evidence = sample.evidence(facts=Facts(latency=latency), curve=curve, **bars)
+    sentence = advise(evidence, economics(sample.USE, evidence.facts)).sentence
+    assert ("This holds only where it is served faster than here: " in sentence) == bool(told)
+    assert sentence.endswith(told)
 
 
 def test_reasons_come_strongest_first_and_the_forecast_is_one_of_them() -> None:

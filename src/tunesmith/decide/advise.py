@@ -191,7 +191,7 @@ def advise(evidence: Evidence, costs: Economics) -> Advice:
     reasons = tuple(sorted(heard, key=lambda r: -STRENGTH[r.strength]))
     return Advice(
         decision=decision,
-        sentence=_sentence(decision, evidence, costs),
+        sentence=_sentence(decision, evidence, costs) + _too_slow(decision, evidence),
         rule=f"{rule.name}: {rule.words}",
         next=_next(decision, evidence),
         reasons=reasons,
@@ -249,6 +249,19 @@ def _sentence(decision: Decision, evidence: Evidence, costs: Economics) -> str:
         return f"Collect more data: {bars}; for a gain of {worth} {missing}, {evidence.rows:,} are there."
     chance = f"{curve.chance:.0%} of the forecasts gain at least {gained(metric, curve.worth)}"
     return f"Not enough evidence: {chance}; {at} is expected to gain {gained_band(metric, curve.gain)} on {bar.name}."
+
+
+def _too_slow(decision: Decision, evidence: Evidence) -> str:
+    """The condition that an advice has whose answers take longer than is wanted. It is no rule: the seconds are this
+    machine's and not those of what will answer, and a longer prompt of the same base would be no faster."""
+    wanted = evidence.facts.latency
+    way = {"tune": evidence.tuned, "prompt": best(evidence, PROMPTED)}.get(decision)
+    if wanted is None or way is None or way.seconds is None or way.seconds <= wanted:
+        return ""
+    return (
+        f" This holds only where it is served faster than here: one answer takes {time_of(way.seconds)}, asked alone, "
+        f"and at most {time_of(wanted)} is wanted."
+    )
 
 
 def _next(decision: Decision, evidence: Evidence) -> str:
