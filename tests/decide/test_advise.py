@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 import sample_advice as sample
-from tunesmith.core.advice import Bar, Curve, Decision, Facts, Variety
+from tunesmith.core.advice import Advice, Bar, Curve, Decision, Facts, Variety
 from tunesmith.decide.advise import FEWEST_ROWS, FEWEST_SCORED, RULES, WORTH, advise
 from tunesmith.decide.economics import Use, economics
 from tunesmith.decide.lists import AGAINST, FOR, lists, steps
@@ -191,6 +191,27 @@ def test_an_advice_whose_answers_are_too_slow_here_says_its_condition(
     sentence = advise(evidence, economics(sample.USE, evidence.facts)).sentence
     assert ("This holds only where it is served faster than here: " in sentence) == bool(told)
     assert sentence.endswith(told)
+
+
+def test_an_encoder_is_not_told_to_write_a_prompt() -> None:
+    """Its zero_shot takes the label with the nearest name; no prompt exists that could go into a product."""
+    named = Bar(name="zero_shot", score=sample.estimate(0.54), tokens_in=0, tokens_out=0, seconds=0.01)
+    asked = named.model_copy(update={"tokens_in": 90})
+    bars = looked_up(0.4)
+
+    def told(bar: Bar) -> Advice:
+        curve = sample.curve(-0.1, within=0.1)
+        evidence = sample.evidence(task="classify", metric="accuracy", bars=(bar, *bars), curve=curve)
+        return advise(evidence, economics(None, evidence.facts))
+
+    encoder, decoder = told(named), told(asked)
+    assert encoder.decision == decoder.decision == "prompt"
+    assert "An encoder reads no prompt: here it is the label whose name is most similar" in encoder.sentence
+    assert encoder.next.startswith("Next: compare each text with the names of the labels")
+    assert "prompt" not in encoder.next and "write the prompt" in decoder.next
+    assert "encoder" not in decoder.sentence
+    said = {r.topic: r.sentence for r in encoder.lists["for tuning"]}
+    assert said["private patterns"].startswith("The names of the labels alone score 54.0%")
 
 
 def test_reasons_come_strongest_first_and_the_forecast_is_one_of_them() -> None:

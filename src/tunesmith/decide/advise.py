@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from tunesmith.core.advice import Advice, Decision, Economics, Evidence, Reason, Strength
 from tunesmith.decide.learning_curve import FEWEST
-from tunesmith.decide.lists import PROMPTED, RETRIEVED, best, lists, stale
+from tunesmith.decide.lists import PROMPTED, RETRIEVED, best, by_name, lists, stale
 from tunesmith.decide.wording import gained, gained_band, rows_of, shown, time_of
 
 WORTH = 0.02  # the smallest gain worth having, where the recipe names none (evaluate.min_gain)
@@ -191,7 +191,7 @@ def advise(evidence: Evidence, costs: Economics) -> Advice:
     reasons = tuple(sorted(heard, key=lambda r: -STRENGTH[r.strength]))
     return Advice(
         decision=decision,
-        sentence=_sentence(decision, evidence, costs) + _too_slow(decision, evidence),
+        sentence=_sentence(decision, evidence, costs) + _unprompted(decision, evidence) + _too_slow(decision, evidence),
         rule=f"{rule.name}: {rule.words}",
         next=_next(decision, evidence),
         reasons=reasons,
@@ -251,6 +251,16 @@ def _sentence(decision: Decision, evidence: Evidence, costs: Economics) -> str:
     return f"Not enough evidence: {chance}; {at} is expected to gain {gained_band(metric, curve.gain)} on {bar.name}."
 
 
+def _unprompted(decision: Decision, evidence: Evidence) -> str:
+    """What prompting is where the base reads no prompt."""
+    if decision != "prompt" or not by_name(evidence, best(evidence, PROMPTED)):
+        return ""
+    return (
+        " An encoder reads no prompt: here it is the label whose name is most similar to the text by embedding, "
+        "without training."
+    )
+
+
 def _too_slow(decision: Decision, evidence: Evidence) -> str:
     """The condition that an advice has whose answers take longer than is wanted. It is no rule: the seconds are this
     machine's and not those of what will answer, and a longer prompt of the same base would be no faster."""
@@ -268,6 +278,8 @@ def _next(decision: Decision, evidence: Evidence) -> str:
     curve = evidence.curve
     if decision == "tune":
         return "Next: tunesmith run RECIPE. Its verdict is made on the locked test, which was not looked at here."
+    if decision == "prompt" and by_name(evidence, best(evidence, PROMPTED)):
+        return "Next: compare each text with the names of the labels, as zero_shot did here; ask again with more rows."
     if decision == "prompt":
         return "Next: write the prompt that won here into the product, and ask again when there are more rows."
     if decision == "retrieve":
