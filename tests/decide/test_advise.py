@@ -6,7 +6,7 @@ import pytest
 
 import sample_advice as sample
 from tunesmith.core.advice import Advice, Bar, Curve, Decision, Facts, Variety
-from tunesmith.decide.advise import FEWEST_ROWS, FEWEST_SCORED, RULES, WORTH, advise
+from tunesmith.decide.advise import FEWEST_ROWS, FEWEST_SCORED, RULES, WORTH, advise, least_gain
 from tunesmith.decide.economics import Use, economics
 from tunesmith.decide.lists import AGAINST, FOR, lists, steps
 
@@ -103,6 +103,12 @@ def test_a_saving_of_next_to_nothing_does_not_speak_for_tuning(calls: float, exp
     facts = Facts(price_in=1.0, price_out=4.0, host_price=0.0, calls_per_day=calls)
     assert economics(sample.USE, facts).break_even == 0
     assert decided(facts=facts, curve=sample.curve(0.0, 0.015, within=0.1))[1] == expected
+
+
+def test_the_smallest_gain_worth_having_is_the_recipe_s_in_the_metric_s_units() -> None:
+    assert least_gain(0.0, 0.6, higher_is_better=True) == least_gain(0.0, 20.0, higher_is_better=False) == WORTH
+    assert least_gain(0.1, 0.6, higher_is_better=True) == 0.1
+    assert least_gain(0.1, 20.0, higher_is_better=False) == pytest.approx(0.005)
 
 
 def test_a_price_of_tokens_alone_never_speaks_for_tuning() -> None:

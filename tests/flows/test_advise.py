@@ -277,3 +277,13 @@ def test_whose_prompt_is_priced_is_known() -> None:
     rival = Bar(name="rival", score=sample.estimate(0.9), tokens_in=700, tokens_out=3, seconds=0.5)
     use = _use(sample.evidence(bars=(*sample.evidence().bars, rival)))
     assert use is not None and use.rival
+
+
+def test_the_smallest_gain_is_in_the_units_of_the_verdict(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "asked.jsonl", asked(260))
+    evaluate = {"metrics": ["perplexity"], "shots": 1, "limit": 40, "min_gain": 0.5}
+    recipe = make_recipe(str(path), train={"epochs": 1}, evaluate=evaluate, data={"allow": ["lengths"]})
+    evidence = advise(recipe, workspace=tmp_path).evidence
+    assert evidence.curve is not None and not evidence.higher_is_better
+    lowest = min(b.score.value for b in evidence.bars)
+    assert evidence.curve.worth == pytest.approx(0.5 / lowest)  # the curve's gain is a share of a perplexity

@@ -13,7 +13,7 @@ from tunesmith.decide.learning_curve import FEWEST
 from tunesmith.decide.lists import PROMPTED, RETRIEVED, best, by_name, lists, stale
 from tunesmith.decide.wording import gained, gained_band, rows_of, shown, time_of
 
-WORTH = 0.02  # the smallest gain worth having, where the recipe names none (evaluate.min_gain)
+WORTH = 0.02  # the smallest gain worth having (of a perplexity: as a share), where evaluate.min_gain is 0
 FEWEST_ROWS = 60  # to train on: a twentieth of fewer is no run
 FEWEST_SCORED = 40
 LIKELY = 0.5  # share of the curves that overtake within reach
@@ -29,6 +29,19 @@ class Rule(NamedTuple):
     holds: Callable[[Evidence, Economics], bool]
     decision: Callable[[Evidence], Decision]
     words: str
+
+
+def least_gain(min_gain: float, bar: float, *, higher_is_better: bool) -> float:
+    """The smallest gain worth having: in the metric's own units, of a perplexity as a share of ``bar``, which is what
+    the best way without training has. ``min_gain`` is evaluate.min_gain, in the metric's own units as a verdict takes
+    it; at 0, which a recipe has that names none, it is ``WORTH``.
+
+    >>> least_gain(0.05, 0.6, higher_is_better=True), least_gain(0.5, 20.0, higher_is_better=False)
+    (0.05, 0.025)
+    """
+    if not min_gain:
+        return WORTH
+    return min_gain if higher_is_better else min_gain / bar
 
 
 def untrained(evidence: Evidence) -> Decision:

@@ -152,9 +152,10 @@ def _measured(
     ruler, top = judging.ruler(found.asked), best(evidence, tuple(b.name for b in evidence.bars))
     assert top is not None  # as there are bars
     bar = next(a for a in bars if a.system.name == top.name)
-    worth = recipe.evaluate.min_gain or deciding.WORTH
     if not deciding.begun(evidence):
         return evidence, (*notes, "No curve was drawn: the largest small run does no better than the constant answer.")
+    value, least = top.score.value, recipe.evaluate.min_gain
+    worth = deciding.least_gain(least, value, higher_is_better=evidence.higher_is_better)
     through = curve(done, bar, ruler, rows=found.rows, test_rows=len(whole.test), worth=worth)
     return evidence.model_copy(update={"curve": through}), tuple(notes)
 
