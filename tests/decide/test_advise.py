@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 import sample_advice as sample
-from tunesmith.core.advice import Bar, Decision, Facts, Variety
-from tunesmith.decide.advise import FEWEST_ROWS, FEWEST_SCORED, RULES, WORTH, advise
+from tunesmith.core.advice import Advice, Bar, Curve, Decision, Facts, Variety
+from tunesmith.decide.advise import FEWEST_ROWS, FEWEST_SCORED, RULES, WORTH, advise, least_gain
 from tunesmith.decide.economics import Use, economics
 from tunesmith.decide.lists import AGAINST, FOR, lists, steps
 
@@ -97,6 +97,20 @@ def test_money_alone_speaks_for_tuning_only_where_nothing_is_lost_and_traffic_is
     assert asked(2.01, -WORTH, NEAREST) != "saving"  # what is looked up costs nothing
 
 
+@pytest.mark.parametrize(("calls", "expected"), [(1.0, "no gain"), (1670.0, "no gain"), (1690.0, "saving")])
+def test_a_saving_of_next_to_nothing_does_not_speak_for_tuning(calls: float, expected: str) -> None:
+    """On a free machine tuning is cheaper at any traffic; 0.00098 a call are 50 a month at 1,678 calls a day."""
+    facts = Facts(price_in=1.0, price_out=4.0, host_price=0.0, calls_per_day=calls)
+    assert economics(sample.USE, facts).break_even == 0
+    assert decided(facts=facts, curve=sample.curve(0.0, 0.015, within=0.1))[1] == expected
+
+
+def test_the_smallest_gain_worth_having_is_the_recipe_s_in_the_metric_s_units() -> None:
+    assert least_gain(0.0, 0.6, higher_is_better=True) == least_gain(0.0, 20.0, higher_is_better=False) == WORTH
+    assert least_gain(0.1, 0.6, higher_is_better=True) == 0.1
+    assert least_gain(0.1, 20.0, higher_is_better=False) == pytest.approx(0.005)
+
+
 def test_a_price_of_tokens_alone_never_speaks_for_tuning() -> None:
     """What hosting and training cost is not known then, and is not 0."""
     for calls in (1.0, 1e9):
@@ -164,6 +178,46 @@ def test_items(topic: str, changes: dict[str, Any], expected: tuple[str, str]) -
     both = lists(evidence, economics(sample.USE, evidence.facts))
     (found,) = (r for items in both.values() for r in items if r.topic == topic)
     assert (found.side, found.strength) == expected, found.sentence
+
+
+@pytest.mark.parametrize(
+    ("latency", "curve", "bars", "told"),
+    [
+        (0.079, sample.curve(), {}, "one answer takes 80 ms, asked alone, and at most 79 ms is wanted."),
+        (0.08, sample.curve(), {}, ""),
+        (0.1, sample.curve(-0.1, within=0.1), {}, "takes 200 ms, asked alone, and at most 100 ms is wanted."),
+        (0.1, sample.curve(-0.1, within=0.1), {"bars": NEAREST}, ""),  # what is looked up was not timed
+        (None, sample.curve(), {}, ""),
+    ],
+)
+def test_an_advice_whose_answers_are_too_slow_here_says_its_condition(
+    latency: float | None, curve: Curve, bars: dict[str, Any], told: str
+) -> None:
+    evidence = sample.evidence(facts=Facts(latency=latency), curve=curve, **bars)
+    sentence = advise(evidence, economics(sample.USE, evidence.facts)).sentence
+    assert ("This holds only where it is served faster than here: " in sentence) == bool(told)
+    assert sentence.endswith(told)
+
+
+def test_an_encoder_is_not_told_to_write_a_prompt() -> None:
+    """Its zero_shot takes the label with the nearest name; no prompt exists that could go into a product."""
+    named = Bar(name="zero_shot", score=sample.estimate(0.54), tokens_in=0, tokens_out=0, seconds=0.01)
+    asked = named.model_copy(update={"tokens_in": 90})
+    bars = looked_up(0.4)
+
+    def told(bar: Bar) -> Advice:
+        curve = sample.curve(-0.1, within=0.1)
+        evidence = sample.evidence(task="classify", metric="accuracy", bars=(bar, *bars), curve=curve)
+        return advise(evidence, economics(None, evidence.facts))
+
+    encoder, decoder = told(named), told(asked)
+    assert encoder.decision == decoder.decision == "prompt"
+    assert "An encoder reads no prompt: here it is the label whose name is most similar" in encoder.sentence
+    assert encoder.next.startswith("Next: compare each text with the names of the labels")
+    assert "prompt" not in encoder.next and "write the prompt" in decoder.next
+    assert "encoder" not in decoder.sentence
+    said = {r.topic: r.sentence for r in encoder.lists["for tuning"]}
+    assert said["private patterns"].startswith("The names of the labels alone score 54.0%")
 
 
 def test_reasons_come_strongest_first_and_the_forecast_is_one_of_them() -> None:

@@ -1,6 +1,7 @@
 """Money: lines, break-even, sensitivity, and a sentence for every number that cannot be."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -21,8 +22,39 @@ def test_tokens_alone_are_compared_where_no_price_is_known() -> None:
     assert found.tokens_share == pytest.approx((800 + 160) / (100 + 160))
     assert found.quality_share == pytest.approx(0.8)
     assert (found.known, found.break_even, found.curve) == (False, None, ())
-    assert found.sentence.startswith("Prompting reaches 80% of the quality at 369% of the cost of a call, by tokens.")
+    assert found.sentence.startswith(
+        "Prompting reaches 80% of the quality that is forecast of tuning (the middle of the forecast), at 369% of the "
+        "cost of a call, by tokens (a written one counts as 4 read ones). "
+    )
     assert "--price-in" in found.sentence
+
+
+def test_where_prices_are_known_the_cost_that_is_told_is_the_money() -> None:
+    """By hand: 20,000 x 30.4 calls of 700 x 0.5 + 40 x 1.5 millionths are 249.28; 730 hours and a twelfth of one of
+    training at 0.8 are 584.07."""
+    use = replace(USE, prompted_in=700, tuned_seconds=0.2, train_hours=1.0)
+    facts = Facts(price_in=0.5, price_out=1.5, host_price=0.8, calls_per_day=20_000)
+    told = economics(use, facts).sentence
+    assert "at 43% of what tuning costs at 20,000 calls a day. " in told
+    assert "prompting costs 249.28 a month, tuning 584.07" in told
+    assert "tokens" not in told and "331%" not in told
+    without = economics(use, facts.model_copy(update={"calls_per_day": None})).sentence
+    assert without.startswith("Prompting reaches 80% of the quality that is forecast of tuning (the middle")
+    assert "%" not in without.split(". ")[1]  # no traffic, no share of the cost
+
+
+def test_tokens_weigh_as_they_are_priced_where_both_prices_are_known() -> None:
+    found = economics(USE, Facts(price_in=0.5, price_out=1.0))
+    assert found.tokens_share == pytest.approx((800 + 2 * 40) / (100 + 2 * 40))
+    assert "a written one counts as 2 read ones" in found.sentence
+    found = economics(USE, Facts(price_in=0.0, price_out=1.0))
+    assert found.tokens_share == pytest.approx(1.0) and "read ones are free" in found.sentence
+    assert economics(USE, Facts(price_in=0.0, price_out=0.0)).tokens_share is None
+
+
+def test_a_quality_without_a_forecast_is_that_of_a_small_run() -> None:
+    found = economics(replace(USE, forecast=False), Facts())
+    assert "80% of the quality of the largest small run, at" in found.sentence
 
 
 def test_nothing_is_compared_where_no_model_was_prompted() -> None:
@@ -139,3 +171,29 @@ def test_absurd_measures_are_sentences(name: str, value: float) -> None:
     good = {"prompted_in": 1.0, "prompted_out": 1.0, "tuned_in": 1.0, "tuned_out": 1.0, "tuned_seconds": 1.0}
     with pytest.raises(RecipeError, match=f"economics: {name} is"):
         Use(**(good | {"train_hours": 1.0} | {name: value}))
+
+
+def test_the_money_says_what_it_takes_for_granted() -> None:
+    facts = Facts(price_in=1.0, price_out=4.0, host_price=0.5)
+    told = economics(USE, facts).assumes
+    assert "those of this machine, which answers one at a time; the rented one is taken to be as fast" in told
+    assert "charged for the prompt of the base at hand, whose quality it is too" in told
+    assert "the base at hand" not in economics(replace(USE, rival=True), facts).assumes
+    assert "this machine" not in economics(USE, PRICED).assumes  # nothing is paid by its hours
+    assert economics(USE, Facts()).assumes == ""  # no money is told
+
+
+def test_labels_that_cannot_be_counted_or_have_no_price_are_said_to_be_left_out() -> None:
+    facts = Facts(price_in=1.0, price_out=4.0, host_price=0.5, label_price=0.1)
+    assert "No labels are counted: how many more" in economics(replace(USE, labels=None), facts).assumes
+    assert "labels" not in economics(replace(USE, labels=600), facts).assumes
+    without = facts.model_copy(update={"label_price": None})
+    told = economics(replace(USE, labels=600), without).assumes
+    assert "The 600 labels that tuning needs to be ahead are not counted" in told
+    assert "labels" not in economics(USE, without).assumes
+
+
+def test_the_price_of_tokens_that_is_not_given_follows_from_the_other_and_is_not_0() -> None:
+    told = [economics(USE, Facts(price_in=p, price_out=q, host_price=0.5)) for p, q in ((1.0, None), (None, 4.0))]
+    assert told[0].prompted_call == told[1].prompted_call == pytest.approx((800 + 4 * 40) / 1e6)
+    assert all("a written one is taken to cost 4 times a read one" in found.assumes for found in told)

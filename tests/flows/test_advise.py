@@ -1,5 +1,6 @@
 """An advice end to end on networks of a few thousand weights: what is measured, what is kept, what is refused."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -7,12 +8,13 @@ import pytest
 from tests.endpoint import said, serving
 from tests.flows.conftest import MakeRecipe, asked, labelled, write_jsonl
 
-from tunesmith.core.advice import Advice, Facts
+import sample_advice as sample
+from tunesmith.core.advice import Advice, Bar, Facts
 from tunesmith.core.errors import Diverged, RecipeError
 from tunesmith.core.recipe import Recipe
 from tunesmith.core.report import CurvePoint
 from tunesmith.flows import trials
-from tunesmith.flows.advise import advise, plan
+from tunesmith.flows.advise import _use, advise, plan
 from tunesmith.flows.finetune import finetune
 from tunesmith.flows.prepare import leaving
 from tunesmith.flows.watch import Watcher
@@ -254,3 +256,34 @@ def test_what_is_sent_is_said_and_nothing_is_where_no_rival_is_asked(make_recipe
     assert clear.endswith("with the key in A_KEY, not encrypted.")
     chooses = make_recipe("preferred", evaluate={"rival": rival}).model_copy(update={"task": "prefer"})
     assert leaving(chooses) == leaving(make_recipe("asked")) == ()
+
+
+@pytest.mark.parametrize(
+    ("curve", "labels"),
+    [
+        (sample.curve(overtakes=2000), 760.0),  # beside 1,240 rows at hand
+        (sample.curve(overtakes=300), 0.0),
+        (sample.curve(overtakes=math.inf), None),
+        (None, None),
+    ],
+)
+def test_how_many_labels_are_needed_is_not_0_where_it_cannot_be_told(curve: Any, labels: float | None) -> None:
+    use = _use(sample.evidence(curve=curve))
+    assert use is not None
+    assert (use.labels, use.forecast, use.rival) == (labels, curve is not None, False)
+
+
+def test_whose_prompt_is_priced_is_known() -> None:
+    rival = Bar(name="rival", score=sample.estimate(0.9), tokens_in=700, tokens_out=3, seconds=0.5)
+    use = _use(sample.evidence(bars=(*sample.evidence().bars, rival)))
+    assert use is not None and use.rival
+
+
+def test_the_smallest_gain_is_in_the_units_of_the_verdict(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "asked.jsonl", asked(260))
+    evaluate = {"metrics": ["perplexity"], "shots": 1, "limit": 40, "min_gain": 0.5}
+    recipe = make_recipe(str(path), train={"epochs": 1}, evaluate=evaluate, data={"allow": ["lengths"]})
+    evidence = advise(recipe, workspace=tmp_path).evidence
+    assert evidence.curve is not None and not evidence.higher_is_better
+    lowest = min(b.score.value for b in evidence.bars)
+    assert evidence.curve.worth == pytest.approx(0.5 / lowest)  # the curve's gain is a share of a perplexity

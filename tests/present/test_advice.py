@@ -64,3 +64,10 @@ def test_the_summary_fits_and_tells_the_rule() -> None:
     flat = " ".join(text.split())
     assert "TUNE" in flat and "Rule: gain" in flat
     assert all(r.topic in text for items in found.lists.values() for r in items)
+
+
+def test_the_money_says_whose_seconds_it_counts() -> None:
+    found = sample.build()
+    assert "those of this machine, which answers one at a time" in found.economics.assumes
+    assert found.economics.assumes in Page(render_advice(found)).text
+    assert found.economics.assumes in " ".join(shown(advice_summary(found), 2000).split())

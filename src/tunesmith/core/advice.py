@@ -127,12 +127,14 @@ class Sensitivity(Noun):
 class Economics(Noun):
     """Prompting against tuning in money. ``break_even`` is in calls a day, 0 where tuning is always cheaper, None where
     it never is; None everywhere where prices are not known. ``tokens_share`` is what a prompted answer costs in
-    times of a tuned one, by tokens alone; ``quality_share`` what it scores in times of what the tuned model is
-    expected to."""
+    times of a tuned one, by tokens alone (``sentence`` tells it only where prices are not known);
+    ``quality_share`` what it scores in times of the middle of the forecast, or of the largest small run without one.
+    ``assumes`` says what the money takes for granted."""
 
     tokens_share: float | None = None
     quality_share: float | None = None
     sentence: str
+    assumes: str = ""
     known: bool = False
     prompted_call: float | None = None
     tuned_call: float | None = None

@@ -244,7 +244,9 @@ class EvaluateRecipe(Noun):
         None, description="system prompt of the prompted baselines; written from the data when absent"
     )
     min_gain: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.0, description="gain over the best baseline that is worth shipping"
+        0.0,
+        description="gain over the best baseline that is worth shipping, in the metric's own units; at 0, advise asks "
+        "for 2 points, or 2% of a perplexity",
     )
     limit: Annotated[int, Field(ge=1)] | None = Field(
         None, description="use at most this many test rows, drawn by data.split.seed"

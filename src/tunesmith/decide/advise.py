@@ -10,14 +10,15 @@ from typing import NamedTuple
 
 from tunesmith.core.advice import Advice, Decision, Economics, Evidence, Reason, Strength
 from tunesmith.decide.learning_curve import FEWEST
-from tunesmith.decide.lists import PROMPTED, RETRIEVED, best, lists, stale
+from tunesmith.decide.lists import PROMPTED, RETRIEVED, best, by_name, lists, stale
 from tunesmith.decide.wording import gained, gained_band, rows_of, shown, time_of
 
-WORTH = 0.02  # the smallest gain worth having, where the recipe names none (evaluate.min_gain)
+WORTH = 0.02  # the smallest gain worth having (of a perplexity: as a share), where evaluate.min_gain is 0
 FEWEST_ROWS = 60  # to train on: a twentieth of fewer is no run
 FEWEST_SCORED = 40
 LIKELY = 0.5  # share of the curves that overtake within reach
 SAFE = 2.0  # times the break-even that traffic must be at least, before money alone speaks for tuning
+LEAST_SAVED = 50.0  # a month, in the currency of the prices: about what an hour's work on a model of one's own costs
 STRENGTH: dict[Strength, int] = {"strong": 3, "medium": 2, "weak": 1, "none": 0}
 
 
@@ -28,6 +29,19 @@ class Rule(NamedTuple):
     holds: Callable[[Evidence, Economics], bool]
     decision: Callable[[Evidence], Decision]
     words: str
+
+
+def least_gain(min_gain: float, bar: float, *, higher_is_better: bool) -> float:
+    """The smallest gain worth having: in the metric's own units, of a perplexity as a share of ``bar``, which is what
+    the best way without training has. ``min_gain`` is evaluate.min_gain, in the metric's own units as a verdict takes
+    it; at 0, which a recipe has that names none, it is ``WORTH``.
+
+    >>> least_gain(0.05, 0.6, higher_is_better=True), least_gain(0.5, 20.0, higher_is_better=False)
+    (0.05, 0.025)
+    """
+    if not min_gain:
+        return WORTH
+    return min_gain if higher_is_better else min_gain / bar
 
 
 def untrained(evidence: Evidence) -> Decision:
@@ -78,7 +92,8 @@ def _saves(evidence: Evidence, costs: Economics) -> bool:
     if curve is None or calls is None or even is None or not costs.known:
         return False
     prompted = best(evidence, (*PROMPTED, RETRIEVED, "majority"))
-    cheap = calls > 0 and calls >= SAFE * even
+    saved = (costs.prompted_month or 0.0) - (costs.tuned_month or 0.0)
+    cheap = calls >= SAFE * even and saved >= LEAST_SAVED  # a machine that is free breaks even at 0 calls
     return cheap and prompted is not None and prompted.name in PROMPTED and curve.gain.low80 >= -curve.worth
 
 
@@ -139,8 +154,9 @@ RULES: tuple[Rule, ...] = (
         "saving",
         _saves,
         lambda _: "tune",
-        "Tuning is not worse by a difference worth having (lower limit of the 80% forecast), and traffic is at least "
-        f"{SAFE:g} times that at which it becomes the cheaper way.",
+        "Tuning is not worse by a difference worth having (lower limit of the 80% forecast), traffic is at least "
+        f"{SAFE:g} times that at which it becomes the cheaper way, and at least {LEAST_SAVED:g} a month is saved: less "
+        "does not pay for looking after a model.",
     ),
     Rule(
         "more data, clearly",
@@ -188,7 +204,7 @@ def advise(evidence: Evidence, costs: Economics) -> Advice:
     reasons = tuple(sorted(heard, key=lambda r: -STRENGTH[r.strength]))
     return Advice(
         decision=decision,
-        sentence=_sentence(decision, evidence, costs),
+        sentence=_sentence(decision, evidence, costs) + _unprompted(decision, evidence) + _too_slow(decision, evidence),
         rule=f"{rule.name}: {rule.words}",
         next=_next(decision, evidence),
         reasons=reasons,
@@ -248,10 +264,35 @@ def _sentence(decision: Decision, evidence: Evidence, costs: Economics) -> str:
     return f"Not enough evidence: {chance}; {at} is expected to gain {gained_band(metric, curve.gain)} on {bar.name}."
 
 
+def _unprompted(decision: Decision, evidence: Evidence) -> str:
+    """What prompting is where the base reads no prompt."""
+    if decision != "prompt" or not by_name(evidence, best(evidence, PROMPTED)):
+        return ""
+    return (
+        " An encoder reads no prompt: here it is the label whose name is most similar to the text by embedding, "
+        "without training."
+    )
+
+
+def _too_slow(decision: Decision, evidence: Evidence) -> str:
+    """The condition that an advice has whose answers take longer than is wanted. It is no rule: the seconds are this
+    machine's and not those of what will answer, and a longer prompt of the same base would be no faster."""
+    wanted = evidence.facts.latency
+    way = {"tune": evidence.tuned, "prompt": best(evidence, PROMPTED)}.get(decision)
+    if wanted is None or way is None or way.seconds is None or way.seconds <= wanted:
+        return ""
+    return (
+        f" This holds only where it is served faster than here: one answer takes {time_of(way.seconds)}, asked alone, "
+        f"and at most {time_of(wanted)} is wanted."
+    )
+
+
 def _next(decision: Decision, evidence: Evidence) -> str:
     curve = evidence.curve
     if decision == "tune":
         return "Next: tunesmith run RECIPE. Its verdict is made on the locked test, which was not looked at here."
+    if decision == "prompt" and by_name(evidence, best(evidence, PROMPTED)):
+        return "Next: compare each text with the names of the labels, as zero_shot did here; ask again with more rows."
     if decision == "prompt":
         return "Next: write the prompt that won here into the product, and ask again when there are more rows."
     if decision == "retrieve":

@@ -11,9 +11,11 @@ either case and is not counted.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from tunesmith.core.advice import CostPoint, Economics, Facts, Sensitivity
 from tunesmith.core.errors import RecipeError
+from tunesmith.decide.wording import rows_of
 
 DAYS, HOURS = 30.4, 730.0  # a month
 HORIZON = 12.0  # months over which what is spent once is spread
@@ -53,7 +55,9 @@ def checked(facts: Facts) -> Facts:
 @dataclass(frozen=True, slots=True)
 class Use:
     """What an answer takes on each side, and what tuning takes once. Tokens and seconds are those of one answer;
-    ``labels`` are examples that are still to be paid for. A quality is in the metric's own units."""
+    ``labels`` are examples that are still to be paid for, None where their number cannot be told. A quality is in the
+    metric's own units; the tuned one is the middle of a forecast, or that of the largest small run where ``forecast``
+    is false. ``rival`` says that the prompted model is that of evaluate.rival, and not the base at hand."""
 
     prompted_in: float
     prompted_out: float
@@ -61,9 +65,11 @@ class Use:
     tuned_out: float
     tuned_seconds: float
     train_hours: float
-    labels: float = 0.0
+    labels: float | None = 0.0
     prompted_quality: float | None = None
     tuned_quality: float | None = None
+    forecast: bool = True
+    rival: bool = False
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -93,12 +99,13 @@ class Line:
 
 def lines(use: Use, facts: Facts) -> tuple[Line, Line, float] | None:
     """(prompted, tuned, what tuning costs once); None where the prompted model's tokens or the tuned model's machine
-    have no price."""
+    have no price. Labels without a number or a price are in none of it, and ``Economics.assumes`` says so."""
     price_in, price_out, hour = facts.price_in, facts.price_out, facts.host_price
     if hour is None or (price_in is None and price_out is None):
         return None
-    price_in, price_out = price_in or 0.0, price_out if price_out is not None else WRITTEN * (price_in or 0.0)
-    training, labels = use.train_hours * hour, use.labels * (facts.label_price or 0.0)
+    price_in = price_out / WRITTEN if price_in is None and price_out is not None else price_in or 0.0
+    price_out = WRITTEN * price_in if price_out is None else price_out
+    training, labels = use.train_hours * hour, (use.labels or 0.0) * (facts.label_price or 0.0)
     again = training * DAYS / facts.retrain_every if facts.retrain_every is not None else 0.0
     fixed = (training + labels) / HORIZON + again
     prompted = Line(0.0, (use.prompted_in * price_in + use.prompted_out * price_out) / 1e6)
@@ -130,20 +137,24 @@ def economics(use: Use | None, facts: Facts) -> Economics:
     checked(facts)
     if use is None:
         return Economics(sentence="No prompted model was measured, so there is no cost to compare with.")
-    read, tuned_read = use.prompted_in + WRITTEN * use.prompted_out, use.tuned_in + WRITTEN * use.tuned_out
-    tokens = read / tuned_read if tuned_read and read else None
+    read, written = _weights(facts)
+    of_prompted = read * use.prompted_in + written * use.prompted_out
+    of_tuned = read * use.tuned_in + written * use.tuned_out
+    tokens = of_prompted / of_tuned if of_tuned and of_prompted else None
     reached = use.prompted_quality
     quality = reached / use.tuned_quality if reached is not None and use.tuned_quality else None
     found = lines(use, facts)
     if found is None:
         told = "Not all prices are known; --price-in, --price-out and --host-price turn this into money."
-        return Economics(tokens_share=tokens, quality_share=quality, sentence=f"{_of_tokens(quality, tokens)}{told}")
+        sentence = _reached(use, quality, _of_tokens(tokens, read, written)) + told
+        return Economics(tokens_share=tokens, quality_share=quality, sentence=sentence)
     prompted, tuned, once = found
     even, calls = break_even(prompted, tuned), facts.calls_per_day
     return Economics(
         tokens_share=tokens,
         quality_share=quality,
-        sentence=_of_tokens(quality, tokens) + _of_money(prompted, tuned, even, calls),
+        sentence=_reached(use, quality, _of_month(prompted, tuned, calls)) + _of_money(prompted, tuned, even, calls),
+        assumes=_assumes(use, facts),
         known=True,
         prompted_call=prompted.call,
         tuned_call=tuned.call if calls is None or not calls else tuned.month(calls) / (calls * DAYS),
@@ -172,7 +183,7 @@ def sensitivity(use: Use, facts: Facts) -> tuple[Sensitivity, ...]:
 
 
 def _even(use: Use, facts: Facts, changed: Mapping[str, float]) -> float | None:
-    of_use = {name: value for name, value in changed.items() if hasattr(use, name)}
+    of_use: dict[str, Any] = {name: value for name, value in changed.items() if hasattr(use, name)}
     of_facts = {name: value for name, value in changed.items() if name not in of_use}
     found = lines(replace(use, **of_use), facts.model_copy(update=of_facts))
     return None if found is None else break_even(found[0], found[1])
@@ -186,15 +197,62 @@ def _chart(prompted: Line, tuned: Line, even: float | None, calls: float | None)
     return tuple(CostPoint(calls_per_day=x, prompted=prompted.month(x), tuned=tuned.month(x)) for x in places)
 
 
-def _of_tokens(quality: float | None, tokens: float | None) -> str:
-    """
-    >>> _of_tokens(0.8, 4.0)
-    'Prompting reaches 80% of the quality at 400% of the cost of a call, by tokens. '
+def _weights(facts: Facts) -> tuple[float, float]:
+    """What a read and a written token weigh against each other: as their prices do where both are known."""
+    if facts.price_in is None or facts.price_out is None:
+        return 1.0, WRITTEN
+    return facts.price_in, facts.price_out
+
+
+def _reached(use: Use, quality: float | None, cost: str) -> str:
+    """What prompting reaches and at which ``cost``; empty where neither is known."""
+    if quality is None:
+        return f"Prompting answers {cost}. " if cost else ""
+    of = "that is forecast of tuning (the middle of the forecast)" if use.forecast else "of the largest small run"
+    return f"Prompting reaches {100 * quality:.0f}% of the quality {of}{f', {cost}' if cost else ''}. "
+
+
+def _of_tokens(tokens: float | None, read: float, written: float) -> str:
+    """The cost where no money tells it.
+
+    >>> _of_tokens(4.0, 0.5, 1.5)
+    'at 400% of the cost of a call, by tokens (a written one counts as 3 read ones)'
     """
     if tokens is None:
         return ""
-    told = f" at {100 * tokens:.0f}% of the cost of a call, by tokens. "
-    return f"Prompting {'answers' if quality is None else f'reaches {100 * quality:.0f}% of the quality'}{told}"
+    counted = f"a written one counts as {written / read:.3g} read ones" if read else "read ones are free"
+    return f"at {100 * tokens:.0f}% of the cost of a call, by tokens ({counted})"
+
+
+def _of_month(prompted: Line, tuned: Line, calls: float | None) -> str:
+    """The cost in money, which depends on traffic; empty where that is not known or tuning costs nothing."""
+    if calls is None or not tuned.month(calls):
+        return ""
+    share = prompted.month(calls) / tuned.month(calls)
+    return f"at {100 * share:.0f}% of what tuning costs at {calls:,.0f} calls a day"
+
+
+def _assumes(use: Use, facts: Facts) -> str:
+    """What the money takes for granted, and what is not in it."""
+    told = []
+    if facts.host_price:
+        told.append(
+            "The hours of training and the seconds of a tuned answer are those of this machine, which answers one at a "
+            f"time; the rented one is taken to be as fast and to answer {BUSY:.0%} of its time. Faster, or with "
+            "answers in batches, it makes tuning cheaper; slower, dearer."
+        )
+    if not use.rival:
+        told.append(
+            "The prices of tokens are charged for the prompt of the base at hand, whose quality it is too: a larger "
+            "model at these prices may answer better and count other tokens (evaluate.rival asks one)."
+        )
+    if facts.price_in is None or facts.price_out is None:
+        told.append(f"Only one price of tokens is known; a written one is taken to cost {WRITTEN:g} times a read one.")
+    if use.labels is None:
+        told.append("No labels are counted: how many more tuning needs to be ahead cannot be told.")
+    elif use.labels and facts.label_price is None:
+        told.append(f"The {rows_of(use.labels)} labels that tuning needs to be ahead are not counted (--label-price).")
+    return " ".join(told)
 
 
 def _of_money(prompted: Line, tuned: Line, even: float | None, calls: float | None) -> str:

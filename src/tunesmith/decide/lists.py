@@ -43,6 +43,11 @@ def best(evidence: Evidence, names: tuple[str, ...]) -> Bar | None:
     return max(able, key=lambda bar: sign * bar.score.value, default=None)
 
 
+def by_name(evidence: Evidence, bar: Bar | None) -> bool:
+    """Whether ``bar`` takes the label with the nearest name: an encoder reads no prompt, and so no token."""
+    return bar is not None and evidence.task == "classify" and bar.name == "zero_shot" and not bar.tokens_in
+
+
 def likeness(evidence: Evidence) -> float:
     """How far the answer of the most similar row is right: 0 as any row's, 1 always."""
     variety = evidence.variety
@@ -79,7 +84,8 @@ def latency(evidence: Evidence, _: Economics) -> Reason:
     told = f"One answer takes {time_of(tuned.seconds)} tuned"
     prompted = bar.seconds if bar is not None else None
     if prompted is not None:
-        told += f" and {time_of(prompted)} prompted ({bar.name})" if bar is not None else ""
+        how = "by the names of labels" if by_name(evidence, bar) else "prompted"
+        told += f" and {time_of(prompted)} {how} ({bar.name})" if bar is not None else ""
     if wanted is None:
         quick = prompted is not None and prompted >= QUICKER * tuned.seconds
         return _reason(topic, "for", "weak" if quick else "none", f"{told}. What is wanted was asked: unknown.")
@@ -122,7 +128,8 @@ def patterns(evidence: Evidence, _: Economics) -> Reason:
     gain = sign * (shown_rows.score.value - bare.score.value)
     gain /= 1.0 if evidence.higher_is_better else max(bare.score.value, 1e-9)
     values = [shown(evidence.metric, bar.score.value) for bar in (bare, shown_rows)]
-    told = f"An instruction alone scores {values[0]}, with training rows at hand ({shown_rows.name}) {values[1]}"
+    alone = "The names of the labels alone score" if by_name(evidence, bare) else "An instruction alone scores"
+    told = f"{alone} {values[0]}, with training rows at hand ({shown_rows.name}) {values[1]}"
     return _reason(topic, "for", steps(gain, *PATTERNS), f"{told}: what is in the rows and not in the base.")
 
 

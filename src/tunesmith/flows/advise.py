@@ -5,6 +5,7 @@ on, so that an advice that was stopped goes on, and one that is asked again with
 there at once. The locked test is split off as a run splits it and is not looked at.
 """
 
+import math
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -151,9 +152,10 @@ def _measured(
     ruler, top = judging.ruler(found.asked), best(evidence, tuple(b.name for b in evidence.bars))
     assert top is not None  # as there are bars
     bar = next(a for a in bars if a.system.name == top.name)
-    worth = recipe.evaluate.min_gain or deciding.WORTH
     if not deciding.begun(evidence):
         return evidence, (*notes, "No curve was drawn: the largest small run does no better than the constant answer.")
+    value, least = top.score.value, recipe.evaluate.min_gain
+    worth = deciding.least_gain(least, value, higher_is_better=evidence.higher_is_better)
     through = curve(done, bar, ruler, rows=found.rows, test_rows=len(whole.test), worth=worth)
     return evidence.model_copy(update={"curve": through}), tuple(notes)
 
@@ -207,7 +209,7 @@ def _use(evidence: Evidence) -> Use | None:
     prompted, tuned = best(evidence, PROMPTED), evidence.tuned
     if prompted is None or tuned is None or not prompted.tokens_in:
         return None
-    needed = evidence.curve.overtakes.value - evidence.rows if evidence.curve is not None else 0.0
+    needed = None if evidence.curve is None else evidence.curve.overtakes.value - evidence.rows
     better = evidence.higher_is_better
     full = evidence.curve.at_full.value if evidence.curve is not None else tuned.score.value
     return Use(
@@ -217,7 +219,9 @@ def _use(evidence: Evidence) -> Use | None:
         tuned_out=tuned.tokens_out,
         tuned_seconds=tuned.seconds or 0.0,
         train_hours=(evidence.train_seconds or 0.0) / 3600,
-        labels=needed if 0 < needed < float("inf") else 0.0,
+        labels=None if needed is None or math.isinf(needed) else max(0.0, needed),
         prompted_quality=prompted.score.value if better else full,
         tuned_quality=full if better else prompted.score.value,
+        forecast=evidence.curve is not None,
+        rival=prompted.name == "rival",
     )

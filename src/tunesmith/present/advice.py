@@ -199,6 +199,8 @@ def advice_summary(found: Advice) -> RenderableType:
     lines.append(f"\n{clean(found.sentence, 800)}\n{clean(found.next, 400)}\n\n")
     lines.append(f"Rule: {clean(found.rule, 400)}\n", style="dim")
     lines.append(f"Cost: {clean(found.economics.sentence, 600)}")
+    if found.economics.assumes:
+        lines.append(f"\n{clean(found.economics.assumes, 900)}", style="dim")
     panel = Panel(lines, title="Advice", box=box.ROUNDED, border_style=STYLES[tone])
     parts: list[RenderableType] = [_table(evidence), panel] if evidence.bars else [panel]
     for name, items in found.lists.items():
