@@ -18,6 +18,7 @@ from tunesmith.core.errors import DataError, ModelError, RecipeError
 from tunesmith.core.report import Report
 from tunesmith.data.batches import collate
 from tunesmith.flows import judging, preferring
+from tunesmith.flows import prepare as prepare_module
 from tunesmith.flows.chat import open_chat
 from tunesmith.flows.export import order
 from tunesmith.flows.finetune import finetune
@@ -189,6 +190,18 @@ def test_a_damaged_store_is_computed_anew(make_recipe: MakeRecipe, tmp_path: Pat
     _, again = ready(make_recipe, tmp_path)
     assert [u.reference for u in again.train_rows] == [u.reference for u in first.train_rows]
     assert len(json.loads(kept.read_text())) > 10
+
+
+def test_the_reference_of_what_is_neither_learned_from_nor_asked_is_not_computed(
+    make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prepare_module, "SAMPLE", 4)
+    _, tuned = ready(make_recipe, tmp_path, objective="dpo", evaluate={"limit": 3})
+    assert len(tuned.compared) == 4 + 4 + 3
+    assert all(unit.reference < 0 for unit in (*tuned.train_rows, *tuned.compared.values()))
+    _, taught = ready(make_recipe, tmp_path, objective="sft", evaluate={"limit": 3})
+    assert all(unit.reference < 0 for unit in taught.compared.values())
+    assert all(unit.reference == 0 for unit in taught.train_rows)
 
 
 def test_another_base_has_other_references(make_recipe: MakeRecipe, tmp_path: Path) -> None:

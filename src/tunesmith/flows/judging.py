@@ -36,13 +36,11 @@ from tunesmith.evaluate.score import find_metric, score
 from tunesmith.evaluate.systems import Ruler, run_baselines, system_result
 from tunesmith.evaluate.verdict import judge
 from tunesmith.flows import preferring
-from tunesmith.flows.prepare import Prepared
+from tunesmith.flows.prepare import Prepared, sampled
 from tunesmith.flows.training import Trained
 from tunesmith.generate.local import LocalModel
 from tunesmith.generate.remote import RemoteModel
 from tunesmith.models.model import Model
-
-SAMPLE = 64  # rows of train and of dev that are answered to tell learning from memorising
 
 
 @dataclass(frozen=True)
@@ -188,15 +186,15 @@ def fit_report(model: Model, prepared: Prepared, trained: Trained) -> Fit:
     """Curves, train and dev scores on a sample of rows, and the sentence on overfitting."""
     progress, primary = trained.progress, prepared.metrics[0]
 
-    def sampled(examples: tuple[Example, ...]) -> Estimate | None:
-        rows = examples[:: max(1, len(examples) // SAMPLE)][:SAMPLE]
+    def scored(examples: tuple[Example, ...]) -> Estimate | None:
+        rows = sampled(examples)
         if not rows:
             return None
         expected = references(rows, prepared.recipe.task)
         found = score(answer(model, prepared, rows, [primary]), expected, [primary], seed=prepared.plan.seed)
         return found.get(primary)
 
-    train_score, dev_score = sampled(prepared.splits.train), sampled(prepared.splits.dev)
+    train_score, dev_score = scored(prepared.splits.train), scored(prepared.splits.dev)
     curve = tuple(_thinned(progress.curve))
     best_step = progress.best_step if progress.best else progress.step
     last = [p.loss for p in progress.curve if p.loss is not None and p.step <= max(best_step, 1)][-20:]

@@ -43,13 +43,16 @@ def referenced(model: Model, prepared: Prepared, store: Path) -> Prepared:
     objective = prepared.objective
     if not prepared.compared or prepared.uses_head or not (objective.reference or objective.value is None):
         return prepared
-    units = (*prepared.train_rows, *prepared.dev_rows, *prepared.compared.values())
-    found = _stored(model, units, prepared, store)
+    learned = (*prepared.train_rows, *prepared.dev_rows) if objective.reference else ()
+    found = _stored(model, (*learned, *prepared.compared.values()), prepared, store)
+    compared = {place: with_reference(unit, found) for place, unit in prepared.compared.items()}
+    if not objective.reference:
+        return replace(prepared, compared=compared)
     return replace(
         prepared,
         train_rows=tuple(with_reference(unit, found) for unit in prepared.train_rows),
         dev_rows=tuple(with_reference(unit, found) for unit in prepared.dev_rows),
-        compared={place: with_reference(unit, found) for place, unit in prepared.compared.items()},
+        compared=compared,
     )
 
 

@@ -36,6 +36,7 @@ from tunesmith.plan.resolve import Data
 from tunesmith.plan.resolve import dev_rows as looked_at
 
 SHORTEST_ROW = 8  # tokens that must be left beside those that a method puts before each row
+SAMPLE = 64  # rows of train and of dev that are answered to tell learning from memorising
 
 
 @dataclass(frozen=True)
@@ -183,7 +184,7 @@ def assembled(on: Ground) -> Prepared:
     if not train_rows:
         raise DataError(f"No row is left to train on: {objective.name} knows no ties. Set objective: dpo, or add rows.")
     asked, warnings = _asked(recipe, splits)
-    compared, shortened = _compared(recipe, checked, splits, whole)
+    compared, shortened = _compared(recipe, checked, (*sampled(splits.train), *sampled(splits.dev), *asked), whole)
     warnings += tuple(f.message for f in split.overlap(splits, recipe.data))
     warnings += tuple(_unread(splits.train, objective))
     doubt, beside = seen(recipe, asked)
@@ -368,15 +369,19 @@ def _unread(rows: Sequence[Example], objective: Objective) -> Iterator[str]:
         yield f"The margins of {margins:,} pairs are not read: of the objectives reward alone reads them."
 
 
+def sampled(rows: tuple[Example, ...]) -> tuple[Example, ...]:
+    """The rows of train or dev that are answered to tell learning from memorising."""
+    return rows[:: max(1, len(rows) // SAMPLE)][:SAMPLE]
+
+
 def _compared(
-    recipe: Recipe, checked: Checked, splits: Splits, whole: dict[Place, tuple[TokenRow, ...]]
+    recipe: Recipe, checked: Checked, rows: Sequence[Example], whole: dict[Place, tuple[TokenRow, ...]]
 ) -> tuple[dict[Place, TokenRow], int]:
-    """The answers of each row with a preference as one unit, cut only where the model takes no more, which so many
-    are."""
+    """The answers of each of ``rows`` with a preference as one unit, cut only where the model takes no more, which so
+    many are."""
     if recipe.task != "prefer":
         return {}, 0
     renderer, shares = Renderer(checked.tokenizer, max_length=checked.card.context), checked.card.kind == "decoder"
-    rows = (*splits.train, *splits.dev, *splits.test)
     found = [(e, renderer.bound(e, whole[e.place])) for e in rows]
     units = {e.place: preferences.together(e, done.rows, shares=shares) for e, done in found if done.rows}
     return units, sum(done.truncated > 0 for _, done in found)
