@@ -187,8 +187,8 @@ def tunesmith(spec: Spec) -> Result:
     from tunesmith.data.batches import Steps
     from tunesmith.flows.training import compile_layers
     from tunesmith.models import load as loading
-    from tunesmith.models.machine import has_bitsandbytes
     from tunesmith.models.model import Model
+    from tunesmith.plan.here import has_bitsandbytes
     from tunesmith.train.loop import Hooks, fit
     from tunesmith.train.optimiser import adamw, adamw_8bit
 

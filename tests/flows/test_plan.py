@@ -16,10 +16,12 @@ from tunesmith.core.recipe import Recipe
 from tunesmith.core.report import Report
 from tunesmith.flows import plan as module
 from tunesmith.flows.finetune import finetune
-from tunesmith.flows.plan import Asked, plan
+from tunesmith.flows.plan import EIGHT_BIT, Asked, network_of, plan
 from tunesmith.flows.prepare import prepare
 from tunesmith.plan.devices import find, known_devices
+from tunesmith.plan.fit import Job, would_fit
 from tunesmith.plan.here import machine_of
+from tunesmith.plan.objectives import objective_facts
 
 TICKETS = Path(__file__).resolve().parents[2] / "src" / "tunesmith" / "assets" / "helpdesk" / "tickets.jsonl"
 SEVEN, SIXTY_FIVE = "meta-llama/Llama-2-7b-hf", "huggyllama/llama-65b"
@@ -104,6 +106,26 @@ def test_fit_names_the_first_settings_that_do() -> None:
     assert plan(again, Asked(device="rtx-3090", rows=10_000, tokens=512)).fits
 
 
+def test_fit_recomputes_before_it_takes_another_method() -> None:
+    """Where the recipe sets a level; and so does the sentence of a run that is refused."""
+    asked = Asked(device="l40s", rows=10_000, tokens=512, fit=True)
+    found = plan(recipe(model=SEVEN, method={"name": "lora"}, train={"memory": "fast"}), asked)
+    assert not found.fits
+    assert [choice.settings for choice in found.choices] == [{}, {"train.memory": "auto"}]
+    assert found.choices[-1].fits
+    whole = plan(recipe(model=SEVEN, method={"name": "full"}, train={"memory": "least"}), replace(asked, device="3090"))
+    assert whole.choices[2].settings == {"train.memory": "auto", "method.name": "lora"}  # an adapter has no level least
+    job = job_of(recipe(model=SEVEN, method={"name": "lora"}, train={"memory": "fast"}))
+    assert would_fit(job, machine_of(find("l40s"))).startswith("It would fit with train.memory: auto (about ")
+    assert "leanest settings" in would_fit(job, replace(machine_of(find("l40s")), memory=1 << 30))
+
+
+def job_of(asked: Recipe) -> Job:
+    card, shape, _ = network_of(asked.model)
+    data, _ = module._data(asked, objective_facts("sft"), JOB, None)
+    return Job(asked, "sft", card, shape, data)
+
+
 def test_several_devices_share_the_weights() -> None:
     job = recipe(model="meta-llama/Llama-3.1-70B", method={"name": "full"}, train={"memory": "checkpoint"})
     one, many = (plan(job, Asked("h100", n, rows=10_000, tokens=512)) for n in (1, 32))
@@ -128,6 +150,42 @@ def test_devices_are_tabulated_those_that_fit_first() -> None:
     assert len(found.choices) == len(known_devices())
     fits = [choice.fits for choice in found.choices]
     assert fits == sorted(fits, reverse=True) and len(set(fits)) == 2
+
+
+def test_the_cheapest_stands_at_the_top_and_what_has_no_price_last(tmp_path: Path) -> None:
+    mine = [{"name": "mine", "like": "NVIDIA H100 SXM", "watts": None, "prices": None}]
+    (tmp_path / "mine.json").write_text(json.dumps(mine))
+    asked = Asked(devices_file=tmp_path / "mine.json", rows=1000, tokens=512, device="h100", devices=True)
+    *priced, last = [choice for choice in plan(recipe(model=SEVEN), asked).choices if choice.fits]
+    assert (last.name, last.usd) == ("mine", None)
+    dollars = [choice.usd[0] for choice in priced if choice.usd]
+    assert len(dollars) == len(priced) and dollars == sorted(dollars)
+
+
+def test_a_budget_caps_memory_and_never_raises_it() -> None:
+    sizes = Asked(device="t4", rows=1000, tokens=512)
+    whole = {"model": SEVEN, "method": {"name": "full"}}
+    found = plan(recipe(**whole, budget={"memory": "900GiB"}), sizes)
+    assert (found.limit, found.fits) == (find("t4").memory, False)
+    thrifty = recipe(**whole, budget={"memory": "20GiB"})
+    for choice in plan(thrifty, replace(sizes, devices=True)).choices:
+        device = find(choice.name)
+        assert choice.limit == min(20 << 30, device.memory)
+        told = "budget.memory is 20.0 GiB" if device.memory > 20 << 30 else f"there are {device.memory_gib:.1f} GiB"
+        assert told in choice.why and not choice.fits
+
+
+def test_moments_in_eight_bits_are_told_where_another_device_has_to_have_bitsandbytes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    least = recipe(model=SEVEN, method={"name": "full"}, train={"memory": "least"})
+    found = plan(least, replace(JOB, devices=True))
+    assert EIGHT_BIT in found.assumed
+    assert all(choice.why.endswith("moments in eight bits by bitsandbytes") for choice in found.choices if choice.fits)
+    assert EIGHT_BIT not in plan(recipe(model=SEVEN), JOB).assumed
+    monkeypatch.setattr(module, "here", lambda _: (machine_of(find("a100")), find("a100"), None, ["Told."]))
+    at_hand = plan(least, replace(JOB, device=None)).assumed
+    assert EIGHT_BIT not in at_hand and "Told." in at_hand
 
 
 def test_rows_are_cut_as_the_recipe_says_and_what_fit_names_holds_when_it_is_applied() -> None:
@@ -208,17 +266,11 @@ def test_the_newest_runs_of_the_same_device_correct_the_time(
 
 def test_earlier_runs_correct_the_time(tmp_path: Path) -> None:
     """Three runs that took twice as long as was foreseen; on a machine that was never probed nothing is foreseen."""
-    from tunesmith.flows.plan import _data, network_of
     from tunesmith.plan.calibrate import Earlier
-    from tunesmith.plan.fit import Job
     from tunesmith.plan.foresee import Place, foresee
-    from tunesmith.plan.objectives import objective_facts
     from tunesmith.plan.rates import of_device
 
-    device = find("h100")
-    card, shape, _ = network_of(SEVEN)
-    data, _ = _data(recipe(), objective_facts("sft"), JOB, None)
-    job = Job(recipe(model=SEVEN), "sft", card, shape, data)
+    device, job = find("h100"), job_of(recipe(model=SEVEN))
     runs = [Earlier(1.0, 2.0, of_device(device).name, "lora")] * 10
     plain = foresee(job, Place(machine_of(device), device, None)).seconds
     corrected = foresee(job, Place(machine_of(device), device, None, earlier=runs)).seconds

@@ -12,9 +12,9 @@ from tunesmith.core import parts
 from tunesmith.core.errors import ModelError
 from tunesmith.data.batches import collate
 from tunesmith.models import load as loading
-from tunesmith.models.machine import has_bitsandbytes
 from tunesmith.models.model import Model
 from tunesmith.models.twin import reference, twin
+from tunesmith.plan.here import has_bitsandbytes
 
 ADAPTERS = [n for n in parts.names("models.adapters") if parts.find("models.adapters", n).is_adapter]
 ROWS = small.rows(5)

@@ -133,3 +133,13 @@ def test_a_text_part_without_a_known_name_is_read_by_its_own_type() -> None:
     assert shape.weights == shape_of(text).weights
     with pytest.raises(ModelError, match=r"text_config of config\.json"):
         shape_of({"model_type": "mistral3", "text_config": {**text, "vocab_size": 0}})
+
+
+def test_a_text_part_within_thousands_of_others_is_a_sentence() -> None:
+    config = text = small("mistral", 1)
+    within = {"model_type": "outer", "text_config": {"model_type": "inner", "text_config": text}}
+    assert shape_of(within).weights == shape_of(text).weights
+    for _ in range(5000):
+        config = {"text_config": config}
+    with pytest.raises(ModelError, match=r"text_config of text_config of config\.json has a text_config too"):
+        shape_of(config)

@@ -197,6 +197,9 @@ def test_memory_gives_way_level_by_level() -> None:
     assert plan(of=large, memory=80 << 30, budget={"memory": "23GiB"}, **full).memory == "least"
     with pytest.raises(MemoryNeeded, match=r"nothing fits 90% of 1 GiB: .* checkpoint"):
         plan(of=large, memory=1 << 30)
+    with pytest.raises(MemoryNeeded, match=r"nothing fits 90% of 1 GiB"):  # a budget does not add any
+        plan(of=large, memory=1 << 30, budget={"memory": "80GiB"})
+    assert plan(of=large, memory=None, budget={"memory": "23GiB"}, **full).memory == "least"
     assert "not known" in plan(memory=None).reasons["memory"]
 
 

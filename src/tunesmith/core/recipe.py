@@ -256,7 +256,7 @@ class EvaluateRecipe(Noun):
 
 class BudgetRecipe(Noun):
     memory: Annotated[int, Field(gt=0)] | None = Field(
-        None, description="memory that training may take; 8GB, 512MiB, or bytes; by default what the machine has"
+        None, description="memory that training may take at most; 8GB, 512MiB, or bytes; never more than a device has"
     )
     time: Annotated[float, Field(gt=0)] | None = Field(None, description="longest training time; 30m, 2h, or seconds")
 

@@ -36,6 +36,7 @@ from tunesmith.records.index import Index
 MOST_ROWS = 10_000_000  # of --rows
 MOST_EARLIER = 50  # runs that times are corrected by
 ANSWER_LIMIT = 16  # of a policy whose rows have no answer
+EIGHT_BIT = "train.memory: least keeps moments in eight bits; bitsandbytes is taken to be installed on the device."
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,8 @@ def plan(recipe: Recipe, asked: Asked | None = None, workspace: Path | None = No
     data = data.cut(card.context if wanted == "auto" else min(wanted, card.context))
     job = Job(recipe, name, card, shape, data)
     found = foresee(job, place)
+    if asked.device is not None and found.plan.moments == "int8":
+        assumed.append(EIGHT_BIT)
     choices: list[Choice] = []
     if asked.fit:
         choices += fitting(job, place)
@@ -103,9 +106,9 @@ def _place(asked: Asked, workspace: Path | None) -> Place:
     if asked.device is not None:
         device = find(asked.device, asked.devices_file)
         return Place(replace(machine_of(device), ranks=asked.count), device, None, asked.usd)
-    machine, known_device, rates = here()
+    machine, known_device, rates, assumed = here(asked.devices_file)
     earlier = _earlier(workspace) if workspace is not None else ()
-    return Place(machine, known_device, rates, asked.usd, earlier)
+    return Place(machine, known_device, rates, asked.usd, earlier, assumed)
 
 
 def _earlier(workspace: Path) -> list[Earlier]:

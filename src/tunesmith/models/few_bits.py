@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from tunesmith.core.errors import ModelError
-from tunesmith.models.machine import default_device, has_bitsandbytes
+from tunesmith.models.machine import default_device
+from tunesmith.plan.here import has_bitsandbytes
 
 
 def in_four_bits(precision: str, device: str | None) -> dict[str, Any]:

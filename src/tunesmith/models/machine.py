@@ -1,6 +1,5 @@
 """The device that models are loaded on, and what it can do."""
 
-import importlib.util
 import sys
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import torch
 
 from tunesmith.core.plan import Machine
 from tunesmith.models.allocator import release_freed_memory
-from tunesmith.plan.here import memory
+from tunesmith.plan.here import has_bitsandbytes, memory
 
 
 def default_device() -> str:
@@ -53,11 +52,6 @@ class PeakMemory:
 
         unit = 1 if sys.platform == "darwin" else 1024  # Linux and the BSDs count in kilobytes
         return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
-def has_bitsandbytes() -> bool:
-    """Whether bitsandbytes is installed."""
-    return importlib.util.find_spec("bitsandbytes") is not None
 
 
 def has_fast_bfloat16() -> bool:

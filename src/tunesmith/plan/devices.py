@@ -27,9 +27,10 @@ MOST = 1e15  # of any number: beyond is a slip of the pen
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """``memory_gib`` in GiB, ``bandwidth_gb`` of it and ``link_gb`` to its neighbours (one way, None without) in GB a
-    second; ``tflops``: peak rates by type of number in 1e12 operations a second; ``watts`` at most; ``prices``: US
-    dollars an hour (low, high) by kind of cloud, None for what is owned; ``date`` of the facts, a month."""
+    """``aliases``: short names, and those that drivers give it where they are no other device's; ``memory_gib`` in GiB,
+    ``bandwidth_gb`` of it and ``link_gb`` to its neighbours (one way, None without) in GB a second; ``tflops``: peak
+    rates by type of number in 1e12 operations a second; ``watts`` at most; ``prices``: US dollars an hour (low, high)
+    by kind of cloud, None for what is owned; ``date`` of the facts, a month."""
 
     name: str
     aliases: tuple[str, ...]

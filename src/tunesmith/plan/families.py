@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # a shape needs no pydantic
     from tunesmith.core.card import ModelCard
 
 KNOWN = tuple(sorted([*LLAMA_LIKE, *OLDER, *ENCODERS]))
+MOST_NESTED = 2  # text parts inside each other; models have one
 NESTED = {"gemma3": "gemma3_text"}  # what the text part is called where it does not say
 USUAL = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")
 OTHERWISE = re.compile(
@@ -30,8 +31,9 @@ OTHERWISE = re.compile(
 GATED = ("silu", "swish", "gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh")
 
 
-def shape_of(config: object, where: str = "config.json") -> Shape:
-    """The shape of the network that ``config``, the content of the file ``where``, describes. Raises ModelError.
+def shape_of(config: object, where: str = "config.json", inside: int = 0) -> Shape:
+    """The shape of the network that ``config``, the content of the file ``where``, describes; ``inside`` so many other
+    networks that have a text part. Raises ModelError.
 
     >>> shape = shape_of({"model_type": "llama", "hidden_size": 4096, "intermediate_size": 11008,
     ...                   "num_hidden_layers": 32, "num_attention_heads": 32})
@@ -42,11 +44,16 @@ def shape_of(config: object, where: str = "config.json") -> Shape:
         raise ModelError(f"model: {where} holds a {type(config).__name__}; expected keys. Fetch the model again.")
     text = config.get("text_config")
     if isinstance(text, Mapping):
+        if inside == MOST_NESTED:
+            raise ModelError(
+                f"model: {where} has a text_config too; expected {MOST_NESTED} of them inside each other at most. "
+                "Fetch the model again."
+            )
         outer = config.get("model_type")
         own = {"model_type": NESTED.get(str(outer), outer)}
         if "tie_word_embeddings" in config:
             own["tie_word_embeddings"] = config["tie_word_embeddings"]
-        shape = shape_of({**own, **text}, f"text_config of {where}")
+        shape = shape_of({**own, **text}, f"text_config of {where}", inside + 1)
         note = f"{outer}: the text part alone is counted; what reads images or sound is left out."
         return replace(shape, assumed=(*shape.assumed, note))
     model_type = config.get("model_type")

@@ -1,7 +1,8 @@
 """Settings that fit: what to change in a recipe, least first, so that memory, time and money suffice.
 
 Notable: the ladder changes the method before it cuts rows, for a shorter row is a poorer example; micro-batches and
-recomputing, which change no result, are tried within each step of it (``memory.choose``).
+recomputing, which change no result, are tried within each step of it (``memory.choose``). Where the recipe sets
+``train.memory``, auto comes first.
 """
 
 from collections.abc import Iterator, Mapping
@@ -65,12 +66,15 @@ class Job:
 def ways(job: Job) -> Iterator[Settings]:
     """The ladder."""
     yield {}
+    first: Settings = {} if job.recipe.train.memory == "auto" else {"train.memory": "auto"}
+    if first:
+        yield first
     methods = {"full": ("lora", "qlora"), "qlora": ()}.get(job.recipe.method.name, ("qlora",))
     if job.shape.kind == "encoder":
         methods = tuple(m for m in methods if m != "qlora")
     for name in methods:
-        yield {"method.name": name}
-    leanest: Settings = {"method.name": methods[-1]} if methods else {}
+        yield {**first, "method.name": name}
+    leanest: Settings = {**first, "method.name": methods[-1]} if methods else first
     for part in (2, 4, 8):
         if (length := job.data.longest // part) >= 64:
             yield {**leanest, "train.max_length": length}
@@ -87,5 +91,5 @@ def would_fit(job: Job, machine: Machine) -> str:
             continue
         told = ", ".join(f"{key}: {value}" for key, value in settings.items())
         return f"It would fit with {told} (about {(plan.peak_bytes or 0) / 2**30:.1f} GiB)."
-    plan, _ = job.changed({**list(ways(job))[-1], "train.memory": "auto"}).least(machine)
+    plan, _ = job.changed(list(ways(job))[-1]).least(machine)
     return f"Even the leanest settings need about {(plan.peak_bytes or 0) / 2**30:.1f} GiB."

@@ -6,6 +6,7 @@ or what a probe has left. The same functions plan a run (``fit``, ``resolve``).
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 
 from tunesmith.core.errors import MemoryNeeded, RecipeError
 from tunesmith.core.forecast import Choice, Forecast
@@ -17,6 +18,7 @@ from tunesmith.plan.fit import Job, Settings, ways
 from tunesmith.plan.here import machine_of
 from tunesmith.plan.money import Cost, cost
 from tunesmith.plan.rates import Rates, of_device
+from tunesmith.plan.resolve import room
 from tunesmith.plan.work import Work
 
 SHARDED = "Weights and what belongs to them are sharded as FSDP does; this package itself trains on one device."
@@ -24,13 +26,14 @@ SHARDED = "Weights and what belongs to them are sharded as FSDP does; this packa
 
 @dataclass(frozen=True)
 class Place:
-    """Where it is to run. ``usd``: what it may cost; ``earlier``: runs with their times."""
+    """Where it is to run. ``usd``: what it may cost; ``earlier``: runs with their times; ``assumed``: sentences."""
 
     machine: Machine
     device: Device | None
     rates: Rates | None
     usd: float | None = None
     earlier: Sequence[Earlier] = ()
+    assumed: Sequence[str] = ()
 
     @property
     def known(self) -> Rates | None:
@@ -63,13 +66,15 @@ class Foreseen:
     def choice(self, name: str, settings: Settings) -> Choice:
         missing = []
         if not self.fits and self.limit is not None:
-            missing.append(f"needs {gib(self.peak)}, there are {gib(self.limit)}")
+            capped = self.limit == self.job.recipe.budget.memory
+            missing.append(f"needs {gib(self.peak)}, {'budget.memory is' if capped else 'there are'} {gib(self.limit)}")
         budget, usd = self.job.recipe.budget.time, self.place.usd
         if budget is not None and self.seconds is not None and self.seconds.low > budget:
             missing.append(f"takes {self.seconds.low:,.0f} s at least, budget.time is {budget:,.0f} s")
         if usd is not None and self.cost is not None and self.cost.usd is not None and self.cost.usd[0] > usd:
             missing.append(f"costs {self.cost.usd[0]:,.2f} USD at least, more than {usd:,.2f}")
-        told = "; ".join(missing) or f"memory: {self.plan.memory}, {self.plan.micro_tokens:,} tokens at once"
+        moments = ", moments in eight bits by bitsandbytes" if self.plan.moments == "int8" else ""
+        level = f"memory: {self.plan.memory}, {self.plan.micro_tokens:,} tokens at once{moments}"
         return Choice(
             name=name,
             settings=dict(settings),
@@ -78,7 +83,7 @@ class Foreseen:
             seconds=None if self.seconds is None else (self.seconds.low, self.seconds.high),
             usd=None if self.cost is None else self.cost.usd,
             fits=not missing,
-            why=told,
+            why="; ".join(missing) or level,
         )
 
 
@@ -105,7 +110,7 @@ def foresee(job: Job, place: Place) -> Foreseen:
             ranks=ranks,
         )
         money = None if place.device is None else cost(seconds, place.device, ranks=ranks)
-    limit = job.recipe.budget.memory or place.machine.memory
+    limit = room(job.recipe, place.machine)
     fits = limit is None or sum(needed.values()) <= limit
     return Foreseen(job, place, plan, work, needed, limit, fits, seconds, money)
 
@@ -130,13 +135,14 @@ def fitting(job: Job, place: Place) -> list[Choice]:
 
 
 def on_devices(job: Job, place: Place, devices: Iterable[Device]) -> list[Choice]:
-    """The job on each device, those where it fits first, the cheapest at the top."""
+    """The job on each device, those where it fits first, the cheapest at the top and those without a price last.
+    ``budget.memory`` caps each of them."""
     found = []
     for device in devices:
         machine = replace(machine_of(device), ranks=place.machine.ranks)
         there = replace(place, machine=machine, device=device, rates=None, earlier=())
         found.append(foresee(job, there).choice(there.name, {}))
-    return sorted(found, key=lambda c: (not c.fits, c.usd[0] if c.usd else 0.0, c.seconds[0] if c.seconds else 0.0))
+    return sorted(found, key=lambda c: (not c.fits, c.usd[0] if c.usd else inf, c.seconds[0] if c.seconds else inf))
 
 
 def forecast(found: Foreseen, choices: Sequence[Choice] = (), assumed: Sequence[str] = ()) -> Forecast:
@@ -146,6 +152,7 @@ def forecast(found: Foreseen, choices: Sequence[Choice] = (), assumed: Sequence[
     longest, writes = job.data.longest, shape.kind == "decoder"
     told = [
         *([SHARDED] if found.place.machine.ranks > 1 else []),
+        *found.place.assumed,
         *assumed,
         *shape.assumed,
         *(() if money is None else money.assumed),

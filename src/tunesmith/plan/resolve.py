@@ -255,11 +255,17 @@ def _lean(recipe: Recipe, machine: Machine, work: Work) -> tuple[Work, str]:
     return replace(work, level=level, micro_tokens=micro, small_moments=level == "least" and machine.eight_bit), why
 
 
+def room(recipe: Recipe, machine: Machine) -> int | None:
+    """Bytes that training may take: those of the machine, or fewer where budget.memory caps them; None where neither is
+    known."""
+    return min((n for n in (recipe.budget.memory, machine.memory) if n is not None), default=None)
+
+
 def _memory(recipe: Recipe, machine: Machine, work: Work) -> tuple[Level, int, str]:
     """(level, tokens in memory at once, reason)."""
     longest = work.rows.largest  # of what must stand in memory at once: a row, or a row with its others
     micro, wanted = max(work.micro_tokens, longest), recipe.train.memory
-    limit = recipe.budget.memory or machine.memory
+    limit = room(recipe, machine)
     if wanted != "auto":
         micro = max(work.batch_tokens, longest) if wanted == "least" else micro
         asked = replace(work, level=wanted, micro_tokens=micro, small_moments=work.small_moments and wanted == "least")
