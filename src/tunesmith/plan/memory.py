@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from typing import get_args
 
 from tunesmith.core.errors import MemoryNeeded
-from tunesmith.plan.activations import SHORT_ROW, Device, Held, kept
+from tunesmith.plan.activations import SHORT_ROW, Device, Held, kept, packs
+from tunesmith.plan.batches import worst
 from tunesmith.plan.shape import Shape
 from tunesmith.plan.work import Level, Work
 
@@ -60,7 +61,8 @@ def needed(work: Work, device: Device = "cpu", process: int | None = None, ranks
     measured on the machine at hand. On each of ``ranks`` devices lies a share of all that belongs to weights, and one
     layer whole (as FSDP does it; this package itself trains on one)."""
     lasting = _lasting(work, device)
-    moment = max(_moments(work, device), key=lambda m: m.total)
+    held = batches(work, work.at_once, device)
+    moment = max((m for one in held for m in _moments(work, device, one)), key=lambda m: m.total)
     passing = {"gradients": moment.gradients, "activations": moment.activations, "logits": moment.logits}
     passing["keys and values"] = moment.cache
     if ranks > 1:
@@ -117,13 +119,12 @@ def _moment_bytes(work: Work) -> int:
     return int(SMALL_MOMENTS * inner + MOMENTS * (trained - inner))
 
 
-def _moments(work: Work, device: Device) -> list[_Moment]:
-    """The moments of a step at which the most may stand in memory."""
+def _moments(work: Work, device: Device, held: Held) -> list[_Moment]:
+    """The moments of a step at which the most may stand in memory, of micro-batches like ``held``."""
     shape, size, full = work.shape, work.size, work.technique.full
-    held = batch(work, work.at_once)
     activations, a_layer = _activations(work, held, device)
     critic = activations if work.rollouts is not None and work.rollouts.critic else 0  # which reads after the policy
-    chosen = int(work.rows.share * held.tokens) if not work.outputs else 0
+    chosen = int(work.rows.share * min(held.tokens, work.at_once)) if not work.outputs else 0
     states = size * (3 * held.tokens + (3 if full else 2) * chosen) * shape.width  # the last norm; of chosen tokens
     logits = _logits(work, chosen, device)
     table = 4 * shape.vocabulary * shape.width if full and not work.outputs else 0  # the gradient of the output matrix
@@ -132,17 +133,17 @@ def _moments(work: Work, device: Device) -> list[_Moment]:
         gradients = 4 * min(work.technique.trained, 2 * largest(shape))
     before = gradients if work.accumulates else 0
     backward = int(size * held.tokens * (3 * shape.inner_width + 4 * shape.width)) + a_layer
-    looked_at = batch(work, 2 * work.at_once)
+    looked_at = max(one.tokens for one in batches(work, 2 * work.at_once, device))
     written, rollouts = 0, work.rollouts
     if rollouts is not None:
         length = rollouts.prompt_tokens + rollouts.answer_tokens
         written = answering(shape, size, rollouts.prompts * rollouts.answers, length)
-    reads = size * looked_at.tokens * (4 * shape.inner_width + 6 * shape.width)
+    reads = size * looked_at * (4 * shape.inner_width + 6 * shape.width)
     return [
         _Moment(before, activations + states, logits + 2 * table),
         _Moment(before + table, critic + activations + states + backward - a_layer, 0),
         _Moment(gradients + table, backward, 0),
-        _Moment(0, int(reads), _logits(work, int(work.rows.share * looked_at.tokens), device)),
+        _Moment(0, int(reads), _logits(work, int(work.rows.share * min(looked_at, 2 * work.at_once)), device)),
         _Moment(cache=written),
     ]
 
@@ -152,11 +153,11 @@ def largest(shape: Shape) -> int:
     return max(shape.vocabulary * shape.width, *(w.size for w in shape.weights))
 
 
-def batch(work: Work, tokens: int) -> Held:
-    """The longest rows, as many as ``tokens`` hold."""
-    rows = work.rows
-    units = max(1, tokens // rows.largest)
-    return Held(units * rows.largest, units * rows.unit, rows.longest)
+def batches(work: Work, tokens: int, device: Device) -> tuple[Held, ...]:
+    """The worst micro-batches of so many tokens; where a network reads pads, these are tokens too."""
+    short = SHORT_ROW[work.precision] if device == "cpu" else 0
+    found = worst(work.rows, work.batch_tokens, tokens, short)
+    return found if packs(work.shape) else tuple(replace(one, tokens=one.padded) for one in found)
 
 
 def _activations(work: Work, held: Held, device: Device) -> tuple[int, int]:
@@ -207,7 +208,9 @@ def _logits(work: Work, chosen: int, device: Device) -> int:
 
 def refuse(limit: int | None, work: Work, device: Device, ranks: int = 1) -> None:
     """Raise MemoryNeeded where a level that was asked for cannot fit, by more than a forecast may err. No ``limit``, or
-    0, refuses nothing."""
+    0, refuses nothing. A GPU that runs out of memory says so, and micro-batches are then halved down to one unit."""
+    if device == "cuda" and work.level != "least":
+        work = replace(work, micro_tokens=work.rows.largest)
     found = peak(work, device, ranks=ranks)
     if limit and found > SURELY * limit:
         raise MemoryNeeded(
