@@ -3,10 +3,11 @@
 from dataclasses import replace
 
 import pytest
+import torch
 
 from tunesmith.core.errors import MemoryNeeded
 from tunesmith.core.plan import Technique
-from tunesmith.models import linear_logp, packing
+from tunesmith.models import few_bits, linear_logp, packing
 from tunesmith.plan import activations, memory
 from tunesmith.plan.activations import Device, Held, kept, packed_attention
 from tunesmith.plan.families import shape_of
@@ -52,6 +53,26 @@ def test_four_bits_by_hand() -> None:
     found = needed(replace(THIN, technique=replace(LORA, four_bits=True)))
     assert found["weights"] == 4 * (SHAPE.parameters - linear)
     assert found["four bits"] == int((0.5 + 1 / 64 + 4 / 64 / 256) * linear)
+
+
+def test_the_largest_weight_of_four_bits_is_made_dense() -> None:
+    held = replace(THIN, technique=replace(LORA, four_bits=True))
+    assert needed(held)["dense weight"] == 6 * 128 * 64
+    assert needed(replace(held, precision="bfloat16"))["dense weight"] == 8 * 128 * 64
+    assert needed(replace(held, precision="bfloat16"), "cuda")["dense weight"] == 2 * 128 * 64
+    assert needed(held, "cuda", ranks=8)["dense weight"] == 4 * 128 * 64  # whole on each
+    assert "dense weight" not in needed(THIN)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_processor_makes_it_in_as_many_bytes(dtype: torch.dtype) -> None:
+    functional = pytest.importorskip("bitsandbytes.functional")
+    weight = torch.randn(128, 64).to(dtype)
+    bits, state = functional.quantize_4bit(weight, quant_type="nf4", compress_statistics=True)
+    scratch = few_bits.Scratch()
+    assert scratch.dense(bits, state).dtype == dtype
+    bytes_held = sum(held.numel() * held.element_size() for held in scratch.held.values())
+    assert bytes_held == weight.numel() * (memory.LOOKED_UP + (2 if dtype == torch.bfloat16 else 0))
 
 
 def test_activations_are_the_layers_that_are_kept() -> None:

@@ -36,6 +36,7 @@ SURELY = 1.15  # times what there is: no forecast is that far off
 HEADROOM = 0.9  # of the limit: others run on the same machine
 MOMENTS = 8  # bytes a trained weight: two float32 numbers
 FOUR_BITS = 0.5 + 1 / 64 + 4 / 64 / 256  # bytes a weight: NF4, scales of blocks of 64 in eight bits, theirs in float32
+LOOKED_UP = 6  # bytes a weight of four bits while it is made dense on a processor: as an index and as float32 numbers
 SMALL_MOMENTS = 2 + 2 * 4 / 256  # two bytes and the scales of their blocks; those of the embedding stay float32
 CHUNK = {"cpu": 1 << 24, "cuda": 1 << 27}  # logits at a time, as in models/linear_logp.py; a test compares them
 WIDE = {"cpu": 1 << 20, "cuda": 1 << 27}  # of these in float32 at a time
@@ -72,6 +73,8 @@ def needed(work: Work, device: Device = "cpu", process: int | None = None, ranks
     found = lasting | passing
     found["slack"] = int(SLACK[device] * sum(passing.values())) + HOLES[device]
     found["besides"] = BESIDES[device] if process is None or device != "cpu" else process + OWN
+    if work.technique.four_bits:
+        found["dense weight"] = _dense_weight(work, device)
     if work.searches and device == "cpu":
         found["besides"] += SEARCHING
     return {name: size for name, size in found.items() if size}
@@ -109,6 +112,13 @@ def _lasting(work: Work, device: Device) -> dict[str, int]:
     if work.rollouts is not None and work.rollouts.reward is not None:
         held["reward model"] = work.size * work.rollouts.reward.parameters
     return held
+
+
+def _dense_weight(work: Work, device: Device) -> int:
+    """The largest weight of four bits as it is multiplied by: one stands at a time, and a processor keeps its place."""
+    size = max((w.size for w in work.shape.weights if w.kind == "linear"), default=0)
+    looked_up = LOOKED_UP if device == "cpu" else 0
+    return size * (looked_up + (0 if looked_up and work.precision == "float32" else work.size))
 
 
 def _moment_bytes(work: Work) -> int:
