@@ -84,8 +84,8 @@ class Curves:
         value_S: Array = self.height_S + self.rise_S * np.where(self.exponent_S > 0, power, rise)
         return np.asarray(np.clip(value_S, self.low, self.high))
 
-    def run(self, n: float, *, extra: float = 0.0) -> Array:
-        """The score of one run on ``n`` rows, [S]; ``extra`` is the variance of what it is measured on."""
+    def run(self, n: float, *, extra: float | Array = 0.0) -> Array:
+        """The score of one run on ``n`` rows, [S]; ``extra`` is the variance of what it is measured on, one or [S]."""
         noise_S = np.random.default_rng(0).standard_normal(len(self.run_S))
         spread_S = np.sqrt((self.run_S * (self.largest / n) ** NOISE_POWER) ** 2 + extra)
         return np.asarray(np.clip(self.mean(n) + spread_S * noise_S, self.low, self.high))
