@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
+from tunesmith.decide import learning_curve
 from tunesmith.decide.learning_curve import Array, Measured, band, curves
 
 Curve = Callable[[float], float]
@@ -33,6 +34,20 @@ def plateau(rng: np.random.Generator) -> Curve:
 def flat(rng: np.random.Generator) -> Curve:
     value = rng.uniform(0.05, 0.95)
     return lambda _: value
+
+
+def stated(rng: np.random.Generator) -> Curve:
+    """As what is known of curves beforehand has them, limited to what is possible."""
+    shapes = list(learning_curve._shapes())
+    weight = np.exp([s.log_weight for s in shapes])
+    shape = shapes[rng.choice(len(shapes), p=weight / weight.sum())]
+    largest, lowest = FULL * SHARES[-1], shape.at(np.log(np.array([SHARES[0] / SHARES[-1]]))).item()
+    kept: Array = np.zeros((2, 0))
+    while not kept.size:
+        tried = np.stack([rng.normal(0.5, 1, 4000), abs(rng.normal(0, shape.height, 4000))])
+        kept = tried[:, (tried.sum(axis=0) <= 1) & (tried[0] + tried[1] * lowest >= -0.05)]
+    height, rise = kept[:, 0]
+    return lambda n: float(np.clip(height + rise * shape.at(np.log(np.array([n / largest]))), 0, 1).item())
 
 
 def seen(curve: Curve, rng: np.random.Generator, bar: float = 0.55) -> tuple[Measured, float]:
@@ -144,6 +159,41 @@ def test_a_size_that_was_run_twice_counts_once_and_tells_how_runs_differ() -> No
     near, far = ([0.4, x, 0.5, 0.55] for x in (0.41, 0.52))
     sizes = [50.0, 50.0, 100.0, 200.0]
     assert curves(_on(near, sizes)).run_S.mean() < curves(_on(far, sizes)).run_S.mean()
+
+
+def _weighed(measured: Measured, tries: int = 20_000) -> dict[str, float]:
+    """Means of the posterior without any Gaussian: heights drawn evenly over all that is possible, each shape's prior
+    made whole there, and weighed by how likely the points are."""
+    rng, largest = np.random.default_rng(1), measured.size_K.max()
+    log_K, at_full = np.log(measured.size_K / largest), np.log(np.array([FULL / largest]))
+    told: list[Array] = []
+    for shape in learning_curve._shapes():
+        basis_K = shape.at(log_K)
+        rise_S = rng.uniform(0, min(6 * shape.height, 1.05 / (1 - basis_K.min())), tries)
+        height_S = rng.uniform(-0.05, 1, tries) - rise_S * basis_K.min()
+        prior_S = np.exp(-0.5 * (height_S - 0.5) ** 2 - 0.5 * (rise_S / shape.height) ** 2)
+        prior_S *= height_S + rise_S <= 1
+        noise_K = shape.noise * (largest / measured.size_K) ** 0.25
+        whole_KK = measured.noise_KK + np.diag(noise_K**2)
+        off_SK = measured.score_K - height_S[:, None] - rise_S[:, None] * basis_K
+        likely_S = np.exp(-0.5 * ((off_SK @ np.linalg.inv(whole_KK)) * off_SK).sum(axis=1))
+        weight_S = np.exp(shape.log_weight) * prior_S / prior_S.sum() * likely_S / np.sqrt(np.linalg.det(whole_KK))
+        now_S, full_S = (np.clip(height_S + rise_S * shape.at(x), 0, 1) for x in (np.zeros(1), at_full))
+        told.append(np.stack([weight_S, full_S, full_S - now_S < 0.005, np.full(tries, shape.exponent == 0)]))
+    weight, *rest = np.concatenate(told, axis=1)
+    return dict(zip(("score", "flat", "s"), (float((weight * x).sum() / weight.sum()) for x in rest), strict=True))
+
+
+@pytest.mark.parametrize(
+    "score_K", [[0.5, 0.5, 0.5, 0.5], [0.3, 0.42, 0.5, 0.56], [0.2, 0.22, 0.3, 0.6], [0.9, 0.94, 0.95, 0.95]]
+)
+def test_drawn_curves_are_those_of_the_stated_prior_limited_to_what_is_possible(score_K: list[float]) -> None:
+    measured = _on(score_K, [50.0, 100.0, 200.0, 400.0], noise=9e-4)
+    found, told = curves(measured), _weighed(measured)
+    full_S = found.mean(FULL)
+    assert full_S.mean() == pytest.approx(told["score"], abs=0.01)
+    assert (full_S - found.mean(400) < 0.005).mean() == pytest.approx(told["flat"], abs=0.04)
+    assert (found.exponent_S == 0).mean() == pytest.approx(told["s"], abs=0.03)
 
 
 def test_the_same_points_give_the_same_curves() -> None:

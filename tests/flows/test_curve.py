@@ -42,6 +42,26 @@ def test_a_rising_curve_is_forecast_above_its_last_point_and_below_one() -> None
     assert {p.rows for p in found.places} >= {1000, 10_000}
 
 
+@pytest.mark.parametrize("metric", ["exact_match", "token_f1"])
+def test_the_report_s_score_is_off_by_chance_as_the_forecast_is_and_not_as_the_last_run(metric: str) -> None:
+    """In the order in which they are made the last run is a small one; 0.04 varies a sixth of what 0.6 does."""
+    runs = [answered(share(v, n + 1), n) for v, n in ((0.02, 50), (0.04, 100), (0.3, 200), (0.5, 400))]
+    runs += [answered(share(v, n), n, seed=1) for v, n in ((0.02, 50), (0.04, 100))]
+    found = curve(runs, answered(share(0.4, 7)), ruler(metric), rows=600, test_rows=20, worth=0.02)
+    assert found is not None
+    whole, alone = ((b.high80 - b.low80) / 2 / 1.2816 for b in (found.in_report, found.at_full))
+    value = found.at_full.value
+    assert 0.5 < value < 0.8
+    assert whole**2 - alone**2 == pytest.approx(value * (1 - value) / 20, rel=0.25)
+
+
+def test_a_share_near_one_is_hardly_off_by_chance() -> None:
+    runs = [answered(share(v, n), n) for v, n in ((0.3, 50), (0.6, 100), (0.9, 200))]
+    found = curve(runs, answered(share(0.4, 7)), ruler(), rows=20_000, test_rows=50, worth=0.02)
+    assert found is not None
+    assert found.in_report.low80 > found.at_full.low80 - 0.04  # as wide as at 0.9 it would be 0.05
+
+
 def test_a_high_bar_is_not_overtaken() -> None:
     found = curve(TRIALS, answered(share(0.95, 7)), ruler(), rows=1000, test_rows=100, worth=0.02)
     assert found is not None

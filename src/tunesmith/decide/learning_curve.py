@@ -12,6 +12,7 @@ Legend: K points, S drawn curves.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -27,6 +28,8 @@ POWER, FLAT = 0.4, 0.25  # of the curves, before the points are seen, are power 
 RUN_NOISE = ((0.005, 0.2), (0.012, 0.35), (0.025, 0.3), (0.05, 0.15))  # at the largest size, and how likely
 NOISE_POWER = 0.25  # smaller sizes differ more from run to run: noise x (largest / n) ** NOISE_POWER
 HEIGHT, NO_HEIGHT = 0.5, 0.01  # standard deviation of a curve's rise before that
+SLACK = 0.05  # of the range: a curve may lie so far below it at the smallest size, where scores vary most
+STEPS = 400  # of an integral over the rise
 TRIES = 300  # draws of the heights a shape
 DRAWS = 4000
 FARTHEST = 10.0  # times the rows at hand: a forecast beyond is no forecast
@@ -84,8 +87,8 @@ class Curves:
         value_S: Array = self.height_S + self.rise_S * np.where(self.exponent_S > 0, power, rise)
         return np.asarray(np.clip(value_S, self.low, self.high))
 
-    def run(self, n: float, *, extra: float = 0.0) -> Array:
-        """The score of one run on ``n`` rows, [S]; ``extra`` is the variance of what it is measured on."""
+    def run(self, n: float, *, extra: float | Array = 0.0) -> Array:
+        """The score of one run on ``n`` rows, [S]; ``extra`` is the variance of what it is measured on, one or [S]."""
         noise_S = np.random.default_rng(0).standard_normal(len(self.run_S))
         spread_S = np.sqrt((self.run_S * (self.largest / n) ** NOISE_POWER) ** 2 + extra)
         return np.asarray(np.clip(self.mean(n) + spread_S * noise_S, self.low, self.high))
@@ -182,8 +185,26 @@ def _shapes() -> Iterator[_Shape]:
                 yield _Shape(0.0, middle, width, noise, float(np.log(likely * each)))
 
 
+@cache
+def _possible(lowest: float, height: float) -> float:
+    """The share of a shape's curves, before the points are seen, that neither fall nor leave the range. ``lowest`` is
+    the shape at the smallest size, ``height`` the standard deviation of its rise in parts of the range.
+
+    >>> round(_possible(0.0, 0.01), 3), round(_possible(-63.0, 0.5), 4)  # level; a fall of 63 times the rise
+    (0.199, 0.0026)
+    """
+    from scipy.special import ndtr
+
+    step = min(8 * height, (1 + SLACK) / (1 - lowest)) / STEPS
+    rise = (np.arange(STEPS) + 0.5) * step
+    room = ndtr(0.5 - rise) - ndtr(-0.5 - SLACK - rise * lowest)
+    return float((room * np.exp(-0.5 * (rise / height) ** 2)).sum() * step / (height * np.sqrt(2 * np.pi)))
+
+
 def _heights(measured: Measured, shape: _Shape, rng: np.random.Generator) -> _Drawn | None:
-    """Heights and rises of one shape from their Gaussian given the points; None where none stays in the range."""
+    """Heights and rises of one shape from their Gaussian given the points; None where none stays in the range. What is
+    likely of heights is a Gaussian within the range, so a shape weighs as its evidence without that limit, times the
+    share of its curves that keep to it given the points (each one kept counts), over that share beforehand."""
     reach = measured.high - measured.low
     largest = measured.size_K.max()
     log_K = np.log(measured.size_K / largest)
@@ -202,7 +223,7 @@ def _heights(measured: Measured, shape: _Shape, rng: np.random.Generator) -> _Dr
     drawn_S2 = mean_2 + rng.standard_normal((TRIES, 2)) @ root_22.T
     lowest_S = drawn_S2[:, 0] + drawn_S2[:, 1] * basis_K2[:, 1].min()
     inside_S = (
-        (drawn_S2[:, 1] >= 0) & (drawn_S2.sum(axis=1) <= measured.high) & (lowest_S >= measured.low - 0.05 * reach)
+        (drawn_S2[:, 1] >= 0) & (drawn_S2.sum(axis=1) <= measured.high) & (lowest_S >= measured.low - SLACK * reach)
     )
     kept_S2 = drawn_S2[inside_S]
     if not len(kept_S2):
@@ -211,9 +232,10 @@ def _heights(measured: Measured, shape: _Shape, rng: np.random.Generator) -> _Dr
     tied_K = np.linalg.solve(noise_KK, measured.bar_with_K)
     alone = max(measured.bar_noise - float(measured.bar_with_K @ tied_K), 0.0)
     bar_S = measured.bar - left_SK @ tied_K - np.sqrt(alone) * rng.standard_normal(len(kept_S2))
+    possible = _possible(float(basis_K2[:, 1].min()), shape.height / reach)
     same = np.ones(len(kept_S2))
     return _Drawn(
-        log_weight_S=(evidence + shape.log_weight) * same,
+        log_weight_S=(evidence + shape.log_weight - np.log(possible)) * same,
         exponent_S=shape.exponent * same,
         middle_S=shape.middle * same,
         width_S=shape.width * same,

@@ -2,7 +2,8 @@
 
 Notable: rows are drawn with replacement once for all runs and for the baseline, whole units where rows belong
 together, so their covariance holds what all of them found hard. A perplexity is forecast as a log-likelihood, which
-may lie anywhere below 0, and shown as a perplexity again.
+may lie anywhere below 0, and shown as a perplexity again. How far the locked test is off by chance is that of the score
+that is forecast: rows that are right or wrong vary least where nearly all are right.
 """
 
 import math
@@ -43,7 +44,8 @@ def curve(
     )
     value_K = np.array([float(turned(metric.reduce(s.sum(axis=0)))) for s in stats])
     floor = (unseen_share(len(units[0])) / 4) ** 2
-    noise_KK = np.cov(drawn_KS) + floor * np.eye(len(stats))
+    spread_KK = np.cov(drawn_KS)
+    noise_KK = spread_KK + floor * np.eye(len(stats))
     found = curves.curves(
         curves.Measured(
             size_K=np.array([float(t.rows) for t in trials]),
@@ -57,12 +59,24 @@ def curve(
         ),
         seed=ruler.seed,
     )
-    asked = float(noise_KK[len(trials) - 1, len(trials) - 1]) * len(ruler.references) / max(test_rows, 1)
-    return _forecasts(found, rows, asked, worth, higher_is_better=metric.higher_is_better)
+    if metric.kind == "zero_one":
+        row = _row_of_share(found.mean(rows), value_K, np.diag(spread_KK) * len(ruler.references))
+    else:
+        largest = max(range(len(trials)), key=lambda k: trials[k].rows)
+        row = noise_KK[largest, largest] * len(ruler.references)
+    return _forecasts(found, rows, row / max(test_rows, 1), worth, higher_is_better=metric.higher_is_better)
 
 
-def _forecasts(found: curves.Curves, rows: int, asked: float, worth: float, *, higher_is_better: bool) -> Curve:
-    """``asked`` is the variance of a score on the locked test rows."""
+def _row_of_share(forecast_S: Array, value_K: Array, row_K: Array) -> Array:
+    """The variance of one row of a 0/1 metric where the share is as forecast, [S]: as wide against that of rows that
+    are drawn one by one as the variances ``row_K`` are at the shares that were measured."""
+    alone = float((value_K * (1 - value_K)).sum())
+    wider = float(row_K.sum()) / alone if alone else 1.0
+    return np.asarray(forecast_S * (1 - forecast_S) * wider)
+
+
+def _forecasts(found: curves.Curves, rows: int, asked: float | Array, worth: float, *, higher_is_better: bool) -> Curve:
+    """``asked`` is the variance of a score on the locked test rows, one or [S]."""
     shown: Callable[[Array], Array] = _turned if higher_is_better else (lambda x: np.exp(-x))
     gained: Callable[[Array], Array] = _turned if higher_is_better else (lambda x: 1 - np.exp(-x))
     least = worth if higher_is_better else -math.log(1 - worth)
