@@ -336,7 +336,6 @@ def _rows(
         unit=len(train_rows[0].unit) if train_rows else 1,
         outputs=len(number) or int(objective.needs == "score"),
         reference=objective.reference,
-        widths=[max(len(row.ids) for row in r.unit) for r in train_rows],
     )
     plan = resolved(recipe, network, objective, data, technique)
     return plan, train_rows, dev_rows, cut
