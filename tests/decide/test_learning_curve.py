@@ -36,20 +36,6 @@ def flat(rng: np.random.Generator) -> Curve:
     return lambda _: value
 
 
-def stated(rng: np.random.Generator) -> Curve:
-    """As what is known of curves beforehand has them, limited to what is possible."""
-    shapes = list(learning_curve._shapes())
-    weight = np.exp([s.log_weight for s in shapes])
-    shape = shapes[rng.choice(len(shapes), p=weight / weight.sum())]
-    largest, lowest = FULL * SHARES[-1], shape.at(np.log(np.array([SHARES[0] / SHARES[-1]]))).item()
-    kept: Array = np.zeros((2, 0))
-    while not kept.size:
-        tried = np.stack([rng.normal(0.5, 1, 4000), abs(rng.normal(0, shape.height, 4000))])
-        kept = tried[:, (tried.sum(axis=0) <= 1) & (tried[0] + tried[1] * lowest >= -0.05)]
-    height, rise = kept[:, 0]
-    return lambda n: float(np.clip(height + rise * shape.at(np.log(np.array([n / largest]))), 0, 1).item())
-
-
 def seen(curve: Curve, rng: np.random.Generator, bar: float = 0.55) -> tuple[Measured, float]:
     """Five runs on a curve, scored on the same rows, and what one run on all rows scores."""
     size_K = np.array([FULL * share for share in SHARES])
