@@ -36,23 +36,25 @@ def rewarded(
     """``predictions`` of all systems on the locked test, ``tuned`` among them; ``compared`` is the one that training
     began as, ``best_step`` that of the kept weights. ``by_model``: the reward is, or holds, what a model says.
     ``units`` names the rows that belong together."""
-    own, before, first = predictions["tuned"], predictions[compared], predictions.get("start")
-    others = {name: found for name, found in predictions.items() if name != "tuned"}
+    own, before = predictions["tuned"], predictions[compared]
+    start, base = predictions.get("start"), predictions.get("zero_shot")
 
-    def wins(by: str, mine: Sequence[Prediction], others: Mapping[str, Sequence[Prediction]]) -> dict[str, Estimate]:
-        found = {name: win_rate(_values(mine, by), _values(theirs, by), units) for name, theirs in others.items()}
-        return {name: rate for name, rate in found.items() if rate is not None}
+    def beats(mine: Sequence[Prediction], theirs: Sequence[Prediction], by: str) -> Estimate | None:
+        return win_rate(_values(mine, by), _values(theirs, by), units)
 
-    base = {by: predictions["zero_shot"] for by in ("reward", "judged") if first and "zero_shot" in predictions}
+    def wins(by: str) -> dict[str, Estimate]:
+        others = ((name, theirs) for name, theirs in predictions.items() if name != "tuned")
+        return {name: rate for name, theirs in others if (rate := beats(own, theirs, by))}
+
     judged = tuple(_of_judge(own, before, units))
     until = [p for p in points if p.step <= best_step]
     signs = (*_of_rollouts(until), *_of_length(own, before, compared))
     far, asked = any(p.kl is not None for p in points), any(p.judged is not None for p in own)
     return Rewarded(
         points=tuple(points),
-        wins=wins("reward", own, others),
-        judged_wins=wins("judged", own, others),
-        start_wins={by: rate for by, theirs in base.items() for rate in wins(by, first or (), {by: theirs}).values()},
+        wins=wins("reward"),
+        judged_wins=wins("judged"),
+        start_wins={by: rate for by in ("reward", "judged") if start and base and (rate := beats(start, base, by))},
         signs=(*signs, *judged),
         doubts=(*signs, *judged) if by_model else judged,
         looked=("length", "repetition", *(["distance"] if far else []), *(["an independent judge"] if asked else [])),
