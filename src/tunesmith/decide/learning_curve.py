@@ -6,7 +6,7 @@ weighted by how likely they make the points; given its shape a curve is linear, 
 exact Gaussian, and those that leave the metric's range are dropped. What the scored rows have in common is in the
 covariance: all runs and the baseline answered the same rows, so a gain is surer than either score. How much one run
 differs from the next (order, start, the rows that were drawn) is a part of each curve, learned where a size was run
-twice. More examples never harm on average: a curve does not fall. On simulated curves (those of ``tests/decide``, 100 of
+twice. More examples never harm on average: a curve does not fall. On simulated curves (of ``tests/decide``, 100 of
 each kind) the 80% band held 83% of the outcomes of power laws, 79% of plateaus, 71% of level curves and 66% of S-shaped
 rises.
 Legend: K points, S drawn curves.
