@@ -18,6 +18,7 @@ from tunesmith.core import seeds
 from tunesmith.core.batch import TRACKS, Batch, TokenRow
 
 WINDOW = 32  # steps whose rows are sorted together
+PADDED = 4  # times the budget: what units may be with pads and what they share as often as they have rows
 
 
 def collate(rows: Sequence[TokenRow], pad_id: int) -> Batch:
@@ -75,6 +76,31 @@ def cut(rows: Sequence[TokenRow], budget: int) -> list[list[TokenRow]]:
             groups.append([row])
             held = row.size
     return groups
+
+
+def together(rows: Sequence[TokenRow], group: int, budget: int, *, packs: bool) -> list[TokenRow]:
+    """Units of as many of the ``group`` consecutive answers to one prompt as may stand in memory at once: what they
+    share is computed once, which ``budget`` knows where the model ``packs``. All units have as many rows.
+
+    >>> rows = [TokenRow((1, 2, 3, n), (0.0, 0.0, 0.0, 1.0)) for n in (4, 5, 6, 7)]
+    >>> [len(together(rows, 4, budget, packs=True)[0].unit) for budget in (7, 6, 5, 4)]
+    [4, 2, 2, 1]
+    >>> [len(together(rows, 4, budget, packs=False)[0].unit) for budget in (16, 15, 7)]
+    [4, 2, 1]
+    """
+    longest = max(len(row.ids) for row in rows)
+    units: list[TokenRow] = []
+    for size in (n for n in range(group, 0, -1) if group % n == 0):
+        units = [_unit(*rows[i : i + size]) for i in range(0, len(rows), size)]
+        if size * longest <= budget * (PADDED if packs else 1) and max(unit.size for unit in units) <= budget:
+            break
+    return units
+
+
+def _unit(first: TokenRow, *others: TokenRow) -> TokenRow:
+    """Answers to one prompt, which ends where the first of their tokens is trained."""
+    shared = next((t for row in (first, *others) for t, w in enumerate(row.weight) if w > 0), 0)
+    return replace(first, others=tuple(replace(o, prefix=shared) for o in others))
 
 
 class Steps:

@@ -21,7 +21,7 @@ from tunesmith.core import seeds
 from tunesmith.core.batch import TRACKS, Batch, TokenRow
 from tunesmith.core.errors import DataError, ModelError
 from tunesmith.core.report import RolloutPoint, SampledAnswer
-from tunesmith.data.batches import collate, cut, in_order
+from tunesmith.data.batches import collate, cut, in_order, together
 from tunesmith.generate.sampler import Answer, Sampling, answers
 from tunesmith.models.model import Model
 from tunesmith.objectives._objective import Objective
@@ -227,16 +227,7 @@ class Rollouts:
             )
 
     def _together(self, rows: Sequence[TokenRow]) -> list[TokenRow]:
-        """Units of as many answers to one prompt as may stand in memory at once: they share what they begin with."""
-        group = self.how.answers
-        longest = max(len(row.ids) for row in rows)
-        size = next((n for n in range(group, 1, -1) if group % n == 0 and n * longest <= self.how.micro_tokens), 1)
-        units = []
-        for start in range(0, len(rows), size):
-            first, *others = rows[start : start + size]
-            shared = next((t for row in (first, *others) for t, w in enumerate(row.weight) if w > 0), 0)
-            units.append(replace(first, others=tuple(replace(o, prefix=shared) for o in others)))
-        return units
+        return together(rows, self.how.answers, self.how.micro_tokens, packs=self.policy.packs)
 
     def _watch_idling(self, learns: bool, known_b: Tensor) -> None:
         """Raise Settled, or DataError where nothing was learned before, or no answer had a reward."""
