@@ -203,7 +203,7 @@ def test_few_rows_are_told_and_none_is_trained_on(make_recipe: MakeRecipe, tmp_p
     told = Told()
     found = advise(recipe, workspace=tmp_path, watch=told)
     assert (found.decision, found.evidence.points, told.trials) == ("collect more data", (), [])
-    assert found.rule.startswith("too few rows") and "label more rows" in found.next
+    assert found.rule.startswith("too few rows") and "until 118 are there to train on" in found.next
 
 
 def test_where_too_few_rows_can_be_scored_on_ways_without_training_are_asked_and_none_is_trained(

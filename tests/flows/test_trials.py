@@ -154,6 +154,15 @@ def test_no_small_run_is_made_where_no_curve_can_come_of_it(make_recipe: MakeRec
     assert f"{FEWEST_SCORED} rows to score on are needed" in unscored.how
 
 
+def test_no_small_run_is_made_where_too_few_rows_are_left_to_train_on(
+    make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tunesmith.flows.trials.HELD", 0.7)  # as large units make it
+    found = _of_rows(make_recipe, tmp_path, FEWEST_ROWS)
+    assert not found.sizes and found.scored >= FEWEST_SCORED
+    assert "3 sizes are needed, and too many rows belong together to train on 47" in found.how
+
+
 def test_sizes_that_few_rows_round_to_nearly_the_same_are_one(make_recipe: MakeRecipe, tmp_path: Path) -> None:
     assert _of_rows(make_recipe, tmp_path, 170).sizes == ((16, 0), (34, 0), (68, 0), (16, 1), (34, 1))  # not 17
 
