@@ -16,7 +16,7 @@ from tunesmith.core.advice import Facts
 @pytest.fixture
 def recipe(tmp_path: Path) -> Path:
     write_jsonl(tmp_path / "asked.jsonl", asked(200))
-    (tmp_path / "r.yaml").write_text("data: {train: asked.jsonl}\nevaluate: {limit: 30}\n")
+    (tmp_path / "r.yaml").write_text("data: {train: asked.jsonl}\nevaluate: {limit: 40}\n")
     return tmp_path / "r.yaml"
 
 
@@ -25,7 +25,7 @@ def test_a_dry_run_tells_the_small_runs_and_writes_nothing(cli: Cli, recipe: Pat
     done = cli("advise", recipe, "--dry-run", "--json")
     assert done.exit_code == 0, done.output
     told = json.loads(done.stdout)
-    assert told["scored"] == 30
+    assert told["scored"] == 40
     assert [(r["rows"], r["seed"]) for r in told["runs"]] == [(16, 0), (30, 0), (60, 0), (16, 1), (30, 1)]
     assert "were not looked at" in told["how"]
     assert sorted(tmp_path.iterdir()) == before

@@ -245,6 +245,25 @@ def test_an_advice_comes_back_from_json_and_says_what_is_next() -> None:
         assert found.sentence
 
 
+@pytest.mark.parametrize(
+    ("changes", "helps"),
+    [
+        (
+            {"rows": FEWEST_ROWS - 1, "scored": 0, "points": (), "curve": None},
+            f"until {FEWEST_ROWS} are there to train on",
+        ),
+        ({"points": (), "curve": None}, "why no small run was made"),
+        ({"scored": FEWEST_SCORED - 1, "points": (), "curve": None}, "why no small run was made"),
+        ({"points": TWO_SIZES, "curve": None}, "more time (--time) where that was short"),
+        ({"tuned": tuned(0.4), "bars": NONE_WORKS, "curve": None}, "a whole run"),  # more time brings no more runs
+    ],
+)
+def test_the_next_step_is_one_that_helps(changes: dict[str, Any], helps: str) -> None:
+    found = sample.build(**changes)
+    assert helps in found.next
+    assert ("--time" in found.next) == ("--time" in helps)
+
+
 def test_steps_hold_at_their_edges() -> None:
     assert [steps(x, 0.5, 0.2, 0.1) for x in (0.5, 0.49, 0.2, 0.19, 0.1, 0.09)] == [
         "strong", "medium", "medium", "weak", "weak", "none",

@@ -4,11 +4,13 @@ Legend: K points.
 """
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from tunesmith.decide import learning_curve
+from tunesmith.decide.advise import FEWEST_ROWS
 from tunesmith.decide.learning_curve import Array, Measured, band, curves
 
 Curve = Callable[[float], float]
@@ -180,6 +182,13 @@ def test_drawn_curves_are_those_of_the_stated_prior_limited_to_what_is_possible(
     assert full_S.mean() == pytest.approx(told["score"], abs=0.01)
     assert (full_S - found.mean(400) < 0.005).mean() == pytest.approx(told["flat"], abs=0.04)
     assert (found.exponent_S == 0).mean() == pytest.approx(told["s"], abs=0.03)
+
+
+def test_the_fewest_rows_to_train_on_are_the_least_that_give_three_sizes() -> None:
+    assert min(n for n in range(1000) if len(learning_curve.sizes(n)) >= learning_curve.FEWEST) == FEWEST_ROWS
+    for rows in range(FEWEST_ROWS, 3000):
+        found = learning_curve.sizes(rows)
+        assert found[-1] == round(0.4 * rows) and all(b >= 1.5 * a for a, b in pairwise(found))
 
 
 def test_the_same_points_give_the_same_curves() -> None:

@@ -48,7 +48,7 @@ class Told:
 
 @pytest.fixture(scope="module")
 def recipe(make_recipe: MakeRecipe, tmp_path_factory: pytest.TempPathFactory) -> Recipe:
-    path = write_jsonl(tmp_path_factory.mktemp("rows") / "labelled.jsonl", labelled(300))
+    path = write_jsonl(tmp_path_factory.mktemp("rows") / "labelled.jsonl", labelled(420))
     found = make_recipe(str(path), model="bert", train={"epochs": 1})
     return found.model_copy(update={"task": "classify"})
 
@@ -196,13 +196,26 @@ def test_a_rival_behind_an_endpoint_is_a_prompted_bar_with_its_own_tokens(
     )
 
 
-def test_few_rows_are_told_and_none_is_trained_on(make_recipe: MakeRecipe, tmp_path: Path) -> None:
-    path = write_jsonl(tmp_path / "labelled.jsonl", labelled(60))
+@pytest.mark.parametrize("count", [60, 120])  # 120 are split: what is left gives two sizes
+def test_few_rows_are_told_and_none_is_trained_on(make_recipe: MakeRecipe, tmp_path: Path, count: int) -> None:
+    path = write_jsonl(tmp_path / "labelled.jsonl", labelled(count))
     recipe = make_recipe(str(path), model="bert").model_copy(update={"task": "classify"})
     told = Told()
     found = advise(recipe, workspace=tmp_path, watch=told)
     assert (found.decision, found.evidence.points, told.trials) == ("collect more data", (), [])
-    assert found.rule.startswith("too few rows")
+    assert found.rule.startswith("too few rows") and "until 118 are there to train on" in found.next
+
+
+def test_where_too_few_rows_can_be_scored_on_ways_without_training_are_asked_and_none_is_trained(
+    make_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    path = write_jsonl(tmp_path / "labelled.jsonl", labelled(200))
+    recipe = make_recipe(str(path), model="bert", evaluate={"limit": 30}).model_copy(update={"task": "classify"})
+    told = Told()
+    found = advise(recipe, workspace=tmp_path, watch=told)
+    assert (found.decision, found.evidence.points, told.trials) == ("not enough evidence", (), [])
+    assert found.evidence.scored == 30 and len(found.evidence.bars) == 3
+    assert "the notes say why" in found.next and "40 rows to score on are needed" in found.notes[0]
 
 
 @pytest.mark.parametrize(
@@ -237,7 +250,8 @@ def test_a_rivals_key_is_looked_for_first_and_not_where_all_is_kept(
     """A run reads no row without it; advice that is there already needs none."""
     monkeypatch.delenv("NO_SUCH_KEY", raising=False)
     rival = {"url": "http://127.0.0.1:9/v1", "model": "m", "key": "NO_SUCH_KEY"}
-    recipe = make_recipe("asked", evaluate={"rival": rival})
+    rows = write_jsonl(tmp_path / "asked.jsonl", asked(200))
+    recipe = make_recipe(str(rows), evaluate={"rival": rival}, data={"allow": ["lengths"]})
     for flow in (finetune, advise):
         with pytest.raises(RecipeError, match="variable NO_SUCH_KEY of the environment, which is not set"):
             flow(recipe, workspace=tmp_path)

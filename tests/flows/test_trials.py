@@ -10,6 +10,7 @@ from tests.flows.conftest import MakeRecipe, labelled, write_jsonl
 from tunesmith.core.errors import ModelError
 from tunesmith.core.report import Prediction
 from tunesmith.data import near
+from tunesmith.decide.advise import FEWEST_ROWS, FEWEST_SCORED
 from tunesmith.evaluate.baselines._context import BaselineContext
 from tunesmith.evaluate.baselines.nearest_neighbour import answer as nearest
 from tunesmith.evaluate.systems import able, find_baseline
@@ -133,6 +134,37 @@ def test_rows_in_a_few_large_groups_are_not_scored_on(make_recipe: MakeRecipe, t
     recipe = make_recipe(str(write_jsonl(tmp_path / "r.jsonl", rows)), model="bert", data=data)
     trials = planned(ground(recipe.model_copy(update={"task": "classify"})), fewest=60)
     assert (trials.sizes, trials.how) == ((), "its rows belong together in fewer than 10 units")
+
+
+def _of_rows(make_recipe: MakeRecipe, folder: Path, count: int, limit: int | None = None) -> Trials:
+    held = write_jsonl(folder / "held.jsonl", labelled(30, seed=9))
+    path = write_jsonl(folder / "r.jsonl", labelled(count))
+    recipe = make_recipe(
+        str(path), model="bert", data={"split": {"dev": 0}, "test": str(held)}, evaluate={"limit": limit}
+    )
+    return planned(ground(recipe.model_copy(update={"task": "classify"})), fewest=FEWEST_ROWS)
+
+
+def test_no_small_run_is_made_where_no_curve_can_come_of_it(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    enough, fewer = (_of_rows(make_recipe, tmp_path, FEWEST_ROWS - n) for n in (0, 1))
+    assert [n for n, seed in enough.sizes if seed == 0] == [16, 24, 47] and enough.scored >= FEWEST_SCORED
+    assert (fewer.sizes, fewer.scored) == ((), 0)
+    unscored = _of_rows(make_recipe, tmp_path, 200, limit=FEWEST_SCORED - 10)
+    assert (unscored.sizes, unscored.scored) == ((), FEWEST_SCORED - 10)  # ways without training are asked
+    assert f"{FEWEST_SCORED} rows to score on are needed" in unscored.how
+
+
+def test_no_small_run_is_made_where_too_few_rows_are_left_to_train_on(
+    make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tunesmith.flows.trials.HELD", 0.7)  # as large units make it
+    found = _of_rows(make_recipe, tmp_path, FEWEST_ROWS)
+    assert not found.sizes and found.scored >= FEWEST_SCORED
+    assert "3 sizes are needed, and too many rows belong together to train on 47" in found.how
+
+
+def test_sizes_that_few_rows_round_to_nearly_the_same_are_one(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    assert _of_rows(make_recipe, tmp_path, 170).sizes == ((16, 0), (34, 0), (68, 0), (16, 1), (34, 1))  # not 17
 
 
 def test_the_plan_of_a_part_is_that_of_a_run_on_so_many_rows(found: Trials) -> None:

@@ -57,7 +57,12 @@ Retrain = Annotated[
     float | None, typer.Option("--retrain-every", metavar="DAYS", help="Days after which it is trained anew.")
 ]
 Time = Annotated[
-    str | None, typer.Option("--time", metavar="TIME", help="Time that the small runs may take: 10m, 1h, or seconds.")
+    str | None,
+    typer.Option(
+        "--time",
+        metavar="TIME",
+        help="Time that the small runs may take: 10m, 1h, or seconds. The first is made whatever it takes.",
+    ),
 ]
 Out = Annotated[
     Path | None,
@@ -208,7 +213,7 @@ def _yes(text: str) -> bool:
 def _plan(found: "Trials", as_json: bool) -> None:
     told = {
         "rows": found.rows,
-        "scored": len(found.asked.test) if found.sizes else 0,
+        "scored": found.scored,
         "metric": found.whole.metrics[0],
         "method": found.whole.recipe.method.name,
         "runs": [{"rows": rows, "seed": seed} for rows, seed in found.sizes],

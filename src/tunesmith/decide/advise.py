@@ -14,7 +14,7 @@ from tunesmith.decide.lists import PROMPTED, RETRIEVED, best, by_name, lists, st
 from tunesmith.decide.wording import gained, gained_band, rows_of, shown, time_of
 
 WORTH = 0.02  # the smallest gain worth having (of a perplexity: as a share), where evaluate.min_gain is 0
-FEWEST_ROWS = 60  # to train on: a twentieth of fewer is no run
+FEWEST_ROWS = 118  # to train on: the least that give three sizes to run (learning_curve.sizes)
 FEWEST_SCORED = 40
 LIKELY = 0.5  # share of the curves that overtake within reach
 SAFE = 2.0  # times the break-even that traffic must be at least, before money alone speaks for tuning
@@ -297,6 +297,8 @@ def _next(decision: Decision, evidence: Evidence) -> str:
         return "Next: write the prompt that won here into the product, and ask again when there are more rows."
     if decision == "retrieve":
         return "Next: build an index of the rows; a tuned model may still help to phrase what was found."
+    if decision == "collect more data" and evidence.rows < FEWEST_ROWS:
+        return f"Next: label more rows, until {FEWEST_ROWS} are there to train on, and ask again."
     if decision == "collect more data":
         needed = curve.overtakes.value if curve is not None and curve.within_reach >= LIKELY else 0.0
         extra = max(0.0, needed - evidence.rows)
@@ -305,6 +307,9 @@ def _next(decision: Decision, evidence: Evidence) -> str:
             if extra
             else "Next: label more rows and ask again."
         )
-    if evidence.curve is None or evidence.scored < FEWEST_SCORED:
-        return "Next: give it more time (--time) or more rows, and ask again."
+    if evidence.scored < FEWEST_SCORED or not evidence.points:  # time is not what was short: the first is always made
+        return "Next: the notes say why no small run was made; mend that, or add rows, and ask again."
+    if len({p.rows for p in evidence.points}) < FEWEST:
+        told = "give them more time (--time) where that was short, and ask again."
+        return f"Next: the notes say which small runs were left out; {told}"
     return "Next: a whole run (tunesmith run RECIPE) decides it on the locked test."

@@ -36,6 +36,8 @@ TRIES = 300  # draws of the heights a shape
 DRAWS = 4000
 FARTHEST = 10.0  # times the rows at hand: a forecast beyond is no forecast
 FEWEST = 3  # sizes
+SHARES = (0.05, 0.1, 0.2, 0.4)  # of the rows, that are run
+LEAST, APART = 16, 1.5  # rows of a run, and how many times the next smaller size one is: nearer ones tell the same
 
 
 class Band(NamedTuple):
@@ -122,14 +124,28 @@ def band(value_S: Array) -> Band:
     return Band(middle, *limits)
 
 
+def sizes(rows: int) -> tuple[int, ...]:
+    """The sizes to run of ``rows``, ascending.
+
+    >>> sizes(1000), sizes(200), sizes(118), sizes(117)
+    ((50, 100, 200, 400), (16, 40, 80), (16, 24, 47), (16, 47))
+    """
+    found: list[int] = []
+    for share in SHARES:
+        size = max(LEAST, round(share * rows))
+        if not found or size >= APART * found[-1]:
+            found.append(size)
+    return tuple(found)
+
+
 def curves(measured: Measured, *, seed: int = 0) -> Curves:
     """``DRAWS`` curves, as often each as the points and what is known of learning curves make it likely.
 
     Raises ValueError for fewer than ``FEWEST`` sizes: two points lie on any curve.
     """
-    sizes = len(set(measured.size_K.tolist()))
-    if sizes < FEWEST:
-        raise ValueError(f"{sizes} sizes; a learning curve needs at least {FEWEST}.")
+    count = len(set(measured.size_K.tolist()))
+    if count < FEWEST:
+        raise ValueError(f"{count} sizes; a learning curve needs at least {FEWEST}.")
     rng = np.random.default_rng(seed)
     found = [drawn for shape in _shapes() for drawn in [_heights(measured, shape, rng)] if drawn is not None]
     log_S = np.concatenate([f.log_weight_S for f in found])

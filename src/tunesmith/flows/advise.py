@@ -122,8 +122,8 @@ def _measured(
     bars: tuple[Answered, ...] = ()
     done: tuple[Answered, ...] = ()
     notes = [f"How it was measured: {found.how}."]
-    if found.sizes:
-        watch.stage("Without training", f"{len(found.asked.test):,} held-back rows")
+    if found.scored:
+        watch.stage("Without training", f"{found.scored:,} held-back rows")
         notes += leaving(recipe)
         if (rival := judging.rival(recipe)) is not None and notes[1:] and not trials.is_kept(folder, "rival"):
             rival.ready()
@@ -137,7 +137,7 @@ def _measured(
         higher_is_better=find_metric(whole.metrics[0]).higher_is_better,
         method=recipe.method.name,
         rows=found.rows,
-        scored=len(found.asked.test) if found.sizes else 0,
+        scored=found.scored,
         test_rows=len(whole.test),
         points=tuple(_point(a, whole.metrics[0]) for a in done),
         bars=tuple(_bar(a, whole.metrics[0]) for a in bars),

@@ -24,6 +24,8 @@ from tunesmith.core.noun import Noun, content_hash
 from tunesmith.core.recipe import DataRecipe, Recipe, SplitRecipe
 from tunesmith.core.report import Prediction, SystemResult
 from tunesmith.data import split
+from tunesmith.decide.advise import FEWEST_SCORED
+from tunesmith.decide.learning_curve import FEWEST, sizes
 from tunesmith.decide.lists import PROMPTED
 from tunesmith.evaluate.baselines._context import Baseline, BaselineContext
 from tunesmith.evaluate.prompts import instruction
@@ -36,13 +38,11 @@ from tunesmith.models import load as loading
 from tunesmith.models.model import Model
 from tunesmith.records.folder import RunFolder
 
-SHARES = (0.05, 0.1, 0.2, 0.4)  # of the training rows
 TWICE = 2  # of the smallest sizes are run again with other rows and another seed: runs on few rows differ most
 HELD = 0.5  # of the training rows are scored on: the largest unit of rows that belong together is never among them
 FEWEST_UNITS = 10  # that are scored on: fewer have no interval worth the name
 MOST_HELD, MOST_WRITTEN = 600, 300  # rows at most: to choose a label for, and to write an answer to, which takes longer
 ASKED_AT_ONCE = 0.2  # of the training rows at most, the others of which are at hand without training
-FEWEST = 16  # rows of a trial
 TIMED = 5  # answers that are timed one by one
 BARS = "bars"
 
@@ -75,6 +75,11 @@ class Trials:
     def rows(self) -> int:
         return len(self.whole.splits.train)
 
+    @property
+    def scored(self) -> int:
+        """Rows that are held back to score on; 0 where none can be, and ``asked`` is ``whole``."""
+        return 0 if self.asked is self.whole else len(self.asked.test)
+
 
 def check(recipe: Recipe) -> None:
     """Raise RecipeError for recipes of which no small run tells anything."""
@@ -93,7 +98,7 @@ def check(recipe: Recipe) -> None:
 
 def planned(on: Ground, *, fewest: int) -> Trials:
     """The scored rows and the sizes; none of either where fewer than ``fewest`` rows can be trained on, or where they
-    cannot be split."""
+    cannot be split, and no sizes where no curve would come of them."""
     whole = assembled(on)
     train, task = on.splits.train, on.recipe.task
     most = MOST_HELD if task == "classify" else MOST_WRITTEN
@@ -123,10 +128,16 @@ def planned(on: Ground, *, fewest: int) -> Trials:
         evaluate["max_new_tokens"] = whole.max_new_tokens
     recipe = on.recipe.model_copy(update={"evaluate": on.recipe.evaluate.model_copy(update=evaluate)})
     on = replace(on, recipe=recipe, splits=splits)
-    sizes = sorted({max(FEWEST, round(share * len(train))) for share in SHARES})
-    kept = [n for n in sizes if n <= len(held.train)]
+    asked, short = assembled(on), ""
+    kept = [n for n in sizes(len(train)) if n <= len(held.train)]
+    if len(asked.test) < FEWEST_SCORED:
+        short = f"{FEWEST_SCORED} rows to score on are needed (more rows, or evaluate.limit)"
+    elif len(kept) < FEWEST:
+        short = f"{FEWEST} sizes are needed, and too many rows belong together to train on {sizes(len(train))[-1]:,}"
+    if short:
+        return Trials(on, whole, asked, (), f"{told}; no small run is made: {short}")
     runs = [(n, 0) for n in kept] + [(n, 1) for n in kept[:TWICE]]
-    return Trials(on, whole, assembled(on), tuple(runs), told)
+    return Trials(on, whole, asked, tuple(runs), told)
 
 
 def part(trials: Trials, rows: int, seed: int) -> Prepared:
@@ -248,8 +259,9 @@ def _kept(path: Path) -> Answered | None:
 
 
 def run(trials: Trials, folder: Path, watch: Watcher, seconds: float | None, left_out: list[str]) -> Iterator[Answered]:
-    """The trials, kept or made. Those that would take longer than what is left of ``seconds``, and those that cannot be
-    trained, are left out; ``left_out`` gets a sentence for each."""
+    """The trials, kept or made. Those that would take longer than what is left of ``seconds``, by the pace of the last
+    one that was made (so the first is made whatever it takes), and those that cannot be trained, are left out;
+    ``left_out`` gets a sentence for each."""
     began, pace = time.monotonic(), 0.0
     for number, (rows, seed) in enumerate(trials.sizes, 1):
         kept = _kept(folder / "trials" / f"{rows}-{seed}.json")
