@@ -46,11 +46,19 @@ def plan(
     passes: int = 40,
     dev_tokens: int = 1000,
     eight_bit: bool = False,
+    unit: int = 1,
+    adds_up: bool = False,
     **recipe: Any,
 ) -> Plan:
     parsed = Recipe.parse({"data": {"train": "rows.jsonl"}, **recipe})
     data = Data(
-        lengths, lambda _batch, _longest: passes, dev_tokens, trained=sum(lengths) // 2, longest=max(lengths, default=1)
+        lengths,
+        lambda _batch, _longest: passes,
+        dev_tokens,
+        trained=sum(lengths) // 2,
+        longest=max(lengths, default=1),
+        unit=unit,
+        adds_up=adds_up,
     )
     where = Machine(device, memory, fast, eight_bit)
     full = parsed.method.name == "full"
@@ -158,6 +166,17 @@ def test_precision_follows_the_machine() -> None:
 
 def rate(parameters: float, method: str, kind: str = "decoder") -> float:
     return plan(of=card(parameters=int(parameters), kind=kind), method={"name": method}).learning_rate
+
+
+def test_the_rate_falls_with_the_length_of_answers_where_they_add_up() -> None:
+    """By the mean of all answers, half of the tokens here: two to a pair."""
+    usual = plan([160] * 50, unit=2).learning_rate
+    assert plan([80] * 50, unit=2, adds_up=True).learning_rate == usual  # 20 tokens an answer
+    longer = plan([160] * 50, unit=2, adds_up=True)  # 40
+    assert longer.learning_rate == pytest.approx(usual / 2, rel=0.05)
+    assert "times 20 over 40" in longer.reasons["learning_rate"]
+    given = plan([160] * 50, unit=2, adds_up=True, train={"learning_rate": 3e-4})
+    assert given.learning_rate == 3e-4
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])

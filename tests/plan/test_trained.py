@@ -148,7 +148,7 @@ def test_the_table_knows_each_method_as_its_file_does(name: str) -> None:
 @pytest.mark.parametrize("name", parts.names("objectives"))
 def test_the_table_knows_each_objective_as_its_file_does(name: str) -> None:
     facts, part = objective_facts(name), parts.find("objectives", name)
-    for key in ("needs", "unit", "reference", "rate"):
+    for key in ("needs", "unit", "reference", "rate", "adds_up"):
         assert getattr(facts, key) == getattr(part, key), key
 
 

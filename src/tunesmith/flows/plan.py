@@ -223,4 +223,5 @@ def _of_sizes(recipe: Recipe, facts: ObjectiveFacts, sizes: Sequence[Size], coun
         outputs=labels if facts.needs == "class_logp" else int(facts.needs == "score"),
         reference=facts.reference,
         rollouts=rollouts,
+        adds_up=facts.adds_up,
     )

@@ -336,6 +336,7 @@ def _rows(
         unit=len(train_rows[0].unit) if train_rows else 1,
         outputs=len(number) or int(objective.needs == "score"),
         reference=objective.reference,
+        adds_up=objective.adds_up,
     )
     plan = resolved(recipe, network, objective, data, technique)
     return plan, train_rows, dev_rows, cut

@@ -26,7 +26,8 @@ class Objective:
     ``value(logp, batch)`` is what one that compares answers makes of each row [B]: the answer with the higher one is
     preferred. ``reference`` asks for the log-likelihoods of the model that training starts from;
     ``odds``: it makes beta times the lead the log-odds of the better answer. ``ties`` and ``margins`` say that it knows
-    what to make of a pair that has one.
+    what to make of a pair that has one. ``rate``: times the method's learning rate; ``adds_up``: what it compares adds
+    up over the tokens of an answer, and the rate falls with their number.
     Keyword arguments of ``loss`` and of ``credit`` are the settings that it reads, with their defaults, but those
     which a family of objectives has ``fixed``.
     """
@@ -42,6 +43,7 @@ class Objective:
     ties: bool = False
     margins: bool = False
     rate: float = 1.0
+    adds_up: bool = False
     credit: Callable[..., Credit] | None = None
     fixed: tuple[str, ...] = ()
 

@@ -26,5 +26,15 @@ def loss(logp_BT: Tensor, batch: Batch, *, beta: float = 0.1, label_smoothing: f
 
 
 PART = Objective(
-    "dpo", "token_logp", loss, pairs, unit="pair", value=gained, reference=True, odds=True, ties=True, rate=0.1
+    "dpo",
+    "token_logp",
+    loss,
+    pairs,
+    unit="pair",
+    value=gained,
+    reference=True,
+    odds=True,
+    ties=True,
+    rate=0.1,
+    adds_up=True,
 )

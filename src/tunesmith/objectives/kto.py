@@ -31,4 +31,4 @@ def loss(logp_BT: Tensor, batch: Batch, *, beta: float = 0.1, unwanted_weight: f
     return (weight_P * (1 - torch.sigmoid(beta * lead_P))).sum()
 
 
-PART = Objective("kto", "token_logp", loss, pairs, unit="judged", value=gained, reference=True, rate=0.1)
+PART = Objective("kto", "token_logp", loss, pairs, unit="judged", value=gained, reference=True, rate=0.1, adds_up=True)

@@ -27,5 +27,14 @@ def loss(logp_BT: Tensor, batch: Batch, *, beta: float = 0.1, label_smoothing: f
 
 
 PART = Objective(
-    "robust_dpo", "token_logp", loss, pairs, unit="pair", value=gained, reference=True, odds=True, rate=0.1
+    "robust_dpo",
+    "token_logp",
+    loss,
+    pairs,
+    unit="pair",
+    value=gained,
+    reference=True,
+    odds=True,
+    rate=0.1,
+    adds_up=True,
 )

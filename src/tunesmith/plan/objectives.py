@@ -17,12 +17,13 @@ Facts = TypeVar("Facts")
 class ObjectiveFacts:
     """As in ``objectives/_objective.py``. ``unit`` is what it learns from, ``needs`` what the model computes of it,
     ``reference`` whether log-likelihoods of the model that training starts from are needed; ``rate``: times the
-    method's learning rate."""
+    method's learning rate; ``adds_up``: what it compares adds up over the tokens of an answer."""
 
     needs: Literal["token_logp", "class_logp", "score", "token_logp_value"]
     unit: Literal["row", "pair", "judged", "answer"] = "row"
     reference: bool = False
     rate: float = 1.0
+    adds_up: bool = False
 
 
 def objective_facts(name: str) -> ObjectiveFacts:
@@ -40,8 +41,7 @@ def known(key: str, name: str, table: Mapping[str, Facts]) -> Facts:
     return table[name]
 
 
-GAINED = ObjectiveFacts("token_logp", "pair", reference=True, rate=0.1)
-LED = ObjectiveFacts("token_logp", "pair", rate=0.1)
+GAINED = ObjectiveFacts("token_logp", "pair", reference=True, rate=0.1, adds_up=True)
 WRITTEN = ObjectiveFacts("token_logp", "answer", rate=0.15)
 OBJECTIVES = {
     "sft": ObjectiveFacts("token_logp"),
@@ -49,10 +49,10 @@ OBJECTIVES = {
     "reward": ObjectiveFacts("score", "pair"),
     "dpo": GAINED,
     "robust_dpo": GAINED,
-    "ipo": GAINED,
-    "kto": ObjectiveFacts("token_logp", "judged", reference=True, rate=0.1),
-    "cpo": LED,
-    "simpo": LED,
+    "ipo": ObjectiveFacts("token_logp", "pair", reference=True, rate=0.1),
+    "kto": ObjectiveFacts("token_logp", "judged", reference=True, rate=0.1, adds_up=True),
+    "cpo": ObjectiveFacts("token_logp", "pair", rate=0.1, adds_up=True),
+    "simpo": ObjectiveFacts("token_logp", "pair", rate=0.1),
     "orpo": ObjectiveFacts("token_logp", "pair", rate=0.3),
     "grpo": WRITTEN,
     "dr_grpo": WRITTEN,

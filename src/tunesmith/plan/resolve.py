@@ -18,6 +18,7 @@ from tunesmith.plan.shape import Shape
 from tunesmith.plan.work import Level, Precision, Rollouts, Rows, Work
 
 STEPS_PER_EPOCH = 60
+SHORT_ANSWER = 20  # tokens; so long are the pairs on which the rates of what adds up over answers were seen to teach
 SMALLEST_BATCH, LARGEST_BATCH = 512, 16_384
 MICRO_TOKENS = {
     "cpu": 1024,
@@ -39,7 +40,8 @@ class Data:
     """What there is to train on. ``lengths``: tokens of each row, or of rows that are compared with each other, what
     they begin with alike once; ``trained`` of all tokens are in the loss, ``longest`` in one row. ``per_epoch(
     batch_tokens, max_length)`` counts steps of one pass, ``dev_tokens`` are what one look at dev computes. ``outputs``
-    of a head, 0 without one; ``reference``: the base is asked for all of them first."""
+    of a head, 0 without one; ``reference``: the base is asked for all of them first; ``adds_up``: what is compared adds
+    up over the tokens of an answer."""
 
     lengths: Sequence[int]
     per_epoch: Callable[[int, int], int]
@@ -50,6 +52,7 @@ class Data:
     outputs: int = 0
     reference: bool = False
     rollouts: Rollouts | None = None
+    adds_up: bool = False
 
     def cut(self, longest: int) -> "Data":
         """With rows of at most so many tokens."""
@@ -124,7 +127,7 @@ def resolve(
 ) -> tuple[Plan, Work]:
     """The plan for training ``data``, and the work that it is, on a device of these ``rates``. Raises MemoryNeeded."""
     train, lengths, dev_tokens = recipe.train, data.lengths, data.dev_tokens
-    rate, why_rate = _rate(recipe, card, technique)
+    rate, why_rate = _rate(recipe, card, technique, data)
     max_length, why_length = _max_length(recipe, card, lengths)
     batch, why_batch = _batch_tokens(recipe, lengths)
     precision, why_precision = _precision(recipe, machine.fast_bfloat16)
@@ -183,9 +186,15 @@ def _foreseen(work: Work, machine: Machine, rates: Rates | None) -> dict[str, An
     return found
 
 
-def _rate(recipe: Recipe, card: ModelCard, technique: Technique) -> tuple[float, str]:
-    wanted = recipe.train.learning_rate
-    return learning_rate(card, technique.rate, technique.most_rate) if wanted == "auto" else (wanted, SET)
+def _rate(recipe: Recipe, card: ModelCard, technique: Technique, data: Data) -> tuple[float, str]:
+    wanted, tokens = recipe.train.learning_rate, data.trained / max(1, len(data.lengths) * data.unit)
+    if wanted != "auto":
+        return wanted, SET
+    rate, why = learning_rate(card, technique.rate, technique.most_rate)
+    if not data.adds_up or tokens <= SHORT_ANSWER:
+        return rate, why
+    why = f"{why}; times {SHORT_ANSWER} over {tokens:.0f}: what is compared adds up over the tokens of an answer"
+    return _round(rate * SHORT_ANSWER / tokens), why
 
 
 def _reasons_of_options(recipe: Recipe, moments: str) -> dict[str, str]:
