@@ -24,6 +24,7 @@ from tunesmith.core.sentences import expected, leaves
 from tunesmith.plan.devices import known_devices
 from tunesmith.plan.published import JOB, LADDER, throughputs, typical_jobs
 from tunesmith.plan.published_memory import memories
+from tunesmith.plan.resolve import SHORT_ANSWER
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTE = "<!-- Written by scripts/make_docs.py; change the code and run it again. -->"
@@ -115,7 +116,11 @@ def objectives_page() -> str:
     units |= {"answer": "rewards for its own answers"}
     lines = ["# Objectives", "", NOTE, "", "The values of `objective.name` (or of `objective` alone). Each is a pure"]
     lines += ["function in `objectives/` with an example worked by hand. A setting that an objective does not read is"]
-    lines += ["refused. Where `train.learning_rate` is `auto`, it is the method's times the last column.", ""]
+    lines += [
+        "refused. Where `train.learning_rate` is `auto`, it is the method's times the last column; where that has"
+    ]
+    lines += [f"a star, times {SHORT_ANSWER} over the mean tokens of an answer as well, if these are more: what is"]
+    lines += ["compared adds up over them.", ""]
     lines += ["| objective | what it is | learns from | settings | reference | rate |", "|---|---|---|---|---|---|"]
     for name in parts.names("objectives"):
         part = parts.find("objectives", name)
@@ -125,7 +130,9 @@ def objectives_page() -> str:
         compared = part.reference or (part.unit == "answer" and part.settings.get("beta", 0.0) > 0)
         needs = "the base, adapter off, or the run of `start`" if compared else "none"
         learns = units[part.unit] + ("; ties" if part.ties else "") + (" and margins" if part.margins else "")
-        lines.append(f"| `{name}` | {what} | {learns} | {reads} | {needs} | {part.rate:g} |")
+        lines.append(
+            f"| `{name}` | {what} | {learns} | {reads} | {needs} | {part.rate:g}{'*' if part.adds_up else ''} |"
+        )
     return "\n".join(lines) + "\n"
 
 

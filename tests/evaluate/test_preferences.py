@@ -49,7 +49,7 @@ def test_pairs_without_a_preference_are_told() -> None:
     undecided = [Prediction(id=e.id, answer="neither") for e in examples[6:]]
     found = preferences([*said(examples[:6], [True] * 6, [2.0] * 6), *undecided], examples)
     assert found is not None
-    assert found.sentence.endswith(" On 4 of all pairs it prefers neither answer, which counts as wrong.")
+    assert found.sentence.endswith(" On 4 of them all it prefers neither answer, which counts as wrong.")
 
 
 def test_rows_that_belong_together_make_length_less_sure() -> None:

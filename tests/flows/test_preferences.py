@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -364,6 +365,9 @@ def test_a_lead_of_rounding_is_no_preference(
     found = preferring.answers(model, prepared, prepared.test[:4])
     assert [p.answer for p in found] == ["neither", "neither", "chosen", "rejected"]
     assert [p.log_odds for p in found] == pytest.approx([0.0, 0.0, 6e-5, -6e-5])  # times DPO's beta
+    means = replace(prepared, objective=parts.find("objectives", "simpo"))  # of tokens: far smaller leads are leads
+    found = preferring.answers(model, means, prepared.test[:4])
+    assert [p.answer for p in found] == ["chosen", "rejected", "chosen", "rejected"]
 
 
 def test_a_judged_answer_is_measured_from_what_mismatched_ones_have_gained(

@@ -46,8 +46,7 @@ def plan(
     passes: int = 40,
     dev_tokens: int = 1000,
     eight_bit: bool = False,
-    unit: int = 1,
-    adds_up: bool = False,
+    answer_tokens: float = 0.0,
     **recipe: Any,
 ) -> Plan:
     parsed = Recipe.parse({"data": {"train": "rows.jsonl"}, **recipe})
@@ -57,8 +56,7 @@ def plan(
         dev_tokens,
         trained=sum(lengths) // 2,
         longest=max(lengths, default=1),
-        unit=unit,
-        adds_up=adds_up,
+        answer_tokens=answer_tokens,
     )
     where = Machine(device, memory, fast, eight_bit)
     full = parsed.method.name == "full"
@@ -169,14 +167,12 @@ def rate(parameters: float, method: str, kind: str = "decoder") -> float:
 
 
 def test_the_rate_falls_with_the_length_of_answers_where_they_add_up() -> None:
-    """By the mean of all answers, half of the tokens here: two to a pair."""
-    usual = plan([160] * 50, unit=2).learning_rate
-    assert plan([80] * 50, unit=2, adds_up=True).learning_rate == usual  # 20 tokens an answer
-    longer = plan([160] * 50, unit=2, adds_up=True)  # 40
+    usual = plan().learning_rate
+    assert plan(answer_tokens=20).learning_rate == usual
+    longer = plan(answer_tokens=40)
     assert longer.learning_rate == pytest.approx(usual / 2, rel=0.05)
     assert "times 20 over 40" in longer.reasons["learning_rate"]
-    given = plan([160] * 50, unit=2, adds_up=True, train={"learning_rate": 3e-4})
-    assert given.learning_rate == 3e-4
+    assert plan(answer_tokens=40, train={"learning_rate": 3e-4}).learning_rate == 3e-4
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])

@@ -18,7 +18,7 @@ from tunesmith.core import seeds
 from tunesmith.core.batch import TRACKS, Batch, TokenRow
 
 WINDOW = 32  # steps whose rows are sorted together
-PADDED = 4  # times the budget: what units may be with pads and what they share as often as they have rows
+PADDED = 4  # budgets that a unit may fill with its pads, and with what its rows share counted once for each
 
 
 def collate(rows: Sequence[TokenRow], pad_id: int) -> Batch:
@@ -87,6 +87,9 @@ def together(rows: Sequence[TokenRow], group: int, budget: int, *, packs: bool) 
     [4, 2, 2, 1]
     >>> [len(together(rows, 4, budget, packs=False)[0].unit) for budget in (16, 15, 7)]
     [4, 2, 1]
+    >>> long = [TokenRow((*range(20), n), (0.0,) * 20 + (1.0,)) for n in range(8)]
+    >>> [len(together(long, 8, budget, packs=True)[0].unit) for budget in (42, 41, 28)]  # 8 x 21 is 4 x 42
+    [8, 4, 4]
     """
     longest = max(len(row.ids) for row in rows)
     units: list[TokenRow] = []

@@ -69,7 +69,7 @@ def _bins(told: Sequence[_Row]) -> tuple[Bin, ...]:
 
 
 def _undecided(count: int) -> str:
-    return f" On {count:,} of all pairs it prefers neither answer, which counts as wrong." if count else ""
+    return f" On {count:,} of them all it prefers neither answer, which counts as wrong." if count else ""
 
 
 def _sentence(longer: Estimate, when_longer: Estimate | None, when_shorter: Estimate | None) -> str:

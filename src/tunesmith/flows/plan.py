@@ -205,7 +205,8 @@ def _of_sizes(recipe: Recipe, facts: ObjectiveFacts, sizes: Sequence[Size], coun
         critic = facts.needs == "token_logp_value"
         prompts = min(how.prompts, train)  # of a rollout; there are no more
         rollouts = Rollouts(prompts, how.answers, prompt, longest, how.steps * how.passes, critic)
-    trained = sum(sum(s.answers) for s in sizes) / sum(lengths)
+    answers = [tokens for size in sizes for tokens in size.answers]
+    trained = sum(answers) / sum(lengths)
 
     def steps(batch: int, longest: int) -> int:
         if rollouts:
@@ -223,5 +224,5 @@ def _of_sizes(recipe: Recipe, facts: ObjectiveFacts, sizes: Sequence[Size], coun
         outputs=labels if facts.needs == "class_logp" else int(facts.needs == "score"),
         reference=facts.reference,
         rollouts=rollouts,
-        adds_up=facts.adds_up,
+        answer_tokens=sum(answers) / len(answers) if facts.adds_up else 0.0,
     )

@@ -35,7 +35,7 @@ from tunesmith.objectives._pairs import gained, total
 
 Key = tuple[tuple[int, ...], tuple[float, ...]]
 MISMATCHED = 256  # training rows by which a judged answer's gain is measured
-NOISE = 5e-4  # a lead below comes of rounding: the same weights give the same row other sums in another batch
+NOISE = 5e-4  # nats of a sum in float32: the same weights give the same row another one in another batch
 
 
 def referenced(model: Model, prepared: Prepared, store: Path) -> Prepared:
@@ -78,7 +78,9 @@ def _prediction(
     lead = values[0] - (values[1] if unit.others else moved)
     beta = 1.0 if prepared.uses_head else prepared.objective.settings.get("beta", 1.0)
     known = prepared.objective.odds and bool(unit.others)
-    lead = lead if abs(lead) > NOISE else 0.0
+    sums = (prepared.objective.value or gained) is gained and not prepared.uses_head
+    if sums and prepared.plan.precision == "float32" and abs(lead) <= NOISE:
+        lead = 0.0
     return Prediction(
         id=example.id,
         answer=said(lead, PAIR if unit.others else JUDGED),

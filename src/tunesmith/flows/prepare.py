@@ -8,6 +8,7 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Literal
 
 from tunesmith.core import parts, seeds
@@ -325,6 +326,7 @@ def _rows(
     if objective.unit == "answer":
         return rollouts_planned(recipe, network, objective, train_rows, limit, technique), train_rows, dev_rows, cut
     each = [row for r in train_rows for row in r.unit]
+    own = train_rows if objective.unit == "judged" else each  # without other rows' answers
     data = Data(
         [r.size for r in train_rows],
         lambda batch, longest: Steps(
@@ -336,7 +338,7 @@ def _rows(
         unit=len(train_rows[0].unit) if train_rows else 1,
         outputs=len(number) or int(objective.needs == "score"),
         reference=objective.reference,
-        adds_up=objective.adds_up,
+        answer_tokens=fmean(row.trained for row in own) if own and objective.adds_up else 0.0,
     )
     plan = resolved(recipe, network, objective, data, technique)
     return plan, train_rows, dev_rows, cut

@@ -28,4 +28,4 @@ def loss(
     return (won_P - sft_weight * (better_P * mean_B[0::2] + (1 - better_P) * mean_B[1::2])).sum()
 
 
-PART = Objective("cpo", "token_logp", loss, pairs, unit="pair", value=total, ties=True, rate=0.1, adds_up=True)
+PART = Objective("cpo", "token_logp", loss, pairs, unit="pair", value=total, ties=True, rate=0.1)

@@ -51,7 +51,7 @@ OBJECTIVES = {
     "robust_dpo": GAINED,
     "ipo": ObjectiveFacts("token_logp", "pair", reference=True, rate=0.1),
     "kto": ObjectiveFacts("token_logp", "judged", reference=True, rate=0.1, adds_up=True),
-    "cpo": ObjectiveFacts("token_logp", "pair", rate=0.1, adds_up=True),
+    "cpo": ObjectiveFacts("token_logp", "pair", rate=0.1),
     "simpo": ObjectiveFacts("token_logp", "pair", rate=0.1),
     "orpo": ObjectiveFacts("token_logp", "pair", rate=0.3),
     "grpo": WRITTEN,

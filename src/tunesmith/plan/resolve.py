@@ -40,8 +40,8 @@ class Data:
     """What there is to train on. ``lengths``: tokens of each row, or of rows that are compared with each other, what
     they begin with alike once; ``trained`` of all tokens are in the loss, ``longest`` in one row. ``per_epoch(
     batch_tokens, max_length)`` counts steps of one pass, ``dev_tokens`` are what one look at dev computes. ``outputs``
-    of a head, 0 without one; ``reference``: the base is asked for all of them first; ``adds_up``: what is compared adds
-    up over the tokens of an answer."""
+    of a head, 0 without one; ``reference``: the base is asked for all of them first; ``answer_tokens``: the
+    mean of an answer's, where what is compared adds up over them."""
 
     lengths: Sequence[int]
     per_epoch: Callable[[int, int], int]
@@ -52,7 +52,7 @@ class Data:
     outputs: int = 0
     reference: bool = False
     rollouts: Rollouts | None = None
-    adds_up: bool = False
+    answer_tokens: float = 0.0
 
     def cut(self, longest: int) -> "Data":
         """With rows of at most so many tokens."""
@@ -64,6 +64,7 @@ class Data:
             dev_tokens=int(share * self.dev_tokens),
             trained=int(share * self.trained),
             longest=min(self.longest, longest),
+            answer_tokens=share * self.answer_tokens,
         )
 
     def work(self, shape: Shape, technique: Technique, precision: Precision, batch: int, steps: int) -> Work:
@@ -187,11 +188,11 @@ def _foreseen(work: Work, machine: Machine, rates: Rates | None) -> dict[str, An
 
 
 def _rate(recipe: Recipe, card: ModelCard, technique: Technique, data: Data) -> tuple[float, str]:
-    wanted, tokens = recipe.train.learning_rate, data.trained / max(1, len(data.lengths) * data.unit)
+    wanted, tokens = recipe.train.learning_rate, data.answer_tokens
     if wanted != "auto":
         return wanted, SET
     rate, why = learning_rate(card, technique.rate, technique.most_rate)
-    if not data.adds_up or tokens <= SHORT_ANSWER:
+    if tokens <= SHORT_ANSWER:
         return rate, why
     why = f"{why}; times {SHORT_ANSWER} over {tokens:.0f}: what is compared adds up over the tokens of an answer"
     return _round(rate * SHORT_ANSWER / tokens), why
