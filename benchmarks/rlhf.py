@@ -115,8 +115,8 @@ EXPERIMENTS = {
             Arm("sft_clean", CLEAN, {"name": "sft"}),
             Arm("dpo_clean", CLEAN, {"name": "dpo"}),
             Arm("dpo_flipped", FLIPPED, {"name": "dpo"}),
-            Arm("smoothed_flipped", FLIPPED, {"name": "dpo", "label_smoothing": 0.2}),
-            Arm("robust_flipped", FLIPPED, {"name": "robust_dpo", "label_smoothing": 0.2}),
+            Arm("smoothed_flipped", FLIPPED, {"name": "dpo", "label_smoothing": SHARE}),
+            Arm("robust_flipped", FLIPPED, {"name": "robust_dpo", "label_smoothing": SHARE}),
         ),
     ),
 }
@@ -246,7 +246,16 @@ def pairs_page(part: Part) -> list[str]:
         each = ", ".join(f"{x:.1%}" for x in arm["each"])
         more = "" if key == part.get("against") else shown(arm.get("gain"), percent=True)
         out.append(f"| {key} | {shown(arm['accuracy'], percent=True)} | {each} | {more} | {arm['n']} |")
-    return [*out, "", *(f"- {key}: {arm['length']}" for key, arm in part["arms"].items() if arm["length"])]
+    return [*out, "", *(f"- {key}: {_about(arm)}" for key, arm in part["arms"].items() if arm["length"])]
+
+
+def _about(arm: Part) -> str:
+    """At which rate it learned, how many seeds kept their start, and what the first says of length."""
+    steps = arm["best_step"]
+    rate, kept = f"Learning rate {arm['learning_rate']:g}.", steps.count(0)
+    if kept:
+        rate += f" {kept} of {len(steps)} seeds kept the weights of their start and prefer neither answer."
+    return rate if steps[0] == 0 else f"{rate} {arm['length']}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

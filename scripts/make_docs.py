@@ -116,11 +116,9 @@ def objectives_page() -> str:
     units |= {"answer": "rewards for its own answers"}
     lines = ["# Objectives", "", NOTE, "", "The values of `objective.name` (or of `objective` alone). Each is a pure"]
     lines += ["function in `objectives/` with an example worked by hand. A setting that an objective does not read is"]
-    lines += [
-        "refused. Where `train.learning_rate` is `auto`, it is the method's times the last column; where that has"
-    ]
-    lines += [f"a star, times {SHORT_ANSWER} over the mean tokens of an answer as well, if these are more: what is"]
-    lines += ["compared adds up over them.", ""]
+    lines += ["refused. Where `train.learning_rate` is `auto`, it is the method's times the last column; with a star,"]
+    lines += [f"times {SHORT_ANSWER} over the mean tokens of an answer as well, where these are more: what is compared"]
+    lines += ["adds up over them.", ""]
     lines += ["| objective | what it is | learns from | settings | reference | rate |", "|---|---|---|---|---|---|"]
     for name in parts.names("objectives"):
         part = parts.find("objectives", name)
@@ -130,9 +128,8 @@ def objectives_page() -> str:
         compared = part.reference or (part.unit == "answer" and part.settings.get("beta", 0.0) > 0)
         needs = "the base, adapter off, or the run of `start`" if compared else "none"
         learns = units[part.unit] + ("; ties" if part.ties else "") + (" and margins" if part.margins else "")
-        lines.append(
-            f"| `{name}` | {what} | {learns} | {reads} | {needs} | {part.rate:g}{'*' if part.adds_up else ''} |"
-        )
+        rate = f"{part.rate:g}{'*' if part.adds_up else ''}"
+        lines.append(f"| `{name}` | {what} | {learns} | {reads} | {needs} | {rate} |")
     return "\n".join(lines) + "\n"
 
 

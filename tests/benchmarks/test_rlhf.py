@@ -65,7 +65,14 @@ def parts() -> dict[str, Any]:
     accuracy = {"value": 0.86, "low": 0.84, "high": 0.88, "n": 1000}
     told = {"about": "reviews", "measure": "mean reward", "arms": arms, "classifiers": {"reward": accuracy}}
     ran = {"created": "2026-11-27", "command": "python", "machine": "m", "seconds": 60, "environment": {"torch": "2"}}
-    pairs = {"n": 9, "each": [0.8], "accuracy": accuracy, "length": ""}
+    pairs = {
+        "n": 9,
+        "each": [0.8],
+        "accuracy": accuracy,
+        "length": "Longer ones.",
+        "learning_rate": 1e-4,
+        "best_step": [3],
+    }
     robust = pairs | {"gain": {"value": 0.1, "low": 0.02, "high": 0.2, "n": 9}}
     flipped = {"about": "flips", "against": "dpo_flipped", "baselines": {}}
     flipped["arms"] = {"dpo_flipped": pairs, "robust_flipped": robust}
@@ -81,10 +88,19 @@ def test_goals_are_computed_and_stand_in_one_place() -> None:
     assert found["accuracy of the reward model, MiniLM"]["verdict"] == "reached; not by all of the interval"
     assert found["accuracy of robust DPO less that of DPO, labels flipped"]["verdict"] == "reached"
     assert found["pass@1 after GRPO"]["verdict"] == "not measured"
-    for steps, verdict in (([0, 0], "missed: it kept the weights of its start"), ([0, 4], "reached")):
+    kept = "seeds kept the weights of their start and prefer neither answer."
+    for steps, verdict, told in (
+        (
+            [0, 0],
+            "missed: it kept the weights of its start",
+            f"- robust_flipped: Learning rate 0.0001. 2 of 2 {kept}\n",
+        ),
+        ([4, 0], "reached", f"- robust_flipped: Learning rate 0.0001. 1 of 2 {kept} Longer ones.\n"),
+    ):
         known = parts()
         known["flipped"]["arms"]["robust_flipped"]["best_step"] = steps
         assert goals.reached(known)[-1]["verdict"] == verdict
+        assert told in rlhf.page({"quick": False, "goals": goals.reached(known), "parts": known})
 
     text = rlhf.page({"quick": False, "goals": goals.reached(parts()), "parts": parts()})
     told = "| imdb | GRPO: reward gained, in deviations of sft | >= 1 | 1.20 (1.20 to 1.20) | 1 of 2 | reached |"

@@ -4,12 +4,14 @@ expectation of this loss over the flips is the loss of the true labels.
 Legend: B sequences, T tokens, P pairs.
 """
 
+from dataclasses import replace
+
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from tunesmith.core.batch import Batch
-from tunesmith.objectives._objective import Objective
-from tunesmith.objectives._pairs import gained, lead, pairs
+from tunesmith.objectives import dpo
+from tunesmith.objectives._pairs import gained, lead
 
 
 def loss(logp_BT: Tensor, batch: Batch, *, beta: float = 0.1, label_smoothing: float = 0.1) -> Tensor:
@@ -26,15 +28,4 @@ def loss(logp_BT: Tensor, batch: Batch, *, beta: float = 0.1, label_smoothing: f
     return loss_P.sum() / (1 - 2 * flipped)
 
 
-PART = Objective(
-    "robust_dpo",
-    "token_logp",
-    loss,
-    pairs,
-    unit="pair",
-    value=gained,
-    reference=True,
-    odds=True,
-    rate=0.1,
-    adds_up=True,
-)
+PART = replace(dpo.PART, name="robust_dpo", loss=loss, ties=False)

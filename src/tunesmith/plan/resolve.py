@@ -2,7 +2,8 @@
 
 Notable: learning rates follow one curve in the number of parameters, fitted by eye through published settings (1e-3
 at 10M, 1.5e-5 at 8B, for full fine-tuning) and ten times that for LoRA ("LoRA Without Regret", 2025), bounded at
-2e-3; a rule of thumb, and said so.
+2e-3; a rule of thumb, and said so. Where what is compared adds up over an answer's tokens (DPO and its kin), the rate
+falls with the answers' mean length.
 """
 
 from collections.abc import Callable, Sequence
