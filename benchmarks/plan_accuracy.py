@@ -8,9 +8,10 @@
 
 Notable: the plan is made first, from the recipe and the model's config.json, in a process that never imports torch;
 then the same recipe runs as a whole in a process of its own, and tells its peak while training and the time of its
-steps. The machine is probed once before. Times are shown as foreseen by the probe alone, and corrected as ``plan``
-corrects them by earlier runs: here by all the other configurations. Needs the folder ``shared`` beside the repository;
-times need a machine with nothing else to do.
+steps. The machine is probed once before. Times are shown as foreseen by the probe alone (on a processor
+times ``PROBED`` of ``plan/time.py``, which these same runs gave), and corrected as ``plan`` corrects them by earlier
+runs: here by all the other configurations. Needs the folder ``shared`` beside the repository; times need a machine with
+nothing else to do.
 """
 
 import argparse
@@ -32,6 +33,7 @@ from tunesmith.core.recipe import Recipe
 from tunesmith.flows.plan import plan
 from tunesmith.plan.calibrate import Earlier, correction
 from tunesmith.plan.rates import kept
+from tunesmith.plan.time import PROBED
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
@@ -209,7 +211,8 @@ def measure(setting: Setting, work: Path, known: Part | None, *, timed: bool) ->
     made = processes.run("planned", spec | {"do": "make"}, work, f"{setting.name}-make")
     began = time.monotonic()
     foreseen = plan(Recipe.parse(made["recipe"], setting.name))
-    seconds = time.monotonic() - began
+    seconds, rates = time.monotonic() - began, kept()
+    times = PROBED if rates is not None and rates.kind == "cpu" else 1.0  # which the forecast has in it
     if known is None:
         load = round(os.getloadavg()[0], 2)
         found = processes.run("planned", spec | {"do": "run", "recipe": made["recipe"]}, work, setting.name)
@@ -219,7 +222,7 @@ def measure(setting: Setting, work: Path, known: Part | None, *, timed: bool) ->
     return known | {
         "setting": asdict(setting),
         "memory": known["memory"] | {"foreseen": foreseen.peak_bytes, "parts": foreseen.memory},
-        "step": known["step"] | {"foreseen": foreseen.step_seconds},
+        "step": known["step"] | {"foreseen": foreseen.step_seconds, "probed": times},
         "plan_seconds": round(seconds, 3),
     }
 
@@ -297,10 +300,13 @@ def page(document: Part) -> str:
     ]
     out.append(f"- Of all memory errors {_quantiles(found['memory']['quantiles'])}.")
     timed = found["time"]
+    probed = max((run["step"].get("probed", 1.0) for run in document["runs"].values()), default=1.0)
+    times = "" if probed == 1 else f" times {probed:g}, which these runs gave"
     if timed["share_within_25pct"] is not None:
         out.append(
             f"- Time of a step: {timed['share_within_25pct']:.0%} within 25% after correction by the other "
-            f"configurations, {timed['share_within_25pct_by_probe_alone']:.0%} by the probe alone (n = {timed['n']}). "
+            f"configurations, {timed['share_within_25pct_by_probe_alone']:.0%} by the probe alone{times} "
+            f"(n = {timed['n']}). "
             f"Of the errors by the probe alone {_quantiles(timed['quantiles_by_probe_alone'])}."
         )
     out += [

@@ -136,11 +136,9 @@ def objectives_page() -> str:
 def plan_page() -> str:
     """What a plan says beside what others have published, and the devices it knows."""
     lines = ["# Plans beside published figures", "", NOTE, ""]
-    lines += ["`tunesmith plan` counts; nothing is tuned for a row of these tables. How far plans are off what our own"]
-    lines += [
-        "runs need is measured, run by run: [plan_accuracy.md](plan_accuracy.md). A large difference is often one of"
-    ]
-    lines += ["what is done: moments in eight bits or bf16, masters or none, rows longer or shorter.", ""]
+    lines += ["`tunesmith plan` counts; no constant is tuned for a row of these tables. How far plans are off what our"]
+    lines += ["own runs need is measured: [plan_accuracy.md](plan_accuracy.md). A large difference is often"]
+    lines += ["one of what is done: moments in eight bits or bf16, masters or none, rows longer or shorter.", ""]
     lines += ["## Memory", "", "| what | source | foreseen, GB | published | difference | taken for granted |"]
     lines += ["|---|---|---|---|---|---|"]
     for m in memories():
@@ -151,25 +149,22 @@ def plan_page() -> str:
     for t in throughputs():
         told = f"{t.predicted:,.0f} | {t.published:,.0f} | {t.difference:+.0%}"
         lines.append(f"| {t.what} | {told} | {t.note} |")
-    lines += [
-        "",
-        "## Cost of a typical job",
-        "",
-        f"The job: {JOB}. It was chosen so that the published ranges come out;",
-    ]
-    lines += ["It was chosen so that the published ranges come out; most of the difference between the rows is where"]
-    lines += ["one rents.", ""]
+    lines += ["", "## Cost of a typical job", "", f"The job: {JOB}."]
+    lines += ["The job was chosen so that the published ranges come out, so they are no test of the plan. Most of the"]
+    lines += ["difference between the rows is where one rents.", ""]
     lines += ["| method | where | hours | USD | middle | published |", "|---|---|---|---|---|---|"]
     for job in typical_jobs():
         hours, usd = (f"{a:,.0f} to {b:,.0f}" for a, b in (job.cost.hours, job.cost.usd or (0, 0)))
         told = f"{job.cost.middle:,.1f} | {job.published[0]:g} to {job.published[1]:g}"
         lines.append(f"| {job.method} | {job.where} | {hours} | {usd} | {told} |")
-    lines += ["", "## Devices", "", "| device | memory, GiB | TFLOP/s, bf16 | GB/s | W | USD an hour | facts of |"]
+    lines += ["", "## Devices", "", "TFLOP/s are those of bf16, or of float32 where a device has none for bf16.", ""]
+    lines += ["| device | memory, GiB | TFLOP/s | GB/s | W | USD an hour | facts of |"]
     lines += ["|---|---|---|---|---|---|---|"]
     for device in known_devices().values():
-        price, peak = device.price(), device.tflops.get("bfloat16", device.tflops["float32"])
+        price, kind = device.price(), "bf16" if "bfloat16" in device.tflops else "float32"
+        peak = f"{device.tflops.get('bfloat16', device.tflops['float32']):g} {kind}"
         usd = "owned" if price is None else f"{price[0]:g} to {price[1]:g}"
-        told = f"{device.memory_gib:g} | {peak:g} | {device.bandwidth_gb:g} | {device.watts or '-'} | {usd}"
+        told = f"{device.memory_gib:g} | {peak} | {device.bandwidth_gb:g} | {device.watts or '-'} | {usd}"
         lines.append(f"| {device.name} | {told} | {device.date} |")
     return "\n".join(lines) + "\n"
 

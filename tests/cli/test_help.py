@@ -1,6 +1,7 @@
 """The help: every verb has real examples, and the reference pages say what the code does."""
 
 import importlib.util
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import typer
 
 from tunesmith.cli.main import PANELS, app
+from tunesmith.plan.devices import known_devices
 
 GROUP: Any = typer.main.get_command(app)
 VERBS = [verb.__name__ for verbs in PANELS.values() for verb in verbs]
@@ -67,3 +69,14 @@ def test_check_names_a_stale_page(
     monkeypatch.setattr(sys, "argv", ["make_docs.py", "--check"])
     assert script.main() == 1
     assert capsys.readouterr().err == "Out of date: cli.md. Run python scripts/make_docs.py.\n"
+
+
+def test_the_plan_page_says_nothing_twice_and_names_the_type_of_each_rate(repo_root: Path) -> None:
+    page = make_docs(repo_root).PAGES["plan.md"]()
+    prose = " ".join(line for line in page.splitlines() if not line.startswith("|"))
+    sentences = [s.strip() for s in re.split(r"[.;:] ", prose) if len(s) > 20]
+    assert len(sentences) == len(set(sentences))
+    for device in known_devices().values():
+        (line,) = (line for line in page.splitlines() if line.startswith(f"| {device.name} | {device.memory_gib:g} |"))
+        kind = "bf16" if "bfloat16" in device.tflops else "float32"
+        assert f" {device.tflops.get('bfloat16', device.tflops['float32']):g} {kind} |" in line

@@ -10,7 +10,7 @@ import pytest
 from tunesmith.core.example import Example, Message, Place
 from tunesmith.core.recipe import Recipe
 from tunesmith.data import read
-from tunesmith.data.sizes import SAMPLE, Counter, Size
+from tunesmith.data.sizes import LONGEST, SAMPLE, Counter, Size
 from tunesmith.flows.prepare import prepare
 
 ASSETS = Path(__file__).resolve().parents[2] / "src" / "tunesmith" / "assets"
@@ -58,6 +58,18 @@ def test_plain_text_is_all_answer() -> None:
 def test_of_many_rows_a_sample_is_counted() -> None:
     rows = [chat("a" * (4 * (n % 7)), "b") for n in range(3 * SAMPLE)]
     assert len(Counter(None).sizes(rows)) == SAMPLE
+
+
+def test_the_longest_rows_are_always_counted() -> None:
+    rows = [chat("a" * 40, "b") for _ in range(3 * SAMPLE)]
+    rows[7], rows[8] = chat("a" * 40, "c" * 4000), Example(place=PLACE, text="d" * 8000)
+    counter = Counter(None)
+    assert max(size.longest for size in counter.sizes(rows)) < 30
+    longest = counter.longest(rows)
+    assert len(longest) == LONGEST
+    assert longest[0] == Size(0, (2001,))
+    assert longest[1] == Size(10 + 5 + 5, (1000 + 1,))
+    assert counter.longest(rows[:SAMPLE]) == []  # all are counted
 
 
 def test_templates_that_do_not_render_are_no_fault(tmp_path: Path) -> None:

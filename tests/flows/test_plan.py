@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,29 @@ def test_a_large_model_needs_no_files_and_no_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
+
+
+def written(path: Path, lengths: Sequence[int]) -> Recipe:
+    """Of a file with answers of so many words."""
+    rows = [{"prompt": f"Question {n}", "completion": "word " * length} for n, length in enumerate(lengths)]
+    return Recipe.parse({"data": {"train": str(write_jsonl(path, rows))}, "train": {"max_length": 900}})
+
+
+def test_the_one_long_row_of_a_large_file_is_found(tmp_path: Path) -> None:
+    lengths = [20] * 2500
+    short = plan(written(tmp_path / "short.jsonl", lengths))
+    lengths[1] = 500  # every second row is counted
+    found = plan(written(tmp_path / "long.jsonl", lengths))
+    assert found.longest > 400 > short.longest
+    assert found.tokens == pytest.approx(short.tokens, rel=0.1)
+    assert "1,250 of 2,500 rows were counted, evenly spread, and the 16 with the most characters." in found.assumed
+
+
+def test_a_part_of_a_sorted_file_is_not_its_beginning(tmp_path: Path) -> None:
+    asked = written(tmp_path / "sorted.jsonl", [10 + n // 10 for n in range(900)])
+    whole, part = plan(asked), plan(asked.model_copy(update={"data": asked.data.model_copy(update={"limit": 90})}))
+    assert part.rows == 90
+    assert part.tokens / part.rows == pytest.approx(whole.tokens / whole.rows, rel=0.05)
 
 
 def test_fit_names_the_first_settings_that_do() -> None:

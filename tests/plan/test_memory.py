@@ -3,15 +3,17 @@
 from dataclasses import replace
 
 import pytest
+import torch
 
 from tunesmith.core.errors import MemoryNeeded
 from tunesmith.core.plan import Technique
-from tunesmith.models import linear_logp, packing
+from tunesmith.models import few_bits, linear_logp, packing
 from tunesmith.plan import activations, memory
-from tunesmith.plan.activations import Held, kept, packed_attention
+from tunesmith.plan.activations import Device, Held, kept, packed_attention
 from tunesmith.plan.families import shape_of
 from tunesmith.plan.memory import HEADROOM, LEVELS, choose, needed, peak, refuse
-from tunesmith.plan.work import Rollouts, Rows, Work
+from tunesmith.plan.resolve import Data
+from tunesmith.plan.work import Precision, Rollouts, Rows, Work
 
 TINY = {
     "model_type": "llama",
@@ -51,6 +53,26 @@ def test_four_bits_by_hand() -> None:
     found = needed(replace(THIN, technique=replace(LORA, four_bits=True)))
     assert found["weights"] == 4 * (SHAPE.parameters - linear)
     assert found["four bits"] == int((0.5 + 1 / 64 + 4 / 64 / 256) * linear)
+
+
+def test_the_largest_weight_of_four_bits_is_made_dense() -> None:
+    held = replace(THIN, technique=replace(LORA, four_bits=True))
+    assert needed(held)["dense weight"] == 6 * 128 * 64
+    assert needed(replace(held, precision="bfloat16"))["dense weight"] == 8 * 128 * 64
+    assert needed(replace(held, precision="bfloat16"), "cuda")["dense weight"] == 2 * 128 * 64
+    assert needed(held, "cuda", ranks=8)["dense weight"] == 4 * 128 * 64  # whole on each
+    assert "dense weight" not in needed(THIN)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_processor_makes_it_in_as_many_bytes(dtype: torch.dtype) -> None:
+    functional = pytest.importorskip("bitsandbytes.functional")
+    weight = torch.randn(128, 64).to(dtype)
+    bits, state = functional.quantize_4bit(weight, quant_type="nf4", compress_statistics=True)
+    scratch = few_bits.Scratch()
+    assert scratch.dense(bits, state).dtype == dtype
+    bytes_held = sum(held.numel() * held.element_size() for held in scratch.held.values())
+    assert bytes_held == weight.numel() * (memory.LOOKED_UP + (2 if dtype == torch.bfloat16 else 0))
 
 
 def test_activations_are_the_layers_that_are_kept() -> None:
@@ -118,6 +140,30 @@ def test_pads_cost_attention_alone() -> None:
     assert packed_attention(SHAPE, Held(100, 1, 100), "float32", "cpu") == 100 * (2 * 64 + 2 * 32 + 4 * 100)
 
 
+def tail(*units: tuple[int, int]) -> Rows:
+    """Rows of so many tokens, and how many of them."""
+    lengths = [n for n, count in units for _ in range(count)]
+    return Data(lengths, lambda *_: 1, 0, sum(lengths) // 2, max(lengths)).rows
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_one_long_row_does_not_make_micro_batches_small(device: Device, precision: Precision) -> None:
+    """Which hold three of 340 tokens as before; and shares of short rows, where attention keeps these."""
+    even = replace(THIN, precision=precision, rows=tail((340, 500)))
+    assert peak(replace(even, rows=tail((600, 1), (340, 500))), device) >= peak(even, device)
+
+
+def test_pads_count_where_the_network_reads_them() -> None:
+    bert = shape_of({"model_type": "bert", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 4,
+                     "num_attention_heads": 4, "vocab_size": 1000})  # fmt: skip
+    for shape, least in ((SHAPE, 1.0), (bert, 4.0)):
+        technique = Technique(True, shape.parameters, 1.0)
+        even = replace(WHOLE, shape=shape, technique=technique, outputs=2, rows=tail((20, 500)))
+        padded = replace(even, rows=tail((900, 1), (20, 465)))  # beside six of 20 tokens
+        assert needed(padded, "cuda")["activations"] > least * needed(even, "cuda")["activations"]
+
+
 def chosen(limit: float, work: Work) -> tuple[str, int, str]:
     return choose(int(limit / HEADROOM) + 1, work, "cpu")
 
@@ -147,6 +193,14 @@ def test_the_first_level_that_fits_is_taken_and_the_reason_names_all_that_were_t
 def test_what_fits_nowhere_is_refused() -> None:
     with pytest.raises(MemoryNeeded, match=r"nothing fits 90% of 0\.098 GiB.*lower train\.batch_tokens"):
         choose(100 << 20, DEEP, "cpu")
+
+
+def test_a_gpu_halves_micro_batches_so_only_what_one_unit_needs_is_refused() -> None:
+    wide = replace(WHOLE, micro_tokens=16_384, batch_tokens=16_384)
+    one = peak(replace(wide, micro_tokens=256), "cuda")
+    refuse(one, wide, "cuda")
+    with pytest.raises(MemoryNeeded, match="with 256 tokens at once"):
+        refuse(int(one / 1.2), wide, "cuda")
 
 
 def test_a_level_that_was_asked_for_is_refused_only_where_it_surely_cannot_fit() -> None:

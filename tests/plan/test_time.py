@@ -1,7 +1,10 @@
 """Steps and runs worked out by hand on a toy, and what must hold on real networks whatever the constants are."""
 
+import json
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
+from statistics import median, quantiles
 from typing import Any
 
 import pytest
@@ -9,7 +12,7 @@ import pytest
 from plan import toy
 from tunesmith.core.plan import Technique
 from tunesmith.plan import time
-from tunesmith.plan.calibrate import Correction
+from tunesmith.plan.calibrate import Correction, Earlier, correction
 from tunesmith.plan.devices import find
 from tunesmith.plan.known import find as find_model
 from tunesmith.plan.published import technique
@@ -122,6 +125,41 @@ def test_the_range_narrows_with_what_is_known() -> None:
     assert "data sheet" in table.basis
     assert "probe" in probe.basis
     assert "5 earlier lora runs took 1.2 times as long as predicted" in runs.basis
+
+
+def ratios() -> list[float]:
+    """Measured over foreseen by the probe alone, of the benchmark's runs."""
+    path = Path(__file__).resolve().parents[2] / "benchmarks" / "results" / "plan_accuracy.json"
+    steps = [run["step"] for run in json.loads(path.read_text(encoding="utf-8"))["runs"].values()]
+    timed = [step for step in steps if step["foreseen"] and step["measured"]]
+    return [step["measured"] / step["foreseen"] * step.get("probed", 1.0) for step in timed]
+
+
+def test_a_probe_is_as_good_as_it_was_for_runs_that_were_measured() -> None:
+    found = time.step(work(), replace(LAPTOP, source="probe"))
+    plain = time.step(work(), LAPTOP).total
+    low, *_, high = quantiles(ratios(), n=10, method="inclusive")
+    assert found.total / plain == pytest.approx(median(ratios()), abs=0.02)
+    assert found.low / plain == pytest.approx(low, abs=0.02)
+    assert found.high / plain == pytest.approx(high, abs=0.02)
+    inside = [found.low <= ratio * plain <= found.high for ratio in ratios()]
+    assert sum(inside) / len(inside) == pytest.approx(0.8, abs=0.05)
+    assert "times 1.26" in found.basis
+
+
+def test_no_run_on_a_gpu_has_tried_a_probe() -> None:
+    found = time.step(work(), replace(A100, source="probe"))
+    table = time.step(work(), A100)
+    assert (found.low, found.total, found.high) == pytest.approx((table.low, table.total, table.high))
+    assert "no run on a GPU has tried" in found.basis
+
+
+def test_earlier_runs_correct_what_a_plan_foresaw_by_its_probe() -> None:
+    """Runs that took as long as was foreseen change nothing: what a probe is off by is in the forecast already."""
+    probed = replace(LAPTOP, source="probe")
+    foreseen = time.step(work(), probed).total
+    right = correction([Earlier(foreseen, foreseen, "it", "lora")] * 9, "it", "lora")
+    assert time.step(work(), probed, right).total == pytest.approx(foreseen)
 
 
 # -- what must hold whatever the constants are -------------------------------------------------------------------------

@@ -24,9 +24,11 @@ class Choice(Noun):
 
 
 class Forecast(Noun):
-    """``memory`` by part sums to ``peak_bytes``, ``time`` by part to ``seconds``; ``low`` and ``high`` of seconds and
-    US dollars are expected to hold four of five. ``answering_bytes`` are keys and values while answers are written.
-    ``choices`` are other devices or settings, where they were asked for; ``assumed`` is what was taken for granted."""
+    """``memory`` by part sums to ``peak_bytes``, ``time`` by part to ``seconds``; four of five are expected
+    within the ``range`` of the seconds: by what runs took where a processor was probed or a machine has earlier runs,
+    else by a rule of thumb. ``usd`` and ``kwh`` come of it. ``answering_bytes`` are keys and values while answers are
+    written. ``choices`` are other devices or settings, where they were asked for; ``assumed`` is what was taken for
+    granted."""
 
     model: str
     parameters: int

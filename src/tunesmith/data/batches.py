@@ -1,9 +1,8 @@
 """Token rows to optimiser steps: length-grouped, a fixed budget of real tokens.
 
-Notable: rows are shuffled, sorted by length within a window of a few steps, cut into steps, and the steps shuffled
-again: rows of like length share their attention products, in random order. Pads only square the tensors up; the
-network never sees them (``models.packing``), so they cost no budget. Rows that are compared with each other stay
-together. The order depends on (seed, epoch) alone.
+Notable: which rows come together is ``core.order``'s, and depends on (seed, epoch) alone. Pads only square the tensors
+up; the network never sees them (``models.packing``), so they cost no budget. Rows that are compared with each other
+stay together.
 Legend: B sequences, T tokens.
 """
 
@@ -14,11 +13,8 @@ from typing import Any
 
 import torch
 
-from tunesmith.core import seeds
+from tunesmith.core import order, seeds
 from tunesmith.core.batch import TRACKS, Batch, TokenRow
-
-WINDOW = 32  # steps whose rows are sorted together
-PADDED = 4  # budgets that a unit may fill with its pads, and with what its rows share counted once for each
 
 
 def collate(rows: Sequence[TokenRow], pad_id: int) -> Batch:
@@ -66,16 +62,7 @@ def _tracks(rows: Sequence[TokenRow], width: int) -> dict[str, Any]:
 
 def cut(rows: Sequence[TokenRow], budget: int) -> list[list[TokenRow]]:
     """Consecutive groups of at most ``budget`` tokens (a longer row stands alone), each row with its others."""
-    groups: list[list[TokenRow]] = []
-    held = 0
-    for row in rows:
-        held += row.size
-        if groups and held <= budget:
-            groups[-1].append(row)
-        else:
-            groups.append([row])
-            held = row.size
-    return groups
+    return [list(rows[part.start : part.stop]) for part in order.cut([row.size for row in rows], budget)]
 
 
 def together(rows: Sequence[TokenRow], group: int, budget: int, *, packs: bool) -> list[TokenRow]:
@@ -95,7 +82,7 @@ def together(rows: Sequence[TokenRow], group: int, budget: int, *, packs: bool) 
     units: list[TokenRow] = []
     for size in (n for n in range(group, 0, -1) if group % n == 0):
         units = [_unit(*rows[i : i + size]) for i in range(0, len(rows), size)]
-        if size * longest <= budget * (PADDED if packs else 1) and max(unit.size for unit in units) <= budget:
+        if size * longest <= budget * (order.PADDED if packs else 1) and max(unit.size for unit in units) <= budget:
             break
     return units
 
@@ -121,15 +108,8 @@ class Steps:
 
     def groups(self, epoch: int) -> list[list[TokenRow]]:
         rng = random.Random(seeds.stream(self.seed, f"order/{epoch}"))
-        order = list(self.rows)
-        rng.shuffle(order)
-        mean = sum(r.size for r in order) / max(len(order), 1)
-        window = max(1, int(WINDOW * self.batch_tokens / max(mean, 1)))
-        steps: list[list[TokenRow]] = []
-        for start in range(0, len(order), window):
-            steps += cut(sorted(order[start : start + window], key=lambda r: r.size), self.batch_tokens)
-        rng.shuffle(steps)
-        return steps
+        steps = order.steps([row.size for row in self.rows], self.batch_tokens, rng)
+        return [[self.rows[place] for place in step] for step in steps]
 
     def __call__(self, epoch: int) -> Iterator[list[Batch]]:
         for group in self.groups(epoch):

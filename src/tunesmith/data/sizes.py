@@ -1,13 +1,15 @@
 """How many tokens rows have, without the model's tokenizer classes: for a plan, in a moment.
 
 Notable: texts are counted with the model's own ``tokenizer.json``; what a chat template puts around a turn is measured
-by rendering one conversation, and added to each turn. At most ``SAMPLE`` rows are counted, evenly spread, and the rest
-is taken to be like them. Without a tokenizer a token is taken for ``CHARACTERS`` characters, and that is said.
+by rendering one conversation, and added to each turn. Of many rows a sample is counted, evenly spread, and the rest is
+taken to be like it; but memory is needed for the longest row, so those with the most characters, which are known of
+all, are counted as well. Without a tokenizer a token is taken for ``CHARACTERS`` characters, and that is said.
 """
 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from heapq import nlargest
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from tunesmith.core.example import Example
 
-SAMPLE = 1_000
+SAMPLE = 1_000  # rows at least, and fewer than twice as many
+LONGEST = 16  # by characters; a text of fewer characters may have more tokens
 CHARACTERS = 4.0  # a token, as English has it with vocabularies of 30,000 and more
 A_TURN = 5  # tokens around a turn where no template tells
 
@@ -88,8 +91,15 @@ class Counter:
 
     def sizes(self, examples: Sequence[Example]) -> list[Size]:
         """Of a sample of the rows, in their order."""
-        step = max(1, len(examples) // SAMPLE)
-        chosen = examples[::step]
+        return self._sizes(examples[:: _step(examples)])
+
+    def longest(self, examples: Sequence[Example]) -> list[Size]:
+        """Of the rows with the most characters, the longest first; none where ``sizes`` counts all rows anyway."""
+        if _step(examples) == 1:
+            return []
+        return sorted(self._sizes(nlargest(LONGEST, examples, key=_characters)), key=lambda s: s.tokens, reverse=True)
+
+    def _sizes(self, chosen: Sequence[Example]) -> list[Size]:
         prompts = self.count([e.text or "\n".join(m.content for m in e.prompt) for e in chosen])
         answers = self.count([e.answer if e.text is None else "" for e in chosen])
         others = self.count([e.rejected.content if e.rejected is not None else "" for e in chosen])
@@ -103,6 +113,16 @@ class Counter:
             own = (answer + ends,) if example.rejected is None else (answer + ends, other + ends)
             found.append(Size(prompt + around, own))
         return found
+
+
+def _step(examples: Sequence[Example]) -> int:
+    """Every how many rows one is in the sample."""
+    return max(1, len(examples) // SAMPLE)
+
+
+def _characters(example: Example) -> int:
+    turns = [*example.messages, *([example.rejected] if example.rejected is not None else [])]
+    return len(example.text or "") + sum(len(turn.content) for turn in turns)
 
 
 def _template(folder: Path) -> str | None:

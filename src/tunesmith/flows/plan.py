@@ -175,43 +175,45 @@ def _data(recipe: Recipe, facts: ObjectiveFacts, asked: Asked, folder: Path | No
         return _of_sizes(recipe, facts, sizes, asked.rows, labels=2), ["A third of each row is taken to be answer."]
     dataset = read.read(Path(recipe.data.train), recipe.data, recipe.task)
     counter = Counter(folder)
-    sizes = counter.sizes(dataset.examples)
-    if len(sizes) < len(dataset.examples):
-        counter.assumed.append(f"{len(sizes):,} of {len(dataset.examples):,} rows were counted, evenly spread.")
+    sizes, longest = counter.sizes(dataset.examples), counter.longest(dataset.examples)
+    if longest:
+        spread = f"{len(sizes):,} of {len(dataset.examples):,} rows were counted, evenly spread"
+        counter.assumed.append(f"{spread}, and the {len(longest)} with the most characters.")
     labels = len({e.label for e in dataset.examples}) if recipe.task == "classify" else 0
-    return _of_sizes(recipe, facts, sizes, len(dataset.examples), labels=labels), counter.assumed
+    data = _of_sizes(recipe, facts, sizes, len(dataset.examples), labels=labels, longest=longest)
+    return data, counter.assumed
 
 
-def _of_sizes(recipe: Recipe, facts: ObjectiveFacts, sizes: Sequence[Size], count: int, *, labels: int) -> Data:
-    """``sizes`` of a sample of ``count`` rows."""
+def _of_sizes(
+    recipe: Recipe,
+    facts: ObjectiveFacts,
+    sizes: Sequence[Size],
+    count: int,
+    *,
+    labels: int,
+    longest: Sequence[Size] = (),
+) -> Data:
+    """``sizes`` of a sample of ``count`` rows, and of the ``longest`` of them."""
     shares = recipe.data.split
     dev = 0.0 if recipe.data.dev else shares.dev
     test = 0.0 if recipe.data.test else shares.test
     train = max(1, round(count * (1 - dev - test)))
     if recipe.data.limit is not None:
         train = min(train, recipe.data.limit)
+    taken = _spread(sizes, longest, train, count)
+    rows = [size.tokens for size in taken]
     lengths = [size.tokens for size in sizes]
-    rows = [lengths[i * len(lengths) // train] for i in range(train)] if train > len(lengths) else lengths[:train]
     mean = sum(lengths) / len(lengths)
     looked_at = min(dev_rows(train), round(count * (dev or shares.dev)))
     unit = 2 if facts.unit == "pair" else 1
-    answer = round(sum(max(s.answers) for s in sizes) / len(sizes))
-    rollouts = None
-    if facts.unit == "answer":
-        how = recipe.rollout
-        limit = recipe.evaluate.max_new_tokens
-        longest = max(answer, ANSWER_LIMIT) if limit == "auto" else limit
-        prompt = round(sum(s.prompt for s in sizes) / len(sizes))
-        critic = facts.needs == "token_logp_value"
-        prompts = min(how.prompts, train)  # of a rollout; there are no more
-        rollouts = Rollouts(prompts, how.answers, prompt, longest, how.steps * how.passes, critic)
+    rollouts = _rollouts(recipe, facts, sizes, train) if facts.unit == "answer" else None
     answers = [tokens for size in sizes for tokens in size.answers]
     trained = sum(answers) / sum(lengths)
 
-    def steps(batch: int, longest: int) -> int:
+    def steps(batch: int, max_length: int) -> int:
         if rollouts:
             return recipe.rollout.steps_of(train)
-        total = sum(min(n, longest * unit) for n in rows)
+        total = sum(min(n, max_length * unit) for n in rows)
         return ceil(total / max(batch - total / len(rows) / 2, total / len(rows)))
 
     return Data(
@@ -219,10 +221,28 @@ def _of_sizes(recipe: Recipe, facts: ObjectiveFacts, sizes: Sequence[Size], coun
         steps,
         dev_tokens=0 if rollouts else int(looked_at * mean),
         trained=int(trained * sum(rows)),
-        longest=max(size.longest for size in sizes),
+        longest=max(size.longest for size in (*sizes, *longest)),
         unit=unit,
         outputs=labels if facts.needs == "class_logp" else int(facts.needs == "score"),
         reference=facts.reference,
         rollouts=rollouts,
         answer_tokens=sum(answers) / len(answers) if facts.adds_up else 0.0,
+        widths=[size.longest for size in taken] if unit > 1 else (),
     )
+
+
+def _rollouts(recipe: Recipe, facts: ObjectiveFacts, sizes: Sequence[Size], train: int) -> Rollouts:
+    how, limit = recipe.rollout, recipe.evaluate.max_new_tokens
+    answer = round(sum(max(s.answers) for s in sizes) / len(sizes))
+    longest = max(answer, ANSWER_LIMIT) if limit == "auto" else limit
+    prompt = round(sum(s.prompt for s in sizes) / len(sizes))
+    prompts = min(how.prompts, train)  # of a rollout; there are no more
+    critic = facts.needs == "token_logp_value"
+    return Rollouts(prompts, how.answers, prompt, longest, how.steps * how.passes, critic)
+
+
+def _spread(sizes: Sequence[Size], longest: Sequence[Size], train: int, count: int) -> list[Size]:
+    """``train`` of ``count`` rows: the ``longest`` as far as they fall to them, one at least, others by the sample."""
+    tail = longest[: max(1, round(len(longest) * train / count))]
+    others = train - len(tail)
+    return [*tail, *(sizes[i * len(sizes) // others] for i in range(others))]

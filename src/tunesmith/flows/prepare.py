@@ -339,6 +339,7 @@ def _rows(
         outputs=len(number) or int(objective.needs == "score"),
         reference=objective.reference,
         answer_tokens=fmean(row.trained for row in own) if own and objective.adds_up else 0.0,
+        widths=[max(len(row.ids) for row in r.unit) for r in train_rows],
     )
     plan = resolved(recipe, network, objective, data, technique)
     return plan, train_rows, dev_rows, cut

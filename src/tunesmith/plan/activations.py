@@ -63,15 +63,15 @@ def sizes(shape: Shape, row: int) -> dict[str, float]:
 @dataclass(frozen=True, slots=True)
 class Held:
     """A batch in memory: ``rows`` padded to the ``longest``, with ``tokens`` real ones (what rows begin with alike
-    counts once)."""
+    counts once). A bound on several batches may have a part of a row."""
 
     tokens: int
-    rows: int
+    rows: float
     longest: int
 
     @property
     def padded(self) -> int:
-        return self.rows * self.longest
+        return round(self.rows * self.longest)
 
 
 def packed_attention(shape: Shape, held: Held, precision: Precision, device: Device) -> float:
@@ -100,6 +100,11 @@ def kept(shape: Shape, held: Held, precision: Precision, device: Device, adapted
     if not family["packs"]:
         return held.padded * a_token
     return held.tokens * a_token + packed_attention(shape, held, precision, device)
+
+
+def packs(shape: Shape) -> bool:
+    """Whether the engine leaves the pads of this family out."""
+    return bool(_table()[_counted(shape)]["packs"])
 
 
 def _counted(shape: Shape) -> str:

@@ -14,9 +14,11 @@ from dataclasses import dataclass, replace
 from typing import get_args
 
 from tunesmith.core.errors import MemoryNeeded
-from tunesmith.plan.activations import SHORT_ROW, Device, Held, kept
+from tunesmith.core.order import PADDED
+from tunesmith.plan.activations import SHORT_ROW, Device, Held, kept, packs
+from tunesmith.plan.batches import worst
 from tunesmith.plan.shape import Shape
-from tunesmith.plan.work import Level, Work
+from tunesmith.plan.work import Level, Rollouts, Work
 
 LEVELS: tuple[Level, ...] = get_args(Level)
 BESIDES: dict[Device, int] = {"cpu": 510 << 20, "cuda": 500 << 20}  # interpreter, libraries and buffers; CUDA's context
@@ -35,6 +37,7 @@ SURELY = 1.15  # times what there is: no forecast is that far off
 HEADROOM = 0.9  # of the limit: others run on the same machine
 MOMENTS = 8  # bytes a trained weight: two float32 numbers
 FOUR_BITS = 0.5 + 1 / 64 + 4 / 64 / 256  # bytes a weight: NF4, scales of blocks of 64 in eight bits, theirs in float32
+LOOKED_UP = 6  # bytes a weight of four bits while it is made dense on a processor: as an index and as float32 numbers
 SMALL_MOMENTS = 2 + 2 * 4 / 256  # two bytes and the scales of their blocks; those of the embedding stay float32
 CHUNK = {"cpu": 1 << 24, "cuda": 1 << 27}  # logits at a time, as in models/linear_logp.py; a test compares them
 WIDE = {"cpu": 1 << 20, "cuda": 1 << 27}  # of these in float32 at a time
@@ -60,7 +63,8 @@ def needed(work: Work, device: Device = "cpu", process: int | None = None, ranks
     measured on the machine at hand. On each of ``ranks`` devices lies a share of all that belongs to weights, and one
     layer whole (as FSDP does it; this package itself trains on one)."""
     lasting = _lasting(work, device)
-    moment = max(_moments(work, device), key=lambda m: m.total)
+    held = batches(work, work.at_once, device)
+    moment = max((m for one in held for m in _moments(work, device, one)), key=lambda m: m.total)
     passing = {"gradients": moment.gradients, "activations": moment.activations, "logits": moment.logits}
     passing["keys and values"] = moment.cache
     if ranks > 1:
@@ -70,6 +74,8 @@ def needed(work: Work, device: Device = "cpu", process: int | None = None, ranks
     found = lasting | passing
     found["slack"] = int(SLACK[device] * sum(passing.values())) + HOLES[device]
     found["besides"] = BESIDES[device] if process is None or device != "cpu" else process + OWN
+    if work.technique.four_bits:
+        found["dense weight"] = _dense_weight(work, device)
     if work.searches and device == "cpu":
         found["besides"] += SEARCHING
     return {name: size for name, size in found.items() if size}
@@ -109,6 +115,13 @@ def _lasting(work: Work, device: Device) -> dict[str, int]:
     return held
 
 
+def _dense_weight(work: Work, device: Device) -> int:
+    """The largest weight of four bits as it is multiplied by: one stands at a time, and a processor keeps its place."""
+    size = max((w.size for w in work.shape.weights if w.kind == "linear"), default=0)
+    looked_up = LOOKED_UP if device == "cpu" else 0
+    return size * (looked_up + (0 if looked_up and work.precision == "float32" else work.size))
+
+
 def _moment_bytes(work: Work) -> int:
     trained = work.technique.trained
     if not (work.small_moments and work.technique.full):
@@ -117,13 +130,12 @@ def _moment_bytes(work: Work) -> int:
     return int(SMALL_MOMENTS * inner + MOMENTS * (trained - inner))
 
 
-def _moments(work: Work, device: Device) -> list[_Moment]:
-    """The moments of a step at which the most may stand in memory."""
+def _moments(work: Work, device: Device, held: Held) -> list[_Moment]:
+    """The moments of a step at which the most may stand in memory, of micro-batches like ``held``."""
     shape, size, full = work.shape, work.size, work.technique.full
-    held = batch(work, work.at_once)
     activations, a_layer = _activations(work, held, device)
     critic = activations if work.rollouts is not None and work.rollouts.critic else 0  # which reads after the policy
-    chosen = int(work.rows.share * held.tokens) if not work.outputs else 0
+    chosen = int(work.rows.share * min(held.tokens, work.at_once)) if not work.outputs else 0
     states = size * (3 * held.tokens + (3 if full else 2) * chosen) * shape.width  # the last norm; of chosen tokens
     logits = _logits(work, chosen, device)
     table = 4 * shape.vocabulary * shape.width if full and not work.outputs else 0  # the gradient of the output matrix
@@ -132,17 +144,18 @@ def _moments(work: Work, device: Device) -> list[_Moment]:
         gradients = 4 * min(work.technique.trained, 2 * largest(shape))
     before = gradients if work.accumulates else 0
     backward = int(size * held.tokens * (3 * shape.inner_width + 4 * shape.width)) + a_layer
-    looked_at = batch(work, 2 * work.at_once)
+    sorted_whole = replace(work, batch_tokens=max(1, work.rows.tokens))  # as rows are looked at
+    looked_at = max(one.tokens for one in batches(sorted_whole, 2 * work.at_once, device))
     written, rollouts = 0, work.rollouts
     if rollouts is not None:
         length = rollouts.prompt_tokens + rollouts.answer_tokens
         written = answering(shape, size, rollouts.prompts * rollouts.answers, length)
-    reads = size * looked_at.tokens * (4 * shape.inner_width + 6 * shape.width)
+    reads = size * looked_at * (4 * shape.inner_width + 6 * shape.width)
     return [
         _Moment(before, activations + states, logits + 2 * table),
         _Moment(before + table, critic + activations + states + backward - a_layer, 0),
         _Moment(gradients + table, backward, 0),
-        _Moment(0, int(reads), _logits(work, int(work.rows.share * looked_at.tokens), device)),
+        _Moment(0, int(reads), _logits(work, int(work.rows.share * min(looked_at, 2 * work.at_once)), device)),
         _Moment(cache=written),
     ]
 
@@ -152,11 +165,27 @@ def largest(shape: Shape) -> int:
     return max(shape.vocabulary * shape.width, *(w.size for w in shape.weights))
 
 
-def batch(work: Work, tokens: int) -> Held:
-    """The longest rows, as many as ``tokens`` hold."""
-    rows = work.rows
-    units = max(1, tokens // rows.largest)
-    return Held(units * rows.largest, units * rows.unit, rows.longest)
+def batches(work: Work, tokens: int, device: Device) -> tuple[Held, ...]:
+    """The worst micro-batches of so many tokens; where a network reads pads, these are tokens too."""
+    if work.rollouts is not None:
+        return (_written(work, work.rollouts, tokens),)
+    short = SHORT_ROW[work.precision] if device == "cpu" else 0
+    found = worst(work.rows, work.batch_tokens, tokens, short)
+    return found if packs(work.shape) else tuple(replace(one, tokens=one.padded) for one in found)
+
+
+def _written(work: Work, rollouts: Rollouts, tokens: int) -> Held:
+    """Of answers: those to one prompt stand together as far as they fit, taken to be half as long as they may be; at
+    least as many as the longest rows that fit."""
+    alone, length = max(1, tokens // work.rows.longest), rollouts.prompt_tokens + rollouts.answer_tokens
+    fitting = (
+        n
+        for n in range(rollouts.answers, 0, -1)
+        if rollouts.answers % n == 0 and rollouts.prompt_tokens + n * rollouts.answer_tokens // 2 <= tokens
+    )
+    together = next((n for n in fitting if packs(work.shape) and n * length <= PADDED * tokens), 1)
+    longest = work.rows.longest if together <= alone else length
+    return Held(alone * work.rows.longest, max(alone, together), longest)
 
 
 def _activations(work: Work, held: Held, device: Device) -> tuple[int, int]:
@@ -207,7 +236,9 @@ def _logits(work: Work, chosen: int, device: Device) -> int:
 
 def refuse(limit: int | None, work: Work, device: Device, ranks: int = 1) -> None:
     """Raise MemoryNeeded where a level that was asked for cannot fit, by more than a forecast may err. No ``limit``, or
-    0, refuses nothing."""
+    0, refuses nothing. A GPU that runs out of memory says so, and micro-batches are then halved down to one unit."""
+    if device == "cuda" and work.level != "least":
+        work = replace(work, micro_tokens=work.rows.largest)
     found = peak(work, device, ranks=ranks)
     if limit and found > SURELY * limit:
         raise MemoryNeeded(

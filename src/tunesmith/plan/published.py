@@ -63,11 +63,12 @@ class Throughput:
         return self.predicted / self.published - 1
 
 
-def technique(shape: Shape, method: str, rank: int = 16) -> Technique:
-    """Of full fine-tuning, LoRA or QLoRA on all linear layers."""
+def technique(shape: Shape, method: str, rank: int = 16, layers: tuple[str, ...] = ("all-linear",)) -> Technique:
+    """Of full fine-tuning, or LoRA or QLoRA on ``layers``."""
     if method == "full":
         return Technique(True, shape.parameters, 1.0)
-    trained = trained_weights(shape, MethodRecipe(name="lora", rank=rank), shape.model_type, classifies=False)
+    recipe = MethodRecipe(name="lora", rank=rank, target_modules=layers)
+    trained = trained_weights(shape, recipe, shape.model_type, classifies=False)
     return Technique(False, trained, 10.0, four_bits=method == "qlora")
 
 

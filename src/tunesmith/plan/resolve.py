@@ -6,6 +6,7 @@ at 10M, 1.5e-5 at 8B, for full fine-tuning) and ten times that for LoRA ("LoRA W
 falls with the answers' mean length.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -39,10 +40,11 @@ SET = "set in the recipe"
 @dataclass(frozen=True)
 class Data:
     """What there is to train on. ``lengths``: tokens of each row, or of rows that are compared with each other, what
-    they begin with alike once; ``trained`` of all tokens are in the loss, ``longest`` in one row. ``per_epoch(
-    batch_tokens, max_length)`` counts steps of one pass, ``dev_tokens`` are what one look at dev computes. ``outputs``
-    of a head, 0 without one; ``reference``: the base is asked for all of them first; ``answer_tokens``: the
-    mean of an answer's, where what is compared adds up over them."""
+    they begin with alike once; ``widths``: the longest row of each of these, where they are several. ``trained`` of all
+    tokens are in the loss, ``longest`` in one row. ``per_epoch(batch_tokens, max_length)`` counts steps of one pass,
+    ``dev_tokens`` are what one look at dev computes. ``outputs`` of a head, 0 without one; ``reference``: the base is
+    asked for all of them first; ``answer_tokens``: the mean of an answer's,
+    where what is compared adds up over them."""
 
     lengths: Sequence[int]
     per_epoch: Callable[[int, int], int]
@@ -54,6 +56,7 @@ class Data:
     reference: bool = False
     rollouts: Rollouts | None = None
     answer_tokens: float = 0.0
+    widths: Sequence[int] = ()
 
     def cut(self, longest: int) -> "Data":
         """With rows of at most so many tokens."""
@@ -66,6 +69,7 @@ class Data:
             trained=int(share * self.trained),
             longest=min(self.longest, longest),
             answer_tokens=share * self.answer_tokens,
+            widths=[min(n, longest) for n in self.widths],
         )
 
     def work(self, shape: Shape, technique: Technique, precision: Precision, batch: int, steps: int) -> Work:
@@ -86,11 +90,20 @@ class Data:
 
     @property
     def rows(self) -> Rows:
+        counts = Counter(self.lengths)
         tokens = sum(self.lengths)
-        typical = sum(n * n for n in self.lengths) // max(tokens, 1)
-        longest = max(self.lengths, default=1)
+        typical = sum(count * n * n for n, count in counts.items()) // max(tokens, 1)
         typical = max(1, min(typical, self.longest))
-        return Rows(len(self.lengths), tokens, self.trained, self.longest, typical, self.unit, longest)
+        largest = max(counts, default=1)
+        units = () if self.rollouts else self._units(counts)
+        return Rows(len(self.lengths), tokens, self.trained, self.longest, typical, self.unit, largest, units)
+
+    def _units(self, counts: Counter[int]) -> tuple[tuple[int, int, int], ...]:
+        """As ``Rows`` has them. Rows that a policy is to write are all taken to be as long as they may become."""
+        widest = dict.fromkeys(counts, 0 if self.widths else self.longest)
+        for n, width in zip(self.lengths, self.widths, strict=bool(self.widths)):
+            widest[n] = max(widest[n], width)
+        return tuple((n, min(n, widest[n]), counts[n]) for n in sorted(counts, reverse=True) if n)
 
 
 def dev_rows(train: int) -> int:

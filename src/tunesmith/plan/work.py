@@ -15,7 +15,8 @@ class Rows:
     """Of one pass: ``count`` rows (units where ``unit`` rows are compared with each other), ``tokens`` as the network
     reads them (what rows of a unit begin with alike once), ``trained`` of them in the loss, ``longest`` in one row,
     ``longest_unit`` in one unit (0: as many rows of that length); ``typical`` is the mean over tokens of the length of
-    their row."""
+    their row. ``units``: (tokens of a unit, the longest row of such units, how many they are), the largest first; none
+    where all are taken to be as long as the longest."""
 
     count: int
     tokens: int
@@ -24,6 +25,7 @@ class Rows:
     typical: int
     unit: int = 1
     longest_unit: int = 0
+    units: tuple[tuple[int, int, int], ...] = ()
 
     @property
     def largest(self) -> int:
