@@ -222,7 +222,7 @@ def measure(setting: Setting, work: Path, known: Part | None, *, timed: bool) ->
     return known | {
         "setting": asdict(setting),
         "memory": known["memory"] | {"foreseen": foreseen.peak_bytes, "parts": foreseen.memory},
-        "step": known["step"] | {"foreseen": foreseen.step_seconds, "probed": times},
+        "step": known["step"] | ({"foreseen": foreseen.step_seconds, "probed": times} if timed else {}),
         "plan_seconds": round(seconds, 3),
     }
 

@@ -16,19 +16,23 @@ from typing import Any
 WORDS_A_TOKEN = 0.6  # of the bundled text
 
 
-def make_model(folder: Path, config: dict[str, Any]) -> None:
-    import torch
-    from transformers import AutoModelForCausalLM
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
-
-    if folder.exists():
-        return
-    torch.manual_seed(0)
-    made = CONFIG_MAPPING[config["model_type"]].from_dict(config | {"pad_token_id": 0, "eos_token_id": 3})
-    AutoModelForCausalLM.from_config(made).save_pretrained(folder)
+def make_folder(folder: Path, config: dict[str, Any]) -> None:
+    """All of a model but its weights, which a plan does not read."""
+    folder.mkdir(parents=True, exist_ok=True)
+    told = config | {"pad_token_id": 0, "eos_token_id": 3}
+    (folder / "config.json").write_text(json.dumps(told), encoding="utf-8")
     bundled = resources.files("tunesmith") / "assets" / "base"
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
         shutil.copy(str(bundled / name), folder / name)
+
+
+def make_weights(folder: Path) -> None:
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    if not (folder / "model.safetensors").exists():
+        torch.manual_seed(0)
+        AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder)).save_pretrained(folder)
 
 
 def words(shared: Path) -> list[str]:
@@ -52,12 +56,12 @@ def make_rows(path: Path, words: list[str], *, count: int, tokens: int, pairs: b
 
 
 def make(spec: dict[str, Any]) -> dict[str, Any]:
-    """The model and the rows; the recipe that names them."""
+    """The model without its weights, and the rows; the recipe that names them."""
     work = Path(spec["work"])
     work.mkdir(parents=True, exist_ok=True)
     model = work / "models" / spec["shape"]
     if spec["config"]:
-        make_model(model, spec["config"])
+        make_folder(model, spec["config"])
     shown = {"train": spec["count"], "test": 4}
     for role, count in shown.items():
         path, text = work / f"{spec['name']}-{role}.jsonl", words(Path(spec["shared"]))
@@ -74,6 +78,8 @@ def measure(spec: dict[str, Any]) -> dict[str, Any]:
 
     work = Path(spec["work"])
     recipe = Recipe.parse(spec["recipe"], spec["name"])
+    if spec["config"]:
+        make_weights(Path(recipe.model))
     run = finetune(recipe, workspace=work)
     folder = Path(run.folder)
     report = Report.load(folder / "report.json")
