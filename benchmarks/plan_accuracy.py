@@ -216,13 +216,14 @@ def measure(setting: Setting, work: Path, known: Part | None, *, timed: bool) ->
     if known is None:
         load = round(os.getloadavg()[0], 2)
         found = processes.run("planned", spec | {"do": "run", "recipe": made["recipe"]}, work, setting.name)
-        step = found["step_seconds"] if timed else None
-        known = {"memory": {"measured": found["peak"]}, "step": {"measured": step}, "steps": found["steps"]}
+        took = found["step_seconds"] if timed else None
+        known = {"memory": {"measured": found["peak"]}, "step": {"measured": took}, "steps": found["steps"]}
         known |= {"load_before": load}
+    step = {"foreseen": foreseen.step_seconds, "probed": times}  # without times, what was foreseen when it ran stays
     return known | {
         "setting": asdict(setting),
         "memory": known["memory"] | {"foreseen": foreseen.peak_bytes, "parts": foreseen.memory},
-        "step": known["step"] | ({"foreseen": foreseen.step_seconds, "probed": times} if timed else {}),
+        "step": ({} if timed else step) | known["step"] | (step if timed else {}),
         "plan_seconds": round(seconds, 3),
     }
 
