@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 import pytest
 
 from tunesmith.core.batch import TokenRow
+from tunesmith.core.order import PADDED
 from tunesmith.data import batches as engine
 from tunesmith.plan.activations import Held
 from tunesmith.plan.batches import PLAYED, worst
@@ -85,11 +86,11 @@ def test_short_rows_fill_what_a_long_one_leaves_empty() -> None:
         assert (held.tokens, held.padded, held.longest) == (1020, max(padded, 1020), 600)
 
 
-def test_one_long_row_among_many_short_ones_pads_them() -> None:
-    rows = [row(900), *[row(20)] * 465]
-    (held,) = worst(planned(rows), 2048, 1024, 0)
-    assert held.padded == 7 * 900  # six of 20 beside it
-    assert max(padded for _, padded, _ in formed(rows, 2048, 1024, range(30))) == held.padded
+def test_one_long_row_pads_short_ones_up_to_four_budgets() -> None:
+    for long, short, count, padded in ((900, 20, 465, 51 * 20), (300, 60, 80, 13 * 300)):  # 7 x 900 would be too wide
+        rows = [row(long), *[row(short)] * count]
+        (held,) = worst(planned(rows), 4096, 1024, 0)
+        assert held.padded == padded == max(wide for _, wide, _ in formed(rows, 4096, 1024, range(30)))
 
 
 def check(rows: Sequence[TokenRow], batch: int, micro: int) -> None:
@@ -103,7 +104,7 @@ def check(rows: Sequence[TokenRow], batch: int, micro: int) -> None:
     for bound in held:
         tokens, padded, longest = (max(of) for of in zip(*kinds[bound.longest <= SHORT], strict=True))
         assert 0.95 * tokens <= bound.tokens
-        assert 0.8 * padded <= bound.padded <= 1.6 * padded
+        assert 0.8 * padded <= bound.padded <= max(1.6 * padded, PADDED * micro)
         assert bound.longest == longest or bound.longest <= SHORT
     assert max(bound.tokens for bound in held) <= 1.05 * max(tokens for tokens, *_ in found)
 

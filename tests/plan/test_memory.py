@@ -77,7 +77,7 @@ def test_a_processor_makes_it_in_as_many_bytes(dtype: torch.dtype) -> None:
 
 def test_activations_are_the_layers_that_are_kept() -> None:
     held = Held(1024, 4, 256)
-    freed = 0.78 * 1.6 * 1.7 * 1024 * (6 * 64 + 5 * 64 + 4.5 * 32)  # long rows, and several micro-batches
+    freed = 0.78 * 1.4 * 1.7 * 1024 * (6 * 64 + 5 * 64 + 4.5 * 32)  # long rows, and several micro-batches
     a_layer = 4 * (kept(SHAPE, held, "float32", "cpu", 7 * 16) + freed)
     states = 4 * (3 * 1024 + 2 * 512) * 64
     assert needed(THIN)["activations"] == pytest.approx(4 * a_layer + states, rel=1e-3)
@@ -157,10 +157,10 @@ def test_one_long_row_does_not_make_micro_batches_small(device: Device, precisio
 def test_pads_count_where_the_network_reads_them() -> None:
     bert = shape_of({"model_type": "bert", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 4,
                      "num_attention_heads": 4, "vocab_size": 1000})  # fmt: skip
-    for shape, least in ((SHAPE, 1.0), (bert, 4.0)):
+    for shape, least in ((SHAPE, 1.0), (bert, 3.0)):
         technique = Technique(True, shape.parameters, 1.0)
-        even = replace(WHOLE, shape=shape, technique=technique, outputs=2, rows=tail((20, 500)))
-        padded = replace(even, rows=tail((900, 1), (20, 465)))  # beside six of 20 tokens
+        even = replace(WHOLE, shape=shape, technique=technique, outputs=2, rows=tail((60, 80)))
+        padded = replace(even, rows=tail((300, 1), (60, 80)))  # beside twelve of 60 tokens
         assert needed(padded, "cuda")["activations"] > least * needed(even, "cuda")["activations"]
 
 

@@ -9,22 +9,27 @@ import random
 from collections.abc import Sequence
 
 WINDOW = 32  # steps whose rows are sorted together
-PADDED = 4  # times the budget: what answers to one prompt may be with pads and their prompt as often as they are
+PADDED = 4  # budgets that rows together may fill with their pads and with what they share, which attention alone sees
 
 
-def cut(sizes: Sequence[int], budget: int) -> list[range]:
-    """Consecutive groups of at most ``budget`` in all; what is larger stands alone.
+def cut(sizes: Sequence[int], budget: int, padded: Sequence[int] = ()) -> list[range]:
+    """Consecutive groups of at most ``budget`` in all; what is larger stands alone. ``padded`` is what each takes as
+    wide as its own longest row: where given, a group takes at most ``PADDED`` budgets as wide as its widest.
 
     >>> cut([3, 3, 5, 9, 1], 6)
     [range(0, 2), range(2, 3), range(3, 4), range(4, 5)]
+    >>> cut([1, 1, 1, 6], 10, padded=[1, 1, 1, 6]), cut([1, 1, 1, 7], 10, padded=[1, 1, 1, 11])
+    ([range(0, 4)], [range(0, 3), range(3, 4)])
     """
     starts: list[int] = []
-    held = 0
+    held = widest = 0
     for place, size in enumerate(sizes):
         held += size
-        if not starts or held > budget:
+        own = padded[place] if padded else 0
+        widest = max(widest, own)
+        if not starts or held > budget or (place + 1 - starts[-1]) * widest > PADDED * budget:
             starts.append(place)
-            held = size
+            held, widest = size, own
     return [range(start, end) for start, end in zip(starts, [*starts[1:], len(sizes)], strict=False)]
 
 

@@ -61,8 +61,10 @@ def _tracks(rows: Sequence[TokenRow], width: int) -> dict[str, Any]:
 
 
 def cut(rows: Sequence[TokenRow], budget: int) -> list[list[TokenRow]]:
-    """Consecutive groups of at most ``budget`` tokens (a longer row stands alone), each row with its others."""
-    return [list(rows[part.start : part.stop]) for part in order.cut([row.size for row in rows], budget)]
+    """Consecutive groups of at most ``budget`` tokens (a longer row stands alone), each row with its others; and of at
+    most ``order.PADDED`` times as many with pads."""
+    padded = [len(row.unit) * max(len(each.ids) for each in row.unit) for row in rows]
+    return [list(rows[part.start : part.stop]) for part in order.cut([row.size for row in rows], budget, padded)]
 
 
 def together(rows: Sequence[TokenRow], group: int, budget: int, *, packs: bool) -> list[TokenRow]:

@@ -48,6 +48,6 @@ def _formed(rows: Rows, batch_tokens: int, budget: int) -> Iterator[tuple[int, i
     sizes, widths = [size for size, _ in units[::every]], [width for _, width in units[::every]]
     for turn in range(max(1, min(PASSES, PLAYED // len(sizes)))):
         for step in order.steps(sizes, batch_tokens, random.Random(turn)):
-            for part in order.cut([sizes[place] for place in step], budget):
+            for part in order.cut([sizes[p] for p in step], budget, [rows.unit * widths[p] for p in step]):
                 places = step[part.start : part.stop]
                 yield sum(sizes[p] for p in places), len(places), max(widths[p] for p in places)

@@ -177,15 +177,15 @@ def batches(work: Work, tokens: int, device: Device) -> tuple[Held, ...]:
 def _written(work: Work, rollouts: Rollouts, tokens: int) -> Held:
     """Of answers: those to one prompt stand together as far as they fit, taken to be half as long as they may be; at
     least as many as the longest rows that fit."""
-    alone, length = max(1, tokens // work.rows.longest), rollouts.prompt_tokens + rollouts.answer_tokens
-    fitting = (
-        n
-        for n in range(rollouts.answers, 0, -1)
-        if rollouts.answers % n == 0 and rollouts.prompt_tokens + n * rollouts.answer_tokens // 2 <= tokens
-    )
-    together = next((n for n in fitting if packs(work.shape) and n * length <= PADDED * tokens), 1)
-    longest = work.rows.longest if together <= alone else length
-    return Held(alone * work.rows.longest, max(alone, together), longest)
+    prompt, answer, group = rollouts.prompt_tokens, rollouts.answer_tokens, rollouts.answers
+    alone, length = max(1, tokens // work.rows.longest), prompt + answer
+    sizes = {n: prompt + n * answer // 2 for n in range(group, 0, -1) if group % n == 0}
+    fitting = (n for n, size in sizes.items() if size <= tokens and n * length <= PADDED * tokens)
+    together = next(fitting, 1) if packs(work.shape) else 1
+    rows = min(together * max(1, tokens // sizes[together]), max(1, PADDED * tokens // length))
+    if together == 1 or rows <= alone:
+        return Held(alone * work.rows.longest, alone, work.rows.longest)
+    return Held(alone * work.rows.longest, rows, length)
 
 
 def _activations(work: Work, held: Held, device: Device) -> tuple[int, int]:
