@@ -84,7 +84,7 @@ class Setting:
     level: str = "fast"
     objective: str = "sft"
     dev: float = 0.1
-    later: bool = False  # chosen and measured after the constants of plan/memory.py were chosen by the others
+    later: bool = False  # measured after the constants of plan/, but ``LONG_ROWS``, were chosen by the others
 
     @property
     def name(self) -> str:
@@ -219,11 +219,13 @@ def measure(setting: Setting, work: Path, known: Part | None, *, timed: bool) ->
         took = found["step_seconds"] if timed else None
         known = {"memory": {"measured": found["peak"]}, "step": {"measured": took}, "steps": found["steps"]}
         known |= {"load_before": load}
-    step = {"foreseen": foreseen.step_seconds, "probed": times}  # without times, what was foreseen when it ran stays
+    step = known["step"]
+    if timed or "foreseen" not in step:  # else what was foreseen when it ran stays
+        step = step | {"foreseen": foreseen.step_seconds, "probed": times}
     return known | {
         "setting": asdict(setting),
         "memory": known["memory"] | {"foreseen": foreseen.peak_bytes, "parts": foreseen.memory},
-        "step": ({} if timed else step) | known["step"] | (step if timed else {}),
+        "step": step,
         "plan_seconds": round(seconds, 3),
     }
 
@@ -297,7 +299,7 @@ def page(document: Part) -> str:
         "Written by `benchmarks/plan_accuracy.py`; do not edit. Its docstring tells how it measures.",
         "",
         f"- {found['n']} configurations. Memory: {_told(found['memory'])}.",
-        *([f"- Of these, {later['n']} that no constant was chosen by (marked *): {_told(later)}."] if later else []),
+        *([f"- Of these, {later['n']} (marked *) that chose one constant at most: {_told(later)}."] if later else []),
     ]
     out.append(f"- Of all memory errors {_quantiles(found['memory']['quantiles'])}.")
     timed = found["time"]
@@ -334,12 +336,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     work.mkdir(parents=True, exist_ok=True)
     target = work if options.quick else RESULTS
     stored = target / ("plan_accuracy_gpu.json" if options.gpu else "plan_accuracy.json")
-    before: dict[str, Part] = json.loads(stored.read_text(encoding="utf-8"))["runs"] if stored.exists() else {}
+    earlier: Part = json.loads(stored.read_text(encoding="utf-8")) if stored.exists() else {"runs": {}}
     if kept() is None and not options.memory_only:
         environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
         subprocess.run([sys.executable, "-m", "tunesmith.models.probe"], check=True, env=environment, timeout=300)
     wanted = on_gpu() if options.gpu else settings()
-    runs = {s.name: before[s.name] for s in wanted if s.name in before}
+    runs = {s.name: earlier["runs"][s.name] for s in wanted if s.name in earlier["runs"]}
     chosen = [s for s in wanted if not options.only or any(s.name.startswith(name) for name in options.only)]
     for setting in chosen[:3] if options.quick else chosen:
         known = None if options.anew else runs.get(setting.name)
@@ -350,7 +352,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         document = {
             "summary": summary(runs),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "machine": machine(),
+            "machine": earlier["machine"] if known else machine(),  # where runs were measured
             "runs": runs,
         }
         stored.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
