@@ -51,16 +51,19 @@ def test_it_is_the_plan_of_the_run(method: str) -> None:
     assert foreseen.peak_bytes == pytest.approx(planned.peak_bytes or 0, rel=0.05)
 
 
+@pytest.mark.parametrize("max_length", ["auto", 45])
 @pytest.mark.parametrize("objective", ["dpo", "kto", "simpo"])
-def test_long_answers_lower_the_rate_of_plan_and_run_alike(tmp_path: Path, objective: str) -> None:
-    """Of objectives whose values add up over them; KTO counts the answers of a pair one by one."""
+def test_long_answers_lower_the_rate_of_plan_and_run_alike(tmp_path: Path, objective: str, max_length: Any) -> None:
+    """Of objectives whose values add up over them; KTO counts the answers of a pair one by one. Of rows that are cut,
+    what is left of them counts."""
     words = "the river runs past old stones and cold hills to a wide grey sea"
     row = {"chosen": f"{words} " * 4, "rejected": f"{words} " * 2}
     path = tmp_path / "pairs.jsonl"
     path.write_text(
         "".join(json.dumps(row | {"prompt": f"Where to, {n}?"}) + "\n" for n in range(60)), encoding="utf-8"
     )
-    asked = recipe(task="prefer", objective=objective, data={"train": str(path), "allow": ["lengths", "preferences"]})
+    data = {"train": str(path), "allow": ["lengths", "preferences"]}
+    asked = recipe(task="prefer", objective=objective, data=data, train={"max_length": max_length})
     foreseen, planned = plan(asked).plan, prepare(asked).plan
     assert foreseen.learning_rate == pytest.approx(planned.learning_rate, rel=0.05)
     assert ("adds up over" in planned.reasons["learning_rate"]) == (objective != "simpo")

@@ -46,7 +46,7 @@ def plan(
     passes: int = 40,
     dev_tokens: int = 1000,
     eight_bit: bool = False,
-    answer_tokens: float = 0.0,
+    answers: Sequence[tuple[int, int]] = (),
     **recipe: Any,
 ) -> Plan:
     parsed = Recipe.parse({"data": {"train": "rows.jsonl"}, **recipe})
@@ -56,7 +56,7 @@ def plan(
         dev_tokens,
         trained=sum(lengths) // 2,
         longest=max(lengths, default=1),
-        answer_tokens=answer_tokens,
+        answers=answers,
     )
     where = Machine(device, memory, fast, eight_bit)
     full = parsed.method.name == "full"
@@ -168,11 +168,18 @@ def rate(parameters: float, method: str, kind: str = "decoder") -> float:
 
 def test_the_rate_falls_with_the_length_of_answers_where_they_add_up() -> None:
     usual = plan().learning_rate
-    assert plan(answer_tokens=20).learning_rate == usual
-    longer = plan(answer_tokens=40)
+    assert plan(answers=[(9, 10), (9, 30)]).learning_rate == usual
+    longer = plan(answers=[(9, 10), (9, 70)])
     assert longer.learning_rate == pytest.approx(usual / 2, rel=0.05)
     assert "times 20 over 40" in longer.reasons["learning_rate"]
-    assert plan(answer_tokens=40, train={"learning_rate": 3e-4}).learning_rate == 3e-4
+    assert plan(answers=[(9, 40)], train={"learning_rate": 3e-4}).learning_rate == 3e-4
+
+
+def test_rows_that_are_cut_lose_the_end_of_their_answers_or_are_left_out() -> None:
+    data = Data([100] * 3, lambda *_: 1, 0, trained=0, longest=100, answers=[(10, 60), (40, 30), (50, 50)])
+    assert data.answer_tokens == pytest.approx(140 / 3)
+    assert data.cut(50).answers == [(10, 40), (40, 10)]
+    assert data.cut(5).answer_tokens == 0
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])

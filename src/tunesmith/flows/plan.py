@@ -226,7 +226,7 @@ def _of_sizes(
         outputs=labels if facts.needs == "class_logp" else int(facts.needs == "score"),
         reference=facts.reference,
         rollouts=rollouts,
-        answer_tokens=sum(answers) / len(answers) if facts.adds_up else 0.0,
+        answers=[(size.prompt, own) for size in sizes for own in size.answers] if facts.adds_up else (),
         widths=[size.longest for size in taken] if unit > 1 else (),
     )
 

@@ -8,7 +8,6 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import fmean
 from typing import Any, Literal
 
 from tunesmith.core import parts, seeds
@@ -338,7 +337,7 @@ def _rows(
         unit=len(train_rows[0].unit) if train_rows else 1,
         outputs=len(number) or int(objective.needs == "score"),
         reference=objective.reference,
-        answer_tokens=fmean(row.trained for row in own) if own and objective.adds_up else 0.0,
+        answers=[(len(row.ids) - row.trained, row.trained) for row in own] if objective.adds_up else (),
         widths=[max(len(row.ids) for row in r.unit) for r in train_rows],
     )
     plan = resolved(recipe, network, objective, data, technique)

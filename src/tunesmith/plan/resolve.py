@@ -43,8 +43,8 @@ class Data:
     they begin with alike once; ``widths``: the longest row of each of these, where they are several. ``trained`` of all
     tokens are in the loss, ``longest`` in one row. ``per_epoch(batch_tokens, max_length)`` counts steps of one pass,
     ``dev_tokens`` are what one look at dev computes. ``outputs`` of a head, 0 without one; ``reference``: the base is
-    asked for all of them first; ``answer_tokens``: the mean of an answer's,
-    where what is compared adds up over them."""
+    asked for all of them first; ``answers``: (tokens before it, its own) of each, where what is compared adds up over
+    them."""
 
     lengths: Sequence[int]
     per_epoch: Callable[[int, int], int]
@@ -55,7 +55,7 @@ class Data:
     outputs: int = 0
     reference: bool = False
     rollouts: Rollouts | None = None
-    answer_tokens: float = 0.0
+    answers: Sequence[tuple[int, int]] = ()
     widths: Sequence[int] = ()
 
     def cut(self, longest: int) -> "Data":
@@ -68,7 +68,7 @@ class Data:
             dev_tokens=int(share * self.dev_tokens),
             trained=int(share * self.trained),
             longest=min(self.longest, longest),
-            answer_tokens=share * self.answer_tokens,
+            answers=[(before, min(own, longest - before)) for before, own in self.answers if before < longest],
             widths=[min(n, longest) for n in self.widths],
         )
 
@@ -87,6 +87,11 @@ class Data:
             looks=self.dev_tokens > 0,
             rollouts=self.rollouts,
         )
+
+    @property
+    def answer_tokens(self) -> float:
+        """The mean; 0 where it does not matter."""
+        return sum(own for _, own in self.answers) / max(len(self.answers), 1)
 
     @property
     def rows(self) -> Rows:
