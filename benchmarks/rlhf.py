@@ -246,7 +246,8 @@ def pairs_page(part: Part) -> list[str]:
         each = ", ".join(f"{x:.1%}" for x in arm["each"])
         more = "" if key == part.get("against") else shown(arm.get("gain"), percent=True)
         out.append(f"| {key} | {shown(arm['accuracy'], percent=True)} | {each} | {more} | {arm['n']} |")
-    return [*out, "", *(f"- {key}: {_about(arm)}" for key, arm in part["arms"].items() if arm["length"])]
+    out += ["", "- A baseline that prefers neither answer counts as wrong (as in reports), an arm as half."]
+    return [*out, *(f"- {key}: {_about(arm)}" for key, arm in part["arms"].items() if arm["length"])]
 
 
 def _about(arm: Part) -> str:

@@ -72,8 +72,10 @@ def _found(goal: Goal, part: Any) -> Part:
     if meets(value["value"], limit):
         whole = meets(value["low"], limit) and meets(value["high"], limit)
         verdict = "reached" if whole else "reached; not by all of the interval"
-    if _kept_its_start(part, goal.place):
+    if _kept_its_start(part, goal.place[:2]):
         verdict = "missed: it kept the weights of its start"
+    elif goal.place[-1] == "gain" and _kept_its_start(part, ("arms", part.get("against", ""))):
+        verdict += f"; {part['against']} kept the weights of its start"
     told |= {"value": value, "percent": goal.percent, "verdict": verdict}
     if "over_seeds" not in goal.place:
         return told
@@ -83,8 +85,8 @@ def _found(goal: Goal, part: Any) -> Part:
 
 
 def _kept_its_start(part: Part, place: Sequence[str | int]) -> bool:
-    """Whether no run of the arm learned anything."""
-    steps = _at(part, (*place[:2], "best_step"))
+    """Whether no run of the arm at ``place`` learned anything."""
+    steps = _at(part, (*place, "best_step"))
     return bool(steps) and not any(steps)
 
 

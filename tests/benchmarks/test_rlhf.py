@@ -102,6 +102,11 @@ def test_goals_are_computed_and_stand_in_one_place() -> None:
         assert goals.reached(known)[-1]["verdict"] == verdict
         assert told in rlhf.page({"quick": False, "goals": goals.reached(known), "parts": known})
 
+    known = parts()
+    known["flipped"] |= {"against": "dpo_flipped"}
+    known["flipped"]["arms"]["dpo_flipped"] = {"best_step": [0, 0]}
+    assert goals.reached(known)[-1]["verdict"] == "reached; dpo_flipped kept the weights of its start"
+
     text = rlhf.page({"quick": False, "goals": goals.reached(parts()), "parts": parts()})
     told = "| imdb | GRPO: reward gained, in deviations of sft | >= 1 | 1.20 (1.20 to 1.20) | 1 of 2 | reached |"
     assert told in text
