@@ -28,7 +28,8 @@ from peers.growth import stacked
 from peers.processes import machine
 from tunesmith.core.comparison import Comparison, MethodResult
 from tunesmith.flows.compare import compare, planned
-from tunesmith.flows.finetune import environment, plan_only
+from tunesmith.flows.finetune import environment
+from tunesmith.flows.prepare import prepare
 from tunesmith.present.charts import Series, lines
 from tunesmith.present.comparison import cells, charts, columns, failures
 from tunesmith.present.words import metric_name, score
@@ -163,7 +164,7 @@ def task_part(bench: Bench, name: str) -> Part:
 def rates_part(bench: Bench) -> Part:
     """Full fine-tuning and LoRA at several learning rates."""
     path, settings = bench.asked("helpdesk")
-    base = plan_only(planned(path, ["full"], 1, settings, bench.work).variants[0].recipe)[0].learning_rate
+    base = prepare(planned(path, ["full"], 1, settings, bench.work).variants[0].recipe).plan.learning_rate
     points = []
     for times in TIMES[:2] if bench.quick else TIMES:
         found = bench.compared("helpdesk", ["full", "lora"], 1, [f"train.learning_rate={times * base:.6g}"])

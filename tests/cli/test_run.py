@@ -70,3 +70,16 @@ def test_dry_run_prints_the_plan_and_writes_nothing(cli: Cli, tmp_path: Path) ->
     assert (told["plan"]["epochs"], told["data"]["rows"] > 1400) == (2, True)
     assert cli("run", "d/recipe.yaml", "--dry-run").exit_code == 0
     assert sorted(p.name for p in tmp_path.rglob("*")) == before
+
+
+def test_dry_run_says_what_a_run_would_warn_of(cli: Cli, tmp_path: Path) -> None:
+    demo.unpack(tmp_path / "d")
+    rows = (tmp_path / "d" / "tickets.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    (tmp_path / "d" / "again.jsonl").write_text("".join(rows[:50]), encoding="utf-8")
+    path = tmp_path / "d" / "recipe.yaml"
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    path.write_text("".join(line for line in lines if "test: 0.12" not in line), encoding="utf-8")
+    asked = ("run", "d/recipe.yaml", "--dry-run", "-s", "data.test=again.jsonl")
+    told = json.loads(cli(*asked, "--json").stdout)
+    (repeats,) = [w for w in told["warnings"] if "repeat rows of the test file, or share their group" in w]
+    assert f"Warning: {repeats}"[:60] in cli(*asked).stdout

@@ -11,7 +11,6 @@ from tunesmith.core.errors import DataError, MemoryNeeded, PartError, RecipeErro
 from tunesmith.core.example import Example, Message, Place
 from tunesmith.core.recipe import Recipe
 from tunesmith.flows.check import check
-from tunesmith.flows.finetune import plan_only
 from tunesmith.flows.prepare import prepare
 from tunesmith.flows.rows import to_train
 
@@ -146,11 +145,6 @@ def test_what_cannot_be_right_is_refused(
 def test_without_dev_rows_a_run_can_be_planned(make_recipe: MakeRecipe) -> None:
     ready = prepare(make_recipe(data={"split": {"dev": 0}}))
     assert (ready.dev_rows, len(ready.splits.dev)) == ((), 0)
-
-
-def test_the_plan_alone_is_that_of_the_run(make_recipe: MakeRecipe) -> None:
-    plan, data = plan_only(make_recipe())
-    assert (plan, data) == (prepare(make_recipe()).plan, prepare(make_recipe()).data)
 
 
 # -- check ------------------------------------------------------------------------------------------------------------

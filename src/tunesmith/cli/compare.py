@@ -60,11 +60,11 @@ def compare(
 
 
 def _plan(grid: "Grid", as_json: bool) -> None:
-    from tunesmith.flows.finetune import plan_only
+    from tunesmith.flows.prepare import prepare
 
     told: list[dict[str, Any]] = []
     for variant in grid.variants:
-        plan, _ = plan_only(variant.recipe)
+        plan = prepare(variant.recipe).plan
         told.append(
             {
                 "method": variant.method,

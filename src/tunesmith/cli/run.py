@@ -113,16 +113,20 @@ def summary_object(done: "Run", adapter: str) -> dict[str, Any]:
 
 
 def _plans(recipes: "Sequence[Recipe]", as_json: bool) -> None:
-    """The plan of a recipe, or of each of its stages."""
-    from tunesmith.flows.finetune import plan_only
+    """The plan of a recipe, or of each of its stages, and what a run would say of it."""
+    from tunesmith.flows.prepare import prepare
 
-    found = [plan_only(recipe) for recipe in recipes]
+    found = [prepare(recipe) for recipe in recipes]
     if as_json:
-        told = [{"plan": p.model_dump(mode="json"), "data": d.model_dump(mode="json")} for p, d in found]
+        told = [
+            {"plan": p.plan.model_dump(mode="json"), "data": p.data.model_dump(mode="json"), "warnings": p.warnings}
+            for p in found
+        ]
         show_json(told[0] if len(told) == 1 else {"stages": told})
         return
     from tunesmith.present import terminal
 
-    for plan, data in found:
-        show(terminal.data_summary(data))
-        show(terminal.plan_summary(plan))
+    for prepared in found:
+        show(terminal.data_summary(prepared.data))
+        show(terminal.warnings(prepared.warnings))
+        show(terminal.plan_summary(prepared.plan))

@@ -22,9 +22,8 @@ import torch
 from tunesmith.core import files, parts, recipe_file
 from tunesmith.core.errors import DiskError, Diverged, Interrupted, TunesmithError, is_out_of_memory
 from tunesmith.core.origin import Origin
-from tunesmith.core.plan import Plan
 from tunesmith.core.recipe import Recipe
-from tunesmith.core.report import DataReport, Report, SystemResult
+from tunesmith.core.report import Report, SystemResult
 from tunesmith.core.run import Run
 from tunesmith.data import split
 from tunesmith.flows import judging, keeping, preferring, training
@@ -141,12 +140,6 @@ def carry_out(
     with contextlib.suppress(OSError):  # a finished run needs none
         files.remove(folder.checkpoints)
     return done
-
-
-def plan_only(recipe: Recipe) -> tuple[Plan, DataReport]:
-    """What a run would do, without loading weights or writing a file."""
-    prepared = prepare(recipe)
-    return prepared.plan, prepared.data
 
 
 def _earlier_verdicts(workspace: Path, prepared: Prepared) -> Iterator[str]:

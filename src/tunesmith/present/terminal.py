@@ -43,8 +43,11 @@ def summary(report: Report, paths: Mapping[str, str] | None = None) -> Renderabl
         lines.append(f"Forgetting: {clean(report.forgetting.sentence, 400)}\n")
     lines.append(f"Peak memory: {view.peak_memory(report)}")
     panel = Panel(lines, title="Verdict", box=box.ROUNDED, border_style=VERDICT_STYLES[verdict.decision])
-    warned = [Text(f"Warning: {clean(w, 400)}", style="yellow") for w in report.warnings]
-    return Group(_systems(report), panel, *warned, *_paths(paths or {}))
+    return Group(_systems(report), panel, warnings(report.warnings), *_paths(paths or {}))
+
+
+def warnings(sentences: Sequence[str]) -> RenderableType:
+    return Group(*(Text(f"Warning: {clean(sentence, 400)}", style="yellow") for sentence in sentences))
 
 
 def _systems(report: Report) -> Table:
