@@ -8,10 +8,10 @@
 
 Notable: the plan is made first, from the recipe and the model's config.json, in a process that never imports torch;
 then the same recipe runs as a whole in a process of its own, and tells its peak while training and the time of its
-steps. The machine is probed once before. Times are shown as foreseen by the probe alone (on a processor
-times ``PROBED`` of ``plan/time.py``, which these same runs gave), and corrected as ``plan`` corrects them by earlier
-runs: here by all the other configurations. Needs the folder ``shared`` beside the repository; times need a machine with
-nothing else to do.
+steps. The machine is probed once before. Times are shown as foreseen by the probe alone (without ``PROBED`` of
+``plan/time.py``, which these same runs gave), and corrected as ``plan`` corrects them by earlier runs: here by all the
+other configurations. Rows of a configuration are of nearly one length, but where its name tells of another kind. Needs
+the folder ``shared`` beside the repository; times need a machine with nothing else to do.
 """
 
 import argparse
@@ -84,11 +84,12 @@ class Setting:
     level: str = "fast"
     objective: str = "sft"
     dev: float = 0.1
+    kind: str = "alike"  # of rows, as ``peers/planned.py`` makes them
     later: bool = False  # measured after the constants of plan/, but ``LONG_ROWS``, were chosen by the others
 
     @property
     def name(self) -> str:
-        more = "" if self.dev else "-nodev"
+        more = ("" if self.dev else "-nodev") + ("" if self.kind == "alike" else f"-{self.kind}")
         return f"{self.shape}-{self.method}-{self.objective}-{self.length}-{self.batch}-{self.level}{more}"
 
     @property
@@ -162,6 +163,10 @@ def others() -> list[Setting]:
         s("10M", "lora", 256, objective="dpo"),
         s("60M-qwen2", "full", 256, 1024, level="checkpoint"),
         s("135M", "lora", 256, 2048),
+        s("30M", "lora", 128, kind="skewed"),
+        s("30M", "full", 64, kind="outlier"),
+        s("10M", "lora", 128, objective="dpo", kind="skewed"),
+        s("135M", "lora", 128, 1024, kind="outlier"),
     ]
 
 
@@ -204,6 +209,7 @@ def measure(setting: Setting, work: Path, known: Part | None, *, timed: bool) ->
         "count": setting.rows,
         "length": setting.length,
         "pairs": setting.objective in ("dpo", "reward"),
+        "kind": setting.kind,
         "dev": setting.dev,
         "work": str(work),
         "shared": str(SHARED),
@@ -213,15 +219,14 @@ def measure(setting: Setting, work: Path, known: Part | None, *, timed: bool) ->
     foreseen = plan(Recipe.parse(made["recipe"], setting.name))
     seconds, rates = time.monotonic() - began, kept()
     times = PROBED if rates is not None and rates.kind == "cpu" else 1.0  # which the forecast has in it
+    alone = foreseen.step_seconds and foreseen.step_seconds / times
     if known is None:
         load = round(os.getloadavg()[0], 2)
         found = processes.run("planned", spec | {"do": "run", "recipe": made["recipe"]}, work, setting.name)
         took = found["step_seconds"] if timed else None
         known = {"memory": {"measured": found["peak"]}, "step": {"measured": took}, "steps": found["steps"]}
         known |= {"load_before": load}
-    step = known["step"]
-    if timed or "foreseen" not in step:  # else what was foreseen when it ran stays
-        step = step | {"foreseen": foreseen.step_seconds, "probed": times}
+    step = known["step"] | {"foreseen": alone if timed else known["step"].get("foreseen")}
     return known | {
         "setting": asdict(setting),
         "memory": known["memory"] | {"foreseen": foreseen.peak_bytes, "parts": foreseen.memory},
@@ -303,13 +308,10 @@ def page(document: Part) -> str:
     ]
     out.append(f"- Of all memory errors {_quantiles(found['memory']['quantiles'])}.")
     timed = found["time"]
-    probed = max((run["step"].get("probed", 1.0) for run in document["runs"].values()), default=1.0)
-    times = "" if probed == 1 else f" times {probed:g}, which these runs gave"
     if timed["share_within_25pct"] is not None:
         out.append(
             f"- Time of a step: {timed['share_within_25pct']:.0%} within 25% after correction by the other "
-            f"configurations, {timed['share_within_25pct_by_probe_alone']:.0%} by the probe alone{times} "
-            f"(n = {timed['n']}). "
+            f"configurations, {timed['share_within_25pct_by_probe_alone']:.0%} by the probe alone (n = {timed['n']}). "
             f"Of the errors by the probe alone {_quantiles(timed['quantiles_by_probe_alone'])}."
         )
     out += [
@@ -337,6 +339,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     target = work if options.quick else RESULTS
     stored = target / ("plan_accuracy_gpu.json" if options.gpu else "plan_accuracy.json")
     earlier: Part = json.loads(stored.read_text(encoding="utf-8")) if stored.exists() else {"runs": {}}
+    if options.plan_anew and earlier.get("machine", machine()) != machine():
+        print(
+            f"What is stored was measured on {earlier['machine']}; this is {machine()}. Measure --anew.",
+            file=sys.stderr,
+        )
+        return 1
     if kept() is None and not options.memory_only:
         environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
         subprocess.run([sys.executable, "-m", "tunesmith.models.probe"], check=True, env=environment, timeout=300)
@@ -352,7 +360,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         document = {
             "summary": summary(runs),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "machine": earlier["machine"] if known else machine(),  # where runs were measured
+            "machine": machine(),
             "runs": runs,
         }
         stored.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")

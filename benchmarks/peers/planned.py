@@ -7,6 +7,8 @@ the time of a usual step, without looks at dev.
 
 import gzip
 import json
+import math
+import random
 import shutil
 import sys
 from importlib import resources
@@ -30,7 +32,7 @@ def make_weights(folder: Path) -> None:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    if not (folder / "model.safetensors").exists():
+    if not any(folder.glob("model*.safetensors")):
         torch.manual_seed(0)
         AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder)).save_pretrained(folder)
 
@@ -40,11 +42,22 @@ def words(shared: Path) -> list[str]:
         return str(json.loads(next(stream))["text"])[:600_000].split()
 
 
-def make_rows(path: Path, words: list[str], *, count: int, tokens: int, pairs: bool) -> None:
-    """Rows of about ``tokens`` tokens, a third of them prompt, lengths between 70% and 100%."""
-    at, rows = 0, []
+def length_of(kind: str, n: int, rng: random.Random) -> float:
+    """Of row ``n``, beside the usual one. Skewed ones are half as long in the median, and one in a hundred three times
+    as long."""
+    if kind == "skewed":
+        return min(4.0, rng.lognormvariate(math.log(0.5), 0.8))
+    if kind == "outlier" and n % 97 == 50:
+        return 8.0
+    return 0.7 + 0.3 * (n % 7) / 6
+
+
+def make_rows(path: Path, words: list[str], *, count: int, tokens: int, pairs: bool, kind: str) -> None:
+    """Rows of about ``tokens`` tokens, a third of them prompt, of a ``kind`` of lengths: alike between 70% and 100%,
+    skewed, or alike but for a long one in a hundred (outlier)."""
+    at, rows, rng = 0, [], random.Random(0)
     for n in range(count):
-        size = int(tokens * WORDS_A_TOKEN * (0.7 + 0.3 * (n % 7) / 6))
+        size = max(8, int(tokens * WORDS_A_TOKEN * length_of(kind, n, rng)))
         shown = max(3, size // 3)
         at = (at + size) % (len(words) - 2 * size)
         row = {"prompt": " ".join(words[at : at + shown]), "completion": " ".join(words[at + shown : at + size])}
@@ -65,7 +78,7 @@ def make(spec: dict[str, Any]) -> dict[str, Any]:
     shown = {"train": spec["count"], "test": 4}
     for role, count in shown.items():
         path, text = work / f"{spec['name']}-{role}.jsonl", words(Path(spec["shared"]))
-        make_rows(path, text, count=count, tokens=spec["length"], pairs=spec["pairs"])
+        make_rows(path, text, count=count, tokens=spec["length"], pairs=spec["pairs"], kind=spec["kind"])
     files = {role: str(work / f"{spec['name']}-{role}.jsonl") for role in shown}
     own = {"model": str(model) if spec["config"] else spec["shape"], "data": files | {"split": {"dev": spec["dev"]}}}
     return {"recipe": spec["recipe"] | own}

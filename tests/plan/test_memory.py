@@ -76,7 +76,7 @@ def test_a_processor_makes_it_in_as_many_bytes(dtype: torch.dtype) -> None:
 
 
 def test_activations_are_the_layers_that_are_kept() -> None:
-    held = Held(1024, 4, 256)
+    held = Held(1024, 1024, 256)
     freed = 0.78 * 1.4 * 1.7 * 1024 * (6 * 64 + 5 * 64 + 4.5 * 32)  # long rows, and several micro-batches
     a_layer = 4 * (kept(SHAPE, held, "float32", "cpu", 7 * 16) + freed)
     states = 4 * (3 * 1024 + 2 * 512) * 64
@@ -134,10 +134,10 @@ def test_the_constants_are_those_of_the_engine() -> None:
 
 
 def test_pads_cost_attention_alone() -> None:
-    even, uneven = Held(400, 2, 200), Held(300, 2, 200)
+    even, uneven = Held(400, 400, 200), Held(300, 400, 200)
     assert packed_attention(SHAPE, even, "float32", "cpu") == 400 * (2 * 64 + 2 * 32 + 4)
     assert packed_attention(SHAPE, uneven, "float32", "cpu") == 300 * 64 + 400 * (2 * 64 + 2 * 32 + 4)
-    assert packed_attention(SHAPE, Held(100, 1, 100), "float32", "cpu") == 100 * (2 * 64 + 2 * 32 + 4 * 100)
+    assert packed_attention(SHAPE, Held(100, 100, 100), "float32", "cpu") == 100 * (2 * 64 + 2 * 32 + 4 * 100)
 
 
 def tail(*units: tuple[int, int]) -> Rows:
@@ -197,7 +197,8 @@ def test_what_fits_nowhere_is_refused() -> None:
 
 def test_a_gpu_halves_micro_batches_so_only_what_one_unit_needs_is_refused() -> None:
     wide = replace(WHOLE, micro_tokens=16_384, batch_tokens=16_384)
-    one = peak(replace(wide, micro_tokens=256), "cuda")
+    one = peak(replace(wide, micro_tokens=256, look_tokens=2 * 16_384), "cuda")  # looks are not halved
+    assert peak(replace(wide, micro_tokens=256), "cuda") < one < peak(wide, "cuda")
     refuse(one, wide, "cuda")
     with pytest.raises(MemoryNeeded, match="with 256 tokens at once"):
         refuse(int(one / 1.2), wide, "cuda")

@@ -9,6 +9,7 @@ all, are counted as well. Without a tokenizer a token is taken for ``CHARACTERS`
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from heapq import nlargest
 from pathlib import Path
 from typing import Any
@@ -24,19 +25,19 @@ CHARACTERS = 4.0  # a token, as English has it with vocabularies of 30,000 and m
 A_TURN = 5  # tokens around a turn where no template tells
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Size:
     """Tokens of a row's prompt and of its answers: one, or two where answers are compared."""
 
     prompt: int
     answers: tuple[int, ...]
 
-    @property
+    @cached_property
     def tokens(self) -> int:
         """As the network reads them: what answers share counts once."""
         return self.prompt + sum(self.answers)
 
-    @property
+    @cached_property
     def longest(self) -> int:
         return self.prompt + max(self.answers, default=0)
 
@@ -59,12 +60,15 @@ class Counter:
         from tokenizers import Tokenizer
 
         try:
-            return Tokenizer.from_file(str(path))
+            found = Tokenizer.from_file(str(path))
         except BaseException as error:
             if type(error) is Exception:  # as the library raises it, for whatever is wrong with the file
                 self.assumed.append(f"{path} cannot be read.")
                 return None
             raise
+        found.no_padding()  # which some files ask for, to one length
+        found.no_truncation()
+        return found
 
     def count(self, texts: Sequence[str]) -> list[int]:
         if self._tokenizer is None:

@@ -9,9 +9,10 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import ceil
 from pathlib import Path
+from random import Random
 
+from tunesmith.core import order
 from tunesmith.core.card import ModelCard
 from tunesmith.core.errors import ModelError, RecipeError, TunesmithError
 from tunesmith.core.forecast import Choice, Forecast
@@ -36,6 +37,7 @@ from tunesmith.records.index import Index
 MOST_ROWS = 10_000_000  # of --rows
 MOST_EARLIER = 50  # runs that times are corrected by
 ANSWER_LIMIT = 16  # of a policy whose rows have no answer
+COUNTED = 5_000  # rows whose steps are counted; of more rows a sample
 EIGHT_BIT = "train.memory: least keeps moments in eight bits; bitsandbytes is taken to be installed on the device."
 
 
@@ -62,7 +64,7 @@ def plan(recipe: Recipe, asked: Asked | None = None, workspace: Path | None = No
     place, devices = _place(asked, workspace), known_devices(asked.devices_file)
     card, shape, folder = network_of(recipe.model)
     name = recipe.objective.name if recipe.objective.name != "auto" else OBJECTIVE[recipe.task]
-    data, assumed = _data(recipe, objective_facts(name), asked, folder)
+    data, assumed = _data(recipe, objective_facts(name), asked, folder, encoder=shape.kind == "encoder")
     wanted = recipe.train.max_length
     data = data.cut(card.context if wanted == "auto" else min(wanted, card.context))
     job = Job(recipe, name, card, shape, data)
@@ -166,13 +168,16 @@ def _card(name: str, path: str, shape: Shape, licence: str) -> ModelCard:
     )
 
 
-def _data(recipe: Recipe, facts: ObjectiveFacts, asked: Asked, folder: Path | None) -> tuple[Data, list[str]]:
+def _data(
+    recipe: Recipe, facts: ObjectiveFacts, asked: Asked, folder: Path | None, *, encoder: bool
+) -> tuple[Data, list[str]]:
     """What there is to train on, and what was taken for granted of it."""
     if asked.rows is not None and asked.tokens is not None:
         third = max(1, asked.tokens // 3)
         answers = (third, third) if facts.unit == "pair" else (third,)
         sizes = [Size(max(1, asked.tokens - third), answers)]
-        return _of_sizes(recipe, facts, sizes, asked.rows, labels=2), ["A third of each row is taken to be answer."]
+        data = _of_sizes(recipe, facts, sizes, asked.rows, encoder=encoder, labels=2)
+        return data, ["A third of each row is taken to be answer."]
     dataset = read.read(Path(recipe.data.train), recipe.data, recipe.task)
     counter = Counter(folder)
     sizes, longest = counter.sizes(dataset.examples), counter.longest(dataset.examples)
@@ -180,7 +185,7 @@ def _data(recipe: Recipe, facts: ObjectiveFacts, asked: Asked, folder: Path | No
         spread = f"{len(sizes):,} of {len(dataset.examples):,} rows were counted, evenly spread"
         counter.assumed.append(f"{spread}, and the {len(longest)} with the most characters.")
     labels = len({e.label for e in dataset.examples}) if recipe.task == "classify" else 0
-    data = _of_sizes(recipe, facts, sizes, len(dataset.examples), labels=labels, longest=longest)
+    data = _of_sizes(recipe, facts, sizes, len(dataset.examples), encoder=encoder, labels=labels, longest=longest)
     return data, counter.assumed
 
 
@@ -190,22 +195,29 @@ def _of_sizes(
     sizes: Sequence[Size],
     count: int,
     *,
+    encoder: bool,
     labels: int,
     longest: Sequence[Size] = (),
 ) -> Data:
     """``sizes`` of a sample of ``count`` rows, and of the ``longest`` of them."""
+    each = [(size.prompt, own) for size in sizes for own in size.answers]
+    unit, times = (2, 1) if facts.unit == "pair" else (1, 1)
+    if facts.unit == "judged":
+        unit, times = 2, len(sizes[0].answers)
+        sizes, longest = _judged(sizes, [*sizes[1:], *sizes[:1]]), _judged(longest, sizes)
+    if unit > 1 and encoder:  # which reads both ways, and shares no prompt
+        sizes, longest = ([Size(0, tuple(s.prompt + own for own in s.answers)) for s in of] for of in (sizes, longest))
     shares = recipe.data.split
     dev = 0.0 if recipe.data.dev else shares.dev
     test = 0.0 if recipe.data.test else shares.test
     train = max(1, round(count * (1 - dev - test)))
     if recipe.data.limit is not None:
         train = min(train, recipe.data.limit)
-    taken = _spread(sizes, longest, train, count)
+    looked_at = min(dev_rows(train * times), round(count * (dev or shares.dev))) * times
+    taken = _spread(sizes, longest, train * times, count * times)
     rows = [size.tokens for size in taken]
     lengths = [size.tokens for size in sizes]
     mean = sum(lengths) / len(lengths)
-    looked_at = min(dev_rows(train), round(count * (dev or shares.dev)))
-    unit = 2 if facts.unit == "pair" else 1
     rollouts = _rollouts(recipe, facts, sizes, train) if facts.unit == "answer" else None
     answers = [tokens for size in sizes for tokens in size.answers]
     trained = sum(answers) / sum(lengths)
@@ -213,8 +225,8 @@ def _of_sizes(
     def steps(batch: int, max_length: int) -> int:
         if rollouts:
             return recipe.rollout.steps_of(train)
-        total = sum(min(n, max_length * unit) for n in rows)
-        return ceil(total / max(batch - total / len(rows) / 2, total / len(rows)))
+        some = [min(n, max_length * unit) for n in rows[:: -(-len(rows) // COUNTED)]]
+        return max(1, round(len(order.steps(some, batch, Random(0))) * len(rows) / len(some)))
 
     return Data(
         rows,
@@ -226,7 +238,7 @@ def _of_sizes(
         outputs=labels if facts.needs == "class_logp" else int(facts.needs == "score"),
         reference=facts.reference,
         rollouts=rollouts,
-        answers=[(size.prompt, own) for size in sizes for own in size.answers] if facts.adds_up else (),
+        answers=each if facts.adds_up else (),
         widths=[size.longest for size in taken] if unit > 1 else (),
     )
 
@@ -242,7 +254,17 @@ def _rollouts(recipe: Recipe, facts: ObjectiveFacts, sizes: Sequence[Size], trai
 
 
 def _spread(sizes: Sequence[Size], longest: Sequence[Size], train: int, count: int) -> list[Size]:
-    """``train`` of ``count`` rows: the ``longest`` as far as they fall to them, one at least, others by the sample."""
+    """``train`` of ``count`` rows: the ``longest`` as far as they fall to them, one at least, others by the sample,
+    evenly over its sizes from the largest."""
     tail = longest[: max(1, round(len(longest) * train / count))]
-    others = train - len(tail)
-    return [*tail, *(sizes[i * len(sizes) // others] for i in range(others))]
+    others, ordered = train - len(tail), sorted(sizes, key=lambda size: size.tokens, reverse=True)
+    return [*tail, *(ordered[i * len(ordered) // others] for i in range(others))]
+
+
+def _judged(sizes: Sequence[Size], others: Sequence[Size]) -> list[Size]:
+    """Of each answer, with the first to another prompt beside it, as the engine sets them (``data/preferences.py``)."""
+    return [
+        Size(size.prompt, (own, beside.answers[0]))
+        for size, beside in zip(sizes, others, strict=False)
+        for own in size.answers
+    ]

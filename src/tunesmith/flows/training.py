@@ -8,8 +8,8 @@ measured on is the one that is tuned.
 
 import random
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import islice
 
 import torch
 from torch import Tensor
@@ -87,16 +87,23 @@ def scores(model: Model, prepared: Prepared, score: Score) -> dict[str, Tensor]:
     start_head(model, prepared)
     rows = list(prepared.train_rows)
     random.Random(seeds.stream(prepared.plan.seed, "scores")).shuffle(rows)
-    size = min(SCORED_TOKENS, prepared.plan.micro_tokens)
-    size, most = (1, SCORED_ROWS) if score == "fisher" else (size, max(1, SCORED_TOKENS // size))
-    chosen = (collate(group, model.tokenizer.pad_token_id or 0) for group in cut(rows, size))
-    batches = islice((b for b in chosen if float(objective.weight(b)) > 0), most)
+    one_by_one = score == "fisher"
+
+    def batches() -> Iterator[Batch]:
+        left = SCORED_ROWS if one_by_one else SCORED_TOKENS
+        for group in cut(rows, 1 if one_by_one else min(SCORED_TOKENS, prepared.plan.micro_tokens)):
+            batch = collate(group, model.tokenizer.pad_token_id or 0)
+            if left <= 0:
+                return
+            if float(objective.weight(batch)) > 0:
+                left -= 1 if one_by_one else batch.tokens
+                yield batch
 
     def loss(batch: Batch) -> Tensor:
         made = objective.loss(getattr(model, objective.needs)(batch), batch.to(model.device))
         return made / objective.weight(batch)
 
-    return weight_scores(model, names, loss, batches, score)
+    return weight_scores(model, names, loss, batches(), score)
 
 
 def train(

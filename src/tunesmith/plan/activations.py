@@ -62,16 +62,12 @@ def sizes(shape: Shape, row: int) -> dict[str, float]:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A batch in memory: ``rows`` padded to the ``longest``, with ``tokens`` real ones (what rows begin with alike
-    counts once). A bound on several batches may have a part of a row."""
+    """A batch in memory: ``tokens`` (what rows begin with alike counts once), as many as ``padded`` with each row as
+    wide as the ``longest``; or bounds on several batches."""
 
     tokens: int
-    rows: float
+    padded: int
     longest: int
-
-    @property
-    def padded(self) -> int:
-        return round(self.rows * self.longest)
 
 
 def packed_attention(shape: Shape, held: Held, precision: Precision, device: Device) -> float:
@@ -80,7 +76,7 @@ def packed_attention(shape: Shape, held: Held, precision: Precision, device: Dev
     >>> from tunesmith.plan.families import shape_of
     >>> shape = shape_of({"model_type": "llama", "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1,
     ...                   "num_attention_heads": 2, "num_key_value_heads": 1})
-    >>> packed_attention(shape, Held(10, 1, 10), "float32", "cpu")  # 10 x (2 x 8 + 2 x 4 + 2 x 10)
+    >>> packed_attention(shape, Held(10, 10, 10), "float32", "cpu")  # 10 x (2 x 8 + 2 x 4 + 2 x 10)
     440
     """
     queries, key_values = shape.heads * shape.head_width, shape.key_value_heads * shape.head_width

@@ -16,7 +16,7 @@ from typing import get_args
 from tunesmith.core.errors import MemoryNeeded
 from tunesmith.core.order import PADDED
 from tunesmith.plan.activations import SHORT_ROW, Device, Held, kept, packs
-from tunesmith.plan.batches import worst
+from tunesmith.plan.batches import looked_at, worst
 from tunesmith.plan.shape import Shape
 from tunesmith.plan.work import Level, Rollouts, Work
 
@@ -144,18 +144,17 @@ def _moments(work: Work, device: Device, held: Held) -> list[_Moment]:
         gradients = 4 * min(work.technique.trained, 2 * largest(shape))
     before = gradients if work.accumulates else 0
     backward = int(size * held.tokens * (3 * shape.inner_width + 4 * shape.width)) + a_layer
-    sorted_whole = replace(work, batch_tokens=max(1, work.rows.tokens))  # as rows are looked at
-    looked_at = max(one.tokens for one in batches(sorted_whole, 2 * work.at_once, device))
+    seen = _seen(work)
     written, rollouts = 0, work.rollouts
     if rollouts is not None:
         length = rollouts.prompt_tokens + rollouts.answer_tokens
         written = answering(shape, size, rollouts.prompts * rollouts.answers, length)
-    reads = size * looked_at * (4 * shape.inner_width + 6 * shape.width)
+    reads = size * seen * (4 * shape.inner_width + 6 * shape.width)
     return [
         _Moment(before, activations + states, logits + 2 * table),
         _Moment(before + table, critic + activations + states + backward - a_layer, 0),
         _Moment(gradients + table, backward, 0),
-        _Moment(0, int(reads), _logits(work, int(work.rows.share * min(looked_at, 2 * work.at_once)), device)),
+        _Moment(0, int(reads), _logits(work, int(work.rows.share * min(seen, work.looks_at)), device)),
         _Moment(cache=written),
     ]
 
@@ -174,18 +173,30 @@ def batches(work: Work, tokens: int, device: Device) -> tuple[Held, ...]:
     return found if packs(work.shape) else tuple(replace(one, tokens=one.padded) for one in found)
 
 
+def _seen(work: Work) -> int:
+    """Tokens that the network reads at once where nothing is trained."""
+    if work.rollouts is not None:
+        return _written(work, work.rollouts, work.looks_at).tokens
+    held = looked_at(work.rows, work.looks_at)
+    return held.tokens if packs(work.shape) else held.padded
+
+
 def _written(work: Work, rollouts: Rollouts, tokens: int) -> Held:
     """Of answers: those to one prompt stand together as far as they fit, taken to be half as long as they may be; at
-    least as many as the longest rows that fit."""
+    least as many as the longest rows that fit. Where a network reads pads, one long answer may widen many short ones up
+    to the bound."""
     prompt, answer, group = rollouts.prompt_tokens, rollouts.answer_tokens, rollouts.answers
     alone, length = max(1, tokens // work.rows.longest), prompt + answer
+    most = max(1, min(PADDED * tokens // length, rollouts.prompts * group))
+    if not packs(work.shape):
+        padded = max(alone * work.rows.longest, most * length)
+        return Held(padded, padded, work.rows.longest)
     sizes = {n: prompt + n * answer // 2 for n in range(group, 0, -1) if group % n == 0}
-    fitting = (n for n, size in sizes.items() if size <= tokens and n * length <= PADDED * tokens)
-    together = next(fitting, 1) if packs(work.shape) else 1
-    rows = min(together * max(1, tokens // sizes[together]), max(1, PADDED * tokens // length))
-    if together == 1 or rows <= alone:
-        return Held(alone * work.rows.longest, alone, work.rows.longest)
-    return Held(alone * work.rows.longest, rows, length)
+    together = next((n for n, size in sizes.items() if size <= tokens and n * length <= PADDED * tokens), 1)
+    rows = min(together * max(1, tokens // sizes[together]), most)
+    if rows <= alone:
+        return Held(alone * work.rows.longest, alone * work.rows.longest, work.rows.longest)
+    return Held(alone * work.rows.longest, rows * length, length)
 
 
 def _activations(work: Work, held: Held, device: Device) -> tuple[int, int]:
@@ -236,9 +247,10 @@ def _logits(work: Work, chosen: int, device: Device) -> int:
 
 def refuse(limit: int | None, work: Work, device: Device, ranks: int = 1) -> None:
     """Raise MemoryNeeded where a level that was asked for cannot fit, by more than a forecast may err. No ``limit``, or
-    0, refuses nothing. A GPU that runs out of memory says so, and micro-batches are then halved down to one unit."""
+    0, refuses nothing. A GPU that runs out of memory says so, and what is trained on at once is then halved down to one
+    unit; what is looked at is not."""
     if device == "cuda" and work.level != "least":
-        work = replace(work, micro_tokens=work.rows.largest)
+        work = replace(work, micro_tokens=work.rows.largest, look_tokens=work.looks_at)
     found = peak(work, device, ranks=ranks)
     if limit and found > SURELY * limit:
         raise MemoryNeeded(

@@ -9,6 +9,7 @@ falls with the answers' mean length.
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal
 
 from tunesmith.core.card import ModelCard
@@ -93,7 +94,7 @@ class Data:
         """The mean; 0 where it does not matter."""
         return sum(own for _, own in self.answers) / max(len(self.answers), 1)
 
-    @property
+    @cached_property
     def rows(self) -> Rows:
         counts = Counter(self.lengths)
         tokens = sum(self.lengths)
@@ -104,7 +105,7 @@ class Data:
         return Rows(len(self.lengths), tokens, self.trained, self.longest, typical, self.unit, largest, units)
 
     def _units(self, counts: Counter[int]) -> tuple[tuple[int, int, int], ...]:
-        """As ``Rows`` has them. Rows that a policy is to write are all taken to be as long as they may become."""
+        """As ``Rows`` has them."""
         widest = dict.fromkeys(counts, 0 if self.widths else self.longest)
         for n, width in zip(self.lengths, self.widths, strict=bool(self.widths)):
             widest[n] = max(widest[n], width)

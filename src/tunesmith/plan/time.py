@@ -179,7 +179,8 @@ def _within(parts: Parts, rates: Rates, correction: Correction | None) -> Second
     low, high = TABLE_SPREAD
     why = "the data sheet and what trainings usually reach of it"
     if rates.source == "probe" and rates.kind == "cpu":
-        parts, (low, high) = times(PROBED, parts), PROBE_SPREAD
+        measured = {name: parts[name] for name in parts if name == "compiling"}
+        parts, (low, high) = times(PROBED, parts) | measured, PROBE_SPREAD
         why = f"a probe of it, times {PROBED:g}, as much longer as runs on one processor took in the median"
     elif rates.source == "probe":
         why = "a probe of it, which no run on a GPU has tried yet"

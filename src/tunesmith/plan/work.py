@@ -58,7 +58,8 @@ class Work:
     """``micro_tokens`` stand in memory at once, ``batch_tokens`` make an optimiser step; ``outputs`` of a head (0: the
     language model's own). ``reference``: log-probabilities of the base are computed before the first step.
     ``looks``: rows of dev are looked at during training, and the best weights kept beside; ``searches``: a baseline
-    has searched the rows before, whose libraries stay."""
+    has searched the rows before, whose libraries stay. ``look_tokens``: as ``looks_at``; 0 where it follows from
+    those."""
 
     shape: Shape
     technique: Technique
@@ -75,6 +76,7 @@ class Work:
     compiled: bool = False
     searches: bool = False
     rollouts: Rollouts | None = None
+    look_tokens: int = 0
 
     @property
     def size(self) -> int:
@@ -85,6 +87,11 @@ class Work:
     def at_once(self) -> int:
         """Tokens in memory at once: a micro-batch, of which there is at least one row, and no more than a step."""
         return max(min(self.micro_tokens, self.batch_tokens), self.rows.largest)
+
+    @property
+    def looks_at(self) -> int:
+        """Tokens that the network reads at once where nothing is trained, rows as far as there are."""
+        return self.look_tokens or 2 * self.at_once
 
     @property
     def accumulates(self) -> bool:

@@ -77,7 +77,7 @@ MakeOptimisers = Callable[..., list[Optimizer]]
 class Hooks:
     """Where others look in: dev evaluation, progress display, saving. ``start`` is dev's result before the first step:
     weights that never beat it are not kept. ``resume`` is where an earlier training stopped, ``source`` the source of
-    batches where it has a state of its own; ``worst`` the micro-batch that needs the most memory, tried before the
+    batches where it has a state of its own; ``worst`` a micro-batch of the longest rows, tried before the
     first step."""
 
     evaluate: Callable[[], DevResult] | None = None
