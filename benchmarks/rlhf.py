@@ -98,8 +98,9 @@ EXPERIMENTS = {
         ),
     ),
     "flipped": Experiment(
-        "UltraFeedback, 1,000 pairs to train on and 200 held out, cut to 192 tokens an answer with its prompt; a fifth "
-        "of the training labels turned round, or none",
+        "UltraFeedback, 1,000 pairs to train on and 200 held out, cut to 192 tokens an answer with its prompt (those "
+        "whose prompt alone is longer are left out: 663 and 124 stay); a fifth of the training labels turned round, or "
+        "none",
         "dpo_flipped",
         "sft_clean",
         HELD,
