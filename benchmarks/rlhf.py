@@ -30,6 +30,7 @@ from peers import goals, policies, rewarded
 from peers.policies import shown
 from peers.processes import command, machine
 from peers.runs import Runs
+from tunesmith.core import parts as rooms
 from tunesmith.core.example import Example
 from tunesmith.core.recipe import Recipe
 from tunesmith.core.report import Estimate, Report
@@ -39,6 +40,7 @@ from tunesmith.evaluate.metrics.accuracy import PART as ACCURACY
 from tunesmith.evaluate.over_seeds import mean_over_seeds
 from tunesmith.flows.finetune import environment
 from tunesmith.flows.prepare import prepare
+from tunesmith.objectives._pairs import gained
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "data"
@@ -74,6 +76,12 @@ CLEAN, FLIPPED, HELD = (
 )
 TURNED, TURNED_NOT, ASKED = "short_turned.jsonl", "short_as_they_are.jsonl", "short_asked.jsonl"  # in the work folder
 SHARE = 0.2  # of the labels
+WORTH = {  # what an objective makes of an answer, by the name of its function
+    "gained": "what an answer gained in likelihood over the base",
+    "gain": "what an answer gained in likelihood over the base, a token",
+    "mean": "the mean likelihood of a token",
+    "log_odds": "the log-odds of the mean likelihood of a token",
+}
 EXPERIMENTS = {
     "short": Experiment(
         "1,100 short pairs whose worse answers are ruder, wrong or worse in form; a fifth held out",
@@ -205,8 +213,9 @@ def measure(name: str, runs: Runs, seeds: int) -> Part:
             "best_step": [r.fit.best_step for r in reports],
             "dev_loss": [round(r.fit.dev_loss, 4) for r in reports],
             "forgetting": [round(r.forgetting.difference.value, 4) for r in reports if r.forgetting],
+            "by": (rooms.find("objectives", arm.objective["name"]).value or gained).__name__,
             "length": reports[0].preferences.sentence if reports[0].preferences else "",
-            "curve": [(p.step, p.loss, p.dev_loss) for p in reports[0].fit.curve],
+            "curves": [[(p.step, p.loss, p.dev_loss) for p in r.fit.curve] for r in reports],
         }
     for arm in experiment.arms:
         for told, other in (("gain", experiment.against), ("over_sft", experiment.sft)):
@@ -220,6 +229,17 @@ def measure(name: str, runs: Runs, seeds: int) -> Part:
     }
 
 
+def document_of(parts: dict[str, Part], *, quick: bool) -> Part:
+    """What is printed and stored. ``experiments`` are the first measure of each arm, over its seeds."""
+    experiments = {name: {arm: _estimate(told) for arm, told in part["arms"].items()} for name, part in parts.items()}
+    return {"quick": quick, "experiments": experiments, "goals": goals.reached(parts), "parts": parts}
+
+
+def _estimate(arm: Part) -> Part:
+    found = arm["accuracy"] if "accuracy" in arm else arm["over_seeds"]
+    return {"n": found["n"], "mean": found["value"], "interval": [found["low"], found["high"]]}
+
+
 def page(document: Part) -> str:
     out = ["# Learning from preferences", ""]
     if document["quick"]:
@@ -231,8 +251,10 @@ def page(document: Part) -> str:
         out += policies.page(part) if name in REWARDED else pairs_page(part)
         versions = ", ".join(f"{key} {value}" for key, value in part["environment"].items())
         took = f"{part['seconds'] / 60:.0f} minutes (runs that were there took none)"
+        began = " to ".join(dict.fromkeys(part["runs_began"]))
         out.append(
-            f"- {part['created'][:10]}, `{part['command']}`, {took}. Machine: {part['machine']}. Versions: {versions}."
+            f"- {part['created'][:16]}, `{part['command']}`, {took}; its runs began {began}. "
+            f"Machine: {part['machine']}. Versions: {versions}."
         )
         out.append("")
     return "\n".join(out)
@@ -248,13 +270,14 @@ def pairs_page(part: Part) -> list[str]:
         more = "" if key == part.get("against") else shown(arm.get("gain"), percent=True)
         out.append(f"| {key} | {shown(arm['accuracy'], percent=True)} | {each} | {more} | {arm['n']} |")
     out += ["", "- A baseline that prefers neither answer counts as wrong (as in reports), an arm as half."]
+    out += ["- The base (zero_shot) prefers the likelier answer; how an arm prefers is told below."]
     return [*out, *(f"- {key}: {_about(arm)}" for key, arm in part["arms"].items() if arm["length"])]
 
 
 def _about(arm: Part) -> str:
-    """At which rate it learned, how many seeds kept their start, and what the first says of length."""
+    """How it prefers, at which rate it learned, how many seeds kept their start, and what the first says of length."""
     steps = arm["best_step"]
-    rate, kept = f"Learning rate {arm['learning_rate']:g}.", steps.count(0)
+    rate, kept = f"Prefers by {WORTH[arm['by']]}. Learning rate {arm['learning_rate']:g}.", steps.count(0)
     if kept:
         rate += f" {kept} of {len(steps)} seeds kept the weights of their start and prefer neither answer."
     return rate if steps[0] == 0 else f"{rate} {arm['length']}"
@@ -271,8 +294,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in options.only or PARTS:
         began, load = time.monotonic(), os.getloadavg()[0]
         how = learned_from_rewards if name in REWARDED else measure
-        found = how(name, Runs(work, options.quick, options.jobs), 1 if options.quick else options.seeds)
+        runs = Runs(work, options.quick, options.jobs)
+        found = how(name, runs, 1 if options.quick else options.seeds)
         parts[name] = found | {
+            "runs_began": [min(runs.began), max(runs.began)],
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "command": asked,
             "machine": machine(),
@@ -281,7 +306,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "jobs": options.jobs,
             "seconds": round(time.monotonic() - began, 1),
         }
-        document = {"quick": options.quick, "goals": goals.reached(parts), "parts": parts}
+        document = document_of(parts, quick=options.quick)
         stored.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
         (target / "rlhf.md").write_text(page(document), encoding="utf-8")
     print(json.dumps(document, indent=1) if options.json else page(document))

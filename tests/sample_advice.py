@@ -26,7 +26,9 @@ def estimate(value: float, half: float = 0.05, n: int = 200) -> Estimate:
     return Estimate(value=value, low=value - half, high=value + half, n=n)
 
 
-def curve(gain: float = 0.12, near: float = 0.05, *, overtakes: float = 300.0, within: float = 0.97) -> Curve:
+def curve(
+    gain: float = 0.12, near: float = 0.05, *, overtakes: float = 300.0, within: float = 0.97, least: float = 0.0
+) -> Curve:
     top = 0.54 + gain
     places = [(60, top - 0.3), (120, top - 0.2), (250, top - 0.12), (500, top - 0.06), (1240, top), (5000, top + 0.05)]
     return Curve(
@@ -35,7 +37,7 @@ def curve(gain: float = 0.12, near: float = 0.05, *, overtakes: float = 300.0, w
         overtakes=Band(
             value=overtakes, low80=overtakes / 2, high80=overtakes * 3, low95=overtakes / 3, high95=math.inf
         ),
-        within_reach=within, chance=0.9, worth=0.02,
+        within_reach=within, chance=0.9, worth=0.02, least=least,
         places=tuple(CurvePlace(rows=n, score=around(y, 0.01 + abs(n - 250) / 30000, 0.02 + abs(n - 250) / 20000))
                      for n, y in places),
     )  # fmt: skip

@@ -64,19 +64,36 @@ def parts() -> dict[str, Any]:
     }
     accuracy = {"value": 0.86, "low": 0.84, "high": 0.88, "n": 1000}
     told = {"about": "reviews", "measure": "mean reward", "arms": arms, "classifiers": {"reward": accuracy}}
-    ran = {"created": "2026-11-27", "command": "python", "machine": "m", "seconds": 60, "environment": {"torch": "2"}}
+    ran: dict[str, Any] = {"runs_began": ["2026-11-26T09:12", "2026-11-27T09:12"]}
+    ran |= {
+        "created": "2026-11-27T16:20:54+00:00",
+        "command": "python",
+        "machine": "m",
+        "seconds": 60,
+        "environment": {"torch": "2"},
+    }
     pairs = {
         "n": 9,
         "each": [0.8],
         "accuracy": accuracy,
         "length": "Longer ones.",
         "learning_rate": 1e-4,
+        "by": "gained",
         "best_step": [3],
     }
     robust = pairs | {"gain": {"value": 0.1, "low": 0.02, "high": 0.2, "n": 9}}
     flipped = {"about": "flips", "against": "dpo_flipped", "baselines": {}}
     flipped["arms"] = {"dpo_flipped": pairs, "robust_flipped": robust}
     return {"imdb": told | ran, "flipped": flipped | ran}
+
+
+def test_each_arm_is_told_by_its_mean_and_interval_and_parts_by_when_their_runs_began() -> None:
+    document = rlhf.document_of(parts(), quick=False)
+    assert document["experiments"]["flipped"]["robust_flipped"] == {"n": 1000, "mean": 0.86, "interval": [0.84, 0.88]}
+    grpo = document["experiments"]["imdb"]["grpo"]
+    assert (grpo["n"], grpo["mean"]) == (4, pytest.approx(2.2))
+    assert grpo["interval"][0] <= grpo["mean"] <= grpo["interval"][1]
+    assert "its runs began 2026-11-26T09:12 to 2026-11-27T09:12." in rlhf.page(document)
 
 
 def test_goals_are_computed_and_stand_in_one_place() -> None:
@@ -88,14 +105,15 @@ def test_goals_are_computed_and_stand_in_one_place() -> None:
     assert found["accuracy of the reward model, MiniLM"]["verdict"] == "reached; not by all of the interval"
     assert found["accuracy of robust DPO less that of DPO, labels flipped"]["verdict"] == "reached"
     assert found["pass@1 after GRPO"]["verdict"] == "not measured"
+    by = "Prefers by what an answer gained in likelihood over the base."
     kept = "seeds kept the weights of their start and prefer neither answer."
     for steps, verdict, told in (
         (
             [0, 0],
             "missed: it kept the weights of its start",
-            f"- robust_flipped: Learning rate 0.0001. 2 of 2 {kept}\n",
+            f"- robust_flipped: {by} Learning rate 0.0001. 2 of 2 {kept}\n",
         ),
-        ([4, 0], "reached", f"- robust_flipped: Learning rate 0.0001. 1 of 2 {kept} Longer ones.\n"),
+        ([4, 0], "reached", f"- robust_flipped: {by} Learning rate 0.0001. 1 of 2 {kept} Longer ones.\n"),
     ):
         known = parts()
         known["flipped"]["arms"]["robust_flipped"]["best_step"] = steps

@@ -48,8 +48,12 @@ def decided(use: Use | None = sample.USE, **changes: Any) -> tuple[Decision, str
         ({"scored": FEWEST_SCORED - 1}, ("not enough evidence", "no curve")),
         ({"scored": FEWEST_SCORED}, ("tune", "gain")),
         ({"bars": ()}, ("not enough evidence", "no curve")),
-        ({"curve": sample.curve(0.0701, 0.05)}, ("tune", "gain")),  # the lower limit just holds what is worth having
-        ({"curve": sample.curve(0.0699, 0.05)}, ("not enough evidence", "open")),
+        ({"curve": sample.curve(0.0501, 0.05)}, ("tune", "gain")),  # the lower limit is just a gain
+        ({"curve": sample.curve(0.0499, 0.05)}, ("not enough evidence", "open")),
+        ({"curve": sample.curve(0.0201, 0.01)}, ("tune", "gain")),  # the middle is just worth having
+        ({"curve": sample.curve(0.0199, 0.01)}, ("collect more data", "more data, likely")),
+        ({"curve": sample.curve(0.0701, 0.05, least=0.02)}, ("tune", "gain")),  # as the recipe asks
+        ({"curve": sample.curve(0.0699, 0.05, least=0.02)}, ("not enough evidence", "open")),
         ({"curve": sample.curve(-0.0301, 0.05, within=0.49)}, ("prompt", "no gain")),
         ({"curve": sample.curve(-0.0301, 0.05, within=0.5)}, ("collect more data", "more data, clearly")),
         ({"curve": sample.curve(-0.0299, 0.05, within=0.49)}, ("prompt", "no likely gain")),
@@ -252,8 +256,8 @@ def test_an_advice_comes_back_from_json_and_says_what_is_next() -> None:
             {"rows": FEWEST_ROWS - 1, "scored": 0, "points": (), "curve": None},
             f"until {FEWEST_ROWS} are there to train on",
         ),
-        ({"points": (), "curve": None}, "why no small run was made"),
-        ({"scored": FEWEST_SCORED - 1, "points": (), "curve": None}, "why no small run was made"),
+        ({"points": (), "curve": None}, "why no small run gave a score"),
+        ({"scored": FEWEST_SCORED - 1, "points": (), "curve": None}, "why no small run gave a score"),
         ({"points": TWO_SIZES, "curve": None}, "more time (--time) where that was short"),
         ({"tuned": tuned(0.4), "bars": NONE_WORKS, "curve": None}, "a whole run"),  # more time brings no more runs
     ],

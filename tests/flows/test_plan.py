@@ -211,7 +211,7 @@ def test_fit_recomputes_before_it_takes_another_method() -> None:
 
 def job_of(asked: Recipe) -> Job:
     card, shape, _ = network_of(asked.model)
-    data, _ = module._data(asked, objective_facts("sft"), JOB, None)
+    data, _ = module._data(asked, objective_facts("sft"), JOB, None, encoder=False)
     return Job(asked, "sft", card, shape, data)
 
 

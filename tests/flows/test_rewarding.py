@@ -206,6 +206,31 @@ def test_members_share_the_base_and_what_is_not_trained_has_no_gradient(
     assert len(found.critic.trainable()) > 1
 
 
+def test_training_leaves_the_reward_model_as_it_was(
+    make_recipe: MakeRecipe, finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[Any, dict[str, torch.Tensor]]] = []
+    really = rewarding.scores
+
+    def own(model: Any) -> dict[str, torch.Tensor]:
+        adapter = {n: p for n, p in model.network.named_parameters() if "lora_" in n}
+        return adapter | {f"head.{n}": p for n, p in model.head.named_parameters()}
+
+    def watched(model: Any, *rest: Any) -> list[float]:
+        asked.append((model, {n: p.detach().clone() for n, p in own(model).items()}))
+        return really(model, *rest)
+
+    monkeypatch.setattr(rewarding, "scores", watched)
+    recipe = online(make_recipe, objective={"name": "ppo"}, reward={"model": finished("reward")}, start=finished("sft"))
+    run = finetune(recipe, workspace=tmp_path)
+    assert report_of(run).fit.steps >= 2 and len(asked) > 2
+    model, first = asked[0]
+    now = own(model)
+    assert len(now) > 2 and now.keys() == first.keys()
+    for name, parameter in now.items():
+        assert torch.equal(parameter, first[name]) and parameter.grad is None and not parameter.requires_grad
+
+
 def test_a_critic_begins_as_the_reward_model_of_its_base(make_recipe: MakeRecipe, finished: Finished) -> None:
     _, found = company(online(make_recipe, objective={"name": "ppo"}, reward={"model": finished("reward")}))
     alone = artefact.load(Path(finished("reward")) / "adapter")

@@ -160,7 +160,7 @@ def test_a_stream_tells_each_token_at_once_and_each_end(llama: Model) -> None:
     for row, answer in enumerate(whole):
         own = [t for t in told if t.row == row]
         assert [t.id for t in own[:-1]] == answer.ids
-        assert own[-1] == Token(row, None, finish="length")
+        assert own[-1] == Token(row, None, finish="length", kept=8)
     assert {t.row for t in told[:3]} == {0, 1, 2}  # all have begun before one has ended
 
 
@@ -181,6 +181,11 @@ def test_a_stop_text_ends_a_row_before_it(llama: Model) -> None:
     assert text not in llama.tokenizer.decode(found[0].ids)
     assert found[0].ids == free[0].ids[: len(found[0].ids)] and len(found[0].ids) <= 4
     assert found[1].ids == free[1].ids
+    told = list(stream(llama, asked, Sampling(10, NEVER, stops=(text,))))
+    for row, answer in enumerate(found):
+        *written, end = [t for t in told if t.row == row]
+        assert [t.id for t in written][: end.kept] == answer.ids
+        assert (end.id, end.finish, end.kept) == (None, answer.finish, len(answer.ids))
 
 
 @pytest.mark.parametrize("cut", [{"top_k": 3}, {"top_p": 0.5}, {"min_p": 0.3}])

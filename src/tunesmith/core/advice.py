@@ -65,7 +65,8 @@ class CurvePlace(Noun):
 class Curve(Noun):
     """The learning curve. ``at_full`` is one run's score on all ``rows`` training rows, ``gain`` how far that is above
     the best baseline, ``in_report`` what a run's report will show on its locked test rows, ``more`` what 1,000 more
-    examples bring, ``overtakes`` the rows at which tuning is ``worth`` above the best baseline, ``within_reach`` the
+    examples bring, ``overtakes`` the rows at which tuning is ``worth`` above the best baseline (a verdict asks for more
+    than ``least``), ``within_reach`` the
     share of the drawn curves on which that is within ten times the rows at hand. Scores are in the metric's own
     units; ``gain`` and ``more`` are positive where tuning is better."""
 
@@ -78,6 +79,7 @@ class Curve(Noun):
     within_reach: float
     chance: float
     worth: float
+    least: float = 0.0
     places: tuple[CurvePlace, ...]
 
 

@@ -136,7 +136,8 @@ class ObjectiveRecipe(Noun):
         None, description="how far advantages look ahead: 0 one token, 1 to the end"
     )
     entropy: Annotated[float, Field(ge=0)] | None = Field(
-        None, description="bonus for a policy that stays open, in rewards a nat; it falls to 0 over the planned steps"
+        None,
+        description="bonus for an open policy, in rewards a nat (grpo, dapo: in their deviations); it falls to 0",
     )
 
     @property

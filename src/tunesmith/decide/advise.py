@@ -1,14 +1,15 @@
 """From evidence to advice: prompt, retrieve, tune, collect more data, or not enough evidence.
 
-Notable: the first rule of ``RULES`` that holds decides, and the advice carries it word for word. The costly error is
-to tune where prompting wins, so tuning has to be ahead in the lower limit of an 80% forecast, and by a difference worth
-having; every other doubt ends in another word. Weights are shown beside the reasons and never added up.
+Notable: the first rule of ``RULES`` that holds decides, and the advice carries it word for word. The costly error is to
+tune where prompting wins, so tuning has to be ahead in the lower limit of an 80% forecast, and in its middle by a
+difference worth having, as a verdict would have it; every other doubt ends in another word. Weights are shown beside
+the reasons and never added up.
 """
 
 from collections.abc import Callable
 from typing import NamedTuple
 
-from tunesmith.core.advice import Advice, Decision, Economics, Evidence, Reason, Strength
+from tunesmith.core.advice import Advice, Curve, Decision, Economics, Evidence, Reason, Strength
 from tunesmith.decide.learning_curve import FEWEST
 from tunesmith.decide.lists import PROMPTED, RETRIEVED, best, by_name, lists, stale
 from tunesmith.decide.wording import gained, gained_band, rows_of, shown, time_of
@@ -84,7 +85,11 @@ def _no_curve(evidence: Evidence, _: Economics) -> bool:
 
 
 def _pays(evidence: Evidence, _: Economics) -> bool:
-    return evidence.curve is not None and evidence.curve.gain.low80 >= evidence.curve.worth
+    return evidence.curve is not None and _ahead(evidence.curve)
+
+
+def _ahead(curve: Curve) -> bool:
+    return curve.gain.value >= curve.worth and curve.gain.low80 > curve.least
 
 
 def _saves(evidence: Evidence, costs: Economics) -> bool:
@@ -148,7 +153,8 @@ RULES: tuple[Rule, ...] = (
         "gain",
         _pays,
         lambda _: "tune",
-        "The lower limit of the 80% forecast of the gain on all rows is at least the smallest difference worth having.",
+        "The middle of the 80% forecast of the gain on all rows is a difference worth having, and its lower limit is "
+        "above what evaluate.min_gain asks for (0 where it names nothing).",
     ),
     Rule(
         "saving",
@@ -176,7 +182,7 @@ RULES: tuple[Rule, ...] = (
         "open",
         _leans,
         lambda _: "not enough evidence",
-        "The 80% forecast holds gains worth having and others, and its middle is worth having: a run can tell.",
+        "The middle of the 80% forecast is worth having, but its lower limit is no gain: a run can tell.",
     ),
     Rule(
         "more data, likely",
@@ -226,9 +232,9 @@ def _forecasts(evidence: Evidence) -> list[Reason]:
         f"{gained_band(metric, gain)}."
     )
     sure = gain.low95 >= curve.worth or gain.high95 < curve.worth
-    if gain.low80 < curve.worth <= gain.high80:
+    if not _ahead(curve) and curve.worth <= gain.high80:
         return [Reason(topic="forecast", side="neutral", strength="medium", sentence=told)]
-    side = "for" if gain.low80 >= curve.worth else "against"
+    side = "for" if _ahead(curve) else "against"
     return [
         Reason.model_validate(
             {"topic": "forecast", "side": side, "strength": "strong" if sure else "medium", "sentence": told}
@@ -308,7 +314,7 @@ def _next(decision: Decision, evidence: Evidence) -> str:
             else "Next: label more rows and ask again."
         )
     if evidence.scored < FEWEST_SCORED or not evidence.points:  # time is not what was short: the first is always made
-        return "Next: the notes say why no small run was made; mend that, or add rows, and ask again."
+        return "Next: the notes say why no small run gave a score; mend that, or add rows, and ask again."
     if len({p.rows for p in evidence.points}) < FEWEST:
         told = "give them more time (--time) where that was short, and ask again."
         return f"Next: the notes say which small runs were left out; {told}"

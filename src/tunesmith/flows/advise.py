@@ -157,6 +157,8 @@ def _measured(
     value, least = top.score.value, recipe.evaluate.min_gain
     worth = deciding.least_gain(least, value, higher_is_better=evidence.higher_is_better)
     through = curve(done, bar, ruler, rows=found.rows, test_rows=len(whole.test), worth=worth)
+    if through is not None and least:
+        through = through.model_copy(update={"least": worth})
     return evidence.model_copy(update={"curve": through}), tuple(notes)
 
 

@@ -31,11 +31,12 @@ from tunesmith.flows.watch import Silent, Watcher
 from tunesmith.models.load import card_of
 from tunesmith.objectives._objective import Objective
 from tunesmith.present.stages import render_stages
+from tunesmith.records.checkpoints import Checkpoints
 from tunesmith.records.folder import RunFolder, as_it_stands
 from tunesmith.records.index import Index
 
 FOLDER = "stages"
-GO_ON = ("interrupted", "crashed")
+GO_ON = ("interrupted", "crashed", "failed")  # the last from a checkpoint alone: else it begins anew
 OF_ONE_TASK = ("evaluate", "reward", "rollout")  # groups of which a stage takes only what it can read
 BOTH = ("limit", "min_gain")  # keys of evaluate that every task reads
 
@@ -131,7 +132,9 @@ def _carried(recipe: Recipe, workspace: Path, watch: Watcher) -> Run:
         if run.status == "done":
             watch.note(f"Taken over from run {run.id}, the same recipe on the same files.")
             return run
-        watch.note(f"Going on with run {run.id}.")
+        if run.status == "failed" and not Checkpoints(RunFolder(Path(run.folder)).checkpoints).all():
+            continue
+        watch.note(f"Going on with run {run.id} ({run.status}).")
         return resume(Path(run.folder), watch=watch)
     return finetune(recipe, workspace=workspace, watch=watch)
 

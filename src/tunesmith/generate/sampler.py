@@ -90,12 +90,14 @@ def _refuse(*checks: tuple[bool, str]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A written token of the prompt number ``row``, or the end of that row (``id`` None) and why it ended."""
+    """A written token of the prompt number ``row``, or the end of that row (``id`` None): why it ended, and how many of
+    its tokens were ``kept`` (those of a stop text were not)."""
 
     row: int
     id: int | None
     logp: float = 0.0
     finish: Finish | None = None
+    kept: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +149,7 @@ def stream(
     adapters: Sequence[str | None] = (),
 ) -> Iterator[Token]:
     """Each token as soon as it is written, and the end of each row. Of a text that may become a stop nothing is held
-    back."""
+    back; the row's end says how much of it was none of the answer."""
     writers = [_Writer(model, sampling, n, sampling.max_new_tokens) for n in numbers or range(len(prompts))]
     yield from _run(model, Prompts(model, prompts, adapters), sampling, writers)
 
@@ -211,7 +213,7 @@ def _run(model: Model, prompts: Prompts, sampling: Sampling, writers: Sequence[_
             if writer.ended is None:
                 yield Token(row, token, logp)
             if writer.finish is not None:
-                yield Token(row, None, finish=writer.finish)
+                yield Token(row, None, finish=writer.finish, kept=len(writer.ids))
                 slots.close(place)
                 last = active.pop()
                 if place < len(active):

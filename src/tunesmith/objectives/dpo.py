@@ -21,6 +21,8 @@ def loss(logp_BT: Tensor, batch: Batch, *, beta: float = 0.1, label_smoothing: f
     >>> batch = Batch(*[weight.long()] * 2, weight, *[torch.ones(2)] * 2, unit=2, reference_B=torch.zeros(2))
     >>> loss(logp, batch), loss(logp, batch, label_smoothing=0.1)
     (tensor(0.3133), tensor(0.4133))
+    >>> [round(float(loss(torch.tensor([[better], [-15.0]]), batch)), 4) for better in (-15.0, -5.0, 5.0)]  # 0, 10, 20
+    [0.6931, 0.3133, 0.1269]
     """
     return bradley_terry(beta * lead(gained(logp_BT, batch)), sure(batch, label_smoothing)).sum()
 
