@@ -339,7 +339,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     target = work if options.quick else RESULTS
     stored = target / ("plan_accuracy_gpu.json" if options.gpu else "plan_accuracy.json")
     earlier: Part = json.loads(stored.read_text(encoding="utf-8")) if stored.exists() else {"runs": {}}
-    if options.plan_anew and earlier.get("machine", machine()) != machine():
+    anew = options.anew and not options.only
+    if not anew and earlier.get("machine", machine()) != machine():
         print(
             f"What is stored was measured on {earlier['machine']}; this is {machine()}. Measure --anew.",
             file=sys.stderr,

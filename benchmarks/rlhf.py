@@ -224,6 +224,7 @@ def measure(name: str, runs: Runs, seeds: int) -> Part:
     return {
         "about": experiment.about,
         "against": experiment.against,
+        "sft": experiment.sft,
         "arms": arms,
         "baselines": {key: value.model_dump() for key, value in systems.items()},
     }
@@ -280,7 +281,8 @@ def _about(arm: Part) -> str:
     rate, kept = f"Prefers by {WORTH[arm['by']]}. Learning rate {arm['learning_rate']:g}.", steps.count(0)
     if kept:
         rate += f" {kept} of {len(steps)} seeds kept the weights of their start and prefer neither answer."
-    return rate if steps[0] == 0 else f"{rate} {arm['length']}"
+    told = arm["length"].replace("which counts as wrong", "which its report counts as wrong")
+    return rate if steps[0] == 0 else f"{rate} {told}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

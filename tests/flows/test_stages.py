@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,17 @@ from tests.flows.conftest import MakeRecipe
 from tunesmith.core import recipe_file
 from tunesmith.core.errors import RecipeError, TunesmithError
 from tunesmith.core.report import Report
+from tunesmith.core.run import Run
 from tunesmith.core.stages import Staged
 from tunesmith.evaluate.rewarded import win_rate
 from tunesmith.flows import keeping
 from tunesmith.flows.stages import recipes, run_stages
+from tunesmith.flows.watch import Noting, Silent
 from tunesmith.present.stages import render_stages
 from tunesmith.records.folder import RunFolder
 from tunesmith.records.index import Index
 
+WAYS = ("reward", "judged")
 NAMES = {"ppo": "tuned", "sft": "start", "base": "zero_shot"}
 PPO = {"objective": "ppo", "rollout": {"prompts": 8, "answers": 2, "passes": 2}, "evaluate": {"max_new_tokens": 6}}
 
@@ -49,9 +53,9 @@ def reports(workspace: Path, found: Staged) -> list[Report]:
 
 
 def test_each_stage_goes_on_from_the_former_and_the_same_again_is_taken_over(
-    make_recipe: MakeRecipe, tmp_path: Path
+    make_recipe: MakeRecipe, finished: Callable[[str], str], tmp_path: Path
 ) -> None:
-    path = written(make_recipe, tmp_path)
+    path = written(make_recipe, tmp_path, reward={"judge": finished("judge")})
     found = run_stages(path, workspace=tmp_path)
     assert [s.name for s in found.stages] == ["sft", "reward", "ppo"]
     sft, reward, ppo = reports(tmp_path, found)
@@ -68,15 +72,16 @@ def test_each_stage_goes_on_from_the_former_and_the_same_again_is_taken_over(
     assert not set(locked[2]["test"]) & set(locked[1]["train"])
     assert not any("trained on" in note for note in found.notes)
     assert not any("has given a verdict" in note for note in found.notes)  # its own stages are no rivals
-    assert {(w.system, w.against) for w in found.wins} == {("ppo", "base"), ("sft", "base"), ("ppo", "sft")}
+    compared = {("ppo", "base"), ("sft", "base"), ("ppo", "sft")}
+    assert {(w.system, w.against, w.by) for w in found.wins} == {(*c, by) for c in compared for by in WAYS}
     answers = {n: keeping.read_predictions(RunFolder(tmp_path / "runs" / ppo.run_id), n) for n in NAMES.values()}
     for win in found.wins:
-        if win.by == "reward":
-            own, other = ([p.reward for p in answers[NAMES[name]]] for name in (win.system, win.against))
-            assert win.share.value == pytest.approx(win_rate(own, other).value)  # type: ignore[union-attr]
+        own, other = ([getattr(p, win.by) for p in answers[NAMES[name]]] for name in (win.system, win.against))
+        assert win.share.value == pytest.approx(win_rate(own, other).value)  # type: ignore[union-attr]
     page = tmp_path / "stages" / found.id / "stages.html"
     html = page.read_text()
     assert all(s.run_id in html for s in found.stages) and "ppo against sft, by reward" in html
+    assert "ppo against sft, by an independent judge" in html
     assert "dashed: as often won as lost" in html
     again = run_stages(path, workspace=tmp_path)
     assert [s.run_id for s in again.stages] == [s.run_id for s in found.stages]
@@ -143,6 +148,21 @@ def test_another_split_on_the_same_file_is_refused(make_recipe: MakeRecipe, tmp_
         run_stages(written(make_recipe, tmp_path, ["sft", other]), workspace=tmp_path)
 
 
+def test_a_stage_that_failed_and_cannot_go_on_begins_anew(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    """Without a checkpoint, and where none is whole; the latter is said."""
+    path = written(make_recipe, tmp_path, ["sft", "reward"])
+    ids = [run_stages(path, workspace=tmp_path).stages[1].run_id]
+    for damaged in (False, True):
+        folder = tmp_path / "runs" / ids[-1]
+        Run.load(folder / "run.json").model_copy(update={"status": "failed"}).save(folder / "run.json")
+        if damaged:
+            (folder / "checkpoints" / "step-000000001").mkdir(parents=True)
+        watch = Noting(Silent())
+        ids.append(run_stages(path, workspace=tmp_path, watch=watch).stages[1].run_id)
+        assert any("failed and cannot go on" in note for note in watch.notes) == damaged
+    assert len(set(ids)) == 3
+
+
 # -- kill -9 -----------------------------------------------------------------------------------------------------------
 
 
@@ -179,6 +199,9 @@ def test_killed_in_every_stage_it_goes_on_to_the_same_result(make_recipe: MakeRe
     expected = run_stages(path, overrides=["train.save_every=0"], workspace=whole)
     for stage in range(3):
         killed_in(path, broken, stage)
+        if stage == 1:  # as where the disk was full: a run that failed goes on as well, where it has a checkpoint
+            failed = sorted((broken / "runs").iterdir())[stage] / "run.json"
+            Run.load(failed).model_copy(update={"status": "failed"}).save(failed)
     found = run_stages(path, overrides=["train.save_every=0"], workspace=broken)
     assert len(Index.open(broken).all()) == 3  # every stage went on, none was begun anew
     for mine, theirs in zip(reports(broken, found), reports(whole, expected), strict=True):

@@ -32,7 +32,7 @@ def run(
     settings: Settings = None,
     runs: Runs = Path(),
     as_json: AsJson = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and write nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and its warnings; write nothing.")] = False,
 ) -> None:
     """Check the data, measure the baselines, train, and give the verdict.
 

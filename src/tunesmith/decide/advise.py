@@ -182,7 +182,8 @@ RULES: tuple[Rule, ...] = (
         "open",
         _leans,
         lambda _: "not enough evidence",
-        "The middle of the 80% forecast is worth having, but its lower limit is no gain: a run can tell.",
+        "The middle of the 80% forecast is worth having, but its lower limit is not above what evaluate.min_gain asks "
+        "for (0 where it names nothing): a run can tell.",
     ),
     Rule(
         "more data, likely",

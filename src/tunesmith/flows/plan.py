@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import ceil
 from pathlib import Path
 from random import Random
 
@@ -37,7 +38,7 @@ from tunesmith.records.index import Index
 MOST_ROWS = 10_000_000  # of --rows
 MOST_EARLIER = 50  # runs that times are corrected by
 ANSWER_LIMIT = 16  # of a policy whose rows have no answer
-COUNTED = 5_000  # rows whose steps are counted; of more rows a sample
+COUNTED = 5_000  # rows whose steps are counted; those of more rows are reckoned
 EIGHT_BIT = "train.memory: least keeps moments in eight bits; bitsandbytes is taken to be installed on the device."
 
 
@@ -201,10 +202,12 @@ def _of_sizes(
 ) -> Data:
     """``sizes`` of a sample of ``count`` rows, and of the ``longest`` of them."""
     each = [(size.prompt, own) for size in sizes for own in size.answers]
-    unit, times = (2, 1) if facts.unit == "pair" else (1, 1)
+    unit, times = 2 if facts.unit == "pair" else 1, 1.0  # rows of a unit, units of a row
     if facts.unit == "judged":
-        unit, times = 2, len(sizes[0].answers)
+        unit, times = 2, len(each) / len(sizes)
         sizes, longest = _judged(sizes, [*sizes[1:], *sizes[:1]]), _judged(longest, sizes)
+    if unit == 1:  # of a pair the better answer alone is trained
+        sizes, longest = ([Size(s.prompt, s.answers[:1]) for s in of] for of in (sizes, longest))
     if unit > 1 and encoder:  # which reads both ways, and shares no prompt
         sizes, longest = ([Size(0, tuple(s.prompt + own for own in s.answers)) for s in of] for of in (sizes, longest))
     shares = recipe.data.split
@@ -213,8 +216,8 @@ def _of_sizes(
     train = max(1, round(count * (1 - dev - test)))
     if recipe.data.limit is not None:
         train = min(train, recipe.data.limit)
-    looked_at = min(dev_rows(train * times), round(count * (dev or shares.dev))) * times
-    taken = _spread(sizes, longest, train * times, count * times)
+    looked_at = min(dev_rows(round(train * times)), round(count * (dev or shares.dev))) * times
+    taken = _spread(sizes, longest, round(train * times), round(count * times))
     rows = [size.tokens for size in taken]
     lengths = [size.tokens for size in sizes]
     mean = sum(lengths) / len(lengths)
@@ -225,8 +228,11 @@ def _of_sizes(
     def steps(batch: int, max_length: int) -> int:
         if rollouts:
             return recipe.rollout.steps_of(train)
-        some = [min(n, max_length * unit) for n in rows[:: -(-len(rows) // COUNTED)]]
-        return max(1, round(len(order.steps(some, batch, Random(0))) * len(rows) / len(some)))
+        bounded = [min(n, max_length * unit) for n in rows]
+        if len(rows) <= COUNTED:
+            return len(order.steps(bounded, batch, Random(0)))
+        total = sum(bounded)
+        return ceil(total / max(batch - total / len(rows) / 2, total / len(rows)))
 
     return Data(
         rows,
@@ -262,9 +268,11 @@ def _spread(sizes: Sequence[Size], longest: Sequence[Size], train: int, count: i
 
 
 def _judged(sizes: Sequence[Size], others: Sequence[Size]) -> list[Size]:
-    """Of each answer, with the first to another prompt beside it, as the engine sets them (``data/preferences.py``)."""
+    """Of each answer, with the first to another prompt beside it, as far as the longest row goes, as the engine sets
+    them (``data/preferences.py``)."""
+    most = max((size.longest for size in (*sizes, *others)), default=0)
     return [
-        Size(size.prompt, (own, beside.answers[0]))
+        Size(size.prompt, (own, min(beside.answers[0], most - size.prompt)))
         for size, beside in zip(sizes, others, strict=False)
         for own in size.answers
     ]

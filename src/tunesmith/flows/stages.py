@@ -132,11 +132,24 @@ def _carried(recipe: Recipe, workspace: Path, watch: Watcher) -> Run:
         if run.status == "done":
             watch.note(f"Taken over from run {run.id}, the same recipe on the same files.")
             return run
-        if run.status == "failed" and not Checkpoints(RunFolder(Path(run.folder)).checkpoints).all():
+        if run.status == "failed" and not _goes_on(run, watch):
             continue
         watch.note(f"Going on with run {run.id} ({run.status}).")
         return resume(Path(run.folder), watch=watch)
     return finetune(recipe, workspace=workspace, watch=watch)
+
+
+def _goes_on(run: Run, watch: Watcher) -> bool:
+    """Whether a run that failed has a checkpoint that can be gone on from."""
+    folder = RunFolder(Path(run.folder))
+    if not Checkpoints(folder.checkpoints).all():
+        return False
+    try:
+        resume(folder.path, dry_run=True)
+    except (DataError, RecipeError) as error:
+        watch.note(f"Run {run.id} failed and cannot go on; its stage begins anew: {error}")
+        return False
+    return True
 
 
 def _same_files(run: Run, recipe: Recipe) -> bool:

@@ -149,7 +149,7 @@ def stream(
     adapters: Sequence[str | None] = (),
 ) -> Iterator[Token]:
     """Each token as soon as it is written, and the end of each row. Of a text that may become a stop nothing is held
-    back; the row's end says how much of it was none of the answer."""
+    back; the row's end says how many of its tokens are the answer."""
     writers = [_Writer(model, sampling, n, sampling.max_new_tokens) for n in numbers or range(len(prompts))]
     yield from _run(model, Prompts(model, prompts, adapters), sampling, writers)
 
