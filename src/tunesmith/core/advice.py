@@ -65,10 +65,10 @@ class CurvePlace(Noun):
 class Curve(Noun):
     """The learning curve. ``at_full`` is one run's score on all ``rows`` training rows, ``gain`` how far that is above
     the best baseline, ``in_report`` what a run's report will show on its locked test rows, ``more`` what 1,000 more
-    examples bring, ``overtakes`` the rows at which tuning is ``worth`` above the best baseline (a verdict asks for more
-    than ``least``), ``within_reach`` the
-    share of the drawn curves on which that is within ten times the rows at hand. Scores are in the metric's own
-    units; ``gain`` and ``more`` are positive where tuning is better."""
+    examples bring, ``overtakes`` the rows at which tuning is ``worth`` above the best baseline, ``within_reach`` the
+    share of the drawn curves on which that is within ten times the rows at hand; ``least`` is the gain that a verdict
+    has to be above. Scores are in the metric's own units (of a perplexity ``worth`` and ``least`` are shares); ``gain``
+    and ``more`` are positive where tuning is better."""
 
     rows: int
     at_full: Band

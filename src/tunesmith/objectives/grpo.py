@@ -2,10 +2,9 @@
 advantage its lead over the group in standard deviations; no critic.
 
 Notable: its kin are one line each. ``rloo`` takes the mean of the other answers for a baseline (Ahmadian et al., 2024,
-arXiv 2402.14740);
-``dr_grpo`` divides neither by the group's spread nor by an answer's length (Liu et al., 2025, arXiv 2503.20783);
-``dapo`` counts every token alike, clips higher than lower and drops the reference (Yu et al., 2025, arXiv 2503.14476).
-KL to the reference is a part of the loss, as in the paper.
+arXiv 2402.14740); ``dr_grpo`` divides neither by the group's spread nor by an answer's length (Liu et al., 2025, arXiv
+2503.20783); ``dapo`` counts every token alike, clips higher than lower and drops the reference (Yu et al., 2025, arXiv
+2503.14476). KL to the reference is a part of the loss, as in the paper.
 Legend: B answers, T tokens.
 """
 
