@@ -22,7 +22,6 @@ from tunesmith.flows.prepare import prepare
 from tunesmith.plan.devices import find, known_devices
 from tunesmith.plan.fit import Job, would_fit
 from tunesmith.plan.here import machine_of
-from tunesmith.plan.objectives import objective_facts
 
 TICKETS = Path(__file__).resolve().parents[2] / "src" / "tunesmith" / "assets" / "helpdesk" / "tickets.jsonl"
 SEVEN, SIXTY_FIVE = "meta-llama/Llama-2-7b-hf", "huggyllama/llama-65b"
@@ -115,6 +114,25 @@ def test_long_answers_lower_the_rate_of_plan_and_run_alike(tmp_path: Path, objec
     foreseen, planned = plan(asked).plan, prepare(asked).plan
     assert foreseen.learning_rate == pytest.approx(planned.learning_rate, rel=0.05)
     assert ("adds up over" in planned.reasons["learning_rate"]) == (objective != "simpo")
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "text"),
+    [
+        ({"task": "prefer"}, DataError, "line 1: objective dpo learns from a better and a worse answer.*Name kto"),
+        ({"task": "generate", "objective": "dpo"}, RecipeError, "dpo learns from preferences. Set task: prefer"),
+        ({"task": "classify", "objective": "grpo"}, RecipeError, "grpo rewards what is written. Set task: generate"),
+    ],
+)
+def test_what_a_run_would_refuse_is_not_planned(
+    tmp_path: Path, changes: dict[str, Any], error: type[Exception], text: str
+) -> None:
+    rows = [{"prompt": f"Say {n}", "completion": "yes", "label": True} for n in range(4)]
+    asked = recipe(model="bundled", data={"train": str(write_jsonl(tmp_path / "judged.jsonl", rows))}, **changes)
+    with pytest.raises(error, match=text):
+        plan(asked)
+    with pytest.raises(error, match=text):
+        prepare(asked)
 
 
 @pytest.mark.parametrize(
@@ -212,7 +230,7 @@ def test_fit_recomputes_before_it_takes_another_method() -> None:
 
 def job_of(asked: Recipe) -> Job:
     card, shape, _ = network_of(asked.model)
-    data, _ = module._data(asked, objective_facts("sft"), JOB, None, encoder=False)
+    data, _ = module._data(asked, "sft", JOB, None, encoder=False)
     return Job(asked, "sft", card, shape, data)
 
 

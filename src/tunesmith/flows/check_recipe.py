@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tunesmith.core import parts
 from tunesmith.core.errors import PartError, RecipeError
+from tunesmith.core.learnable import check_task
 from tunesmith.core.recipe import OBJECTIVE, Recipe
 from tunesmith.evaluate.rewards import Mixture, rule
 from tunesmith.evaluate.score import find_metric
@@ -31,12 +32,7 @@ def check_parts(recipe: Recipe) -> Objective:
         find_baseline(baseline)
     name = recipe.objective.name
     objective: Objective = parts.find("objectives", OBJECTIVE[recipe.task] if name == "auto" else name)
-    if objective.needs == "class_logp" and recipe.task != "classify":
-        raise RecipeError(f"objective is {name} and task is {recipe.task}; a head chooses labels. Set task: classify.")
-    if objective.unit in ("pair", "judged") and recipe.task != "prefer":
-        raise RecipeError(
-            f"objective is {name} and task is {recipe.task}; {name} learns from preferences. Set task: prefer."
-        )
+    check_task(recipe.task, objective.name, needs=objective.needs, unit=objective.unit)
     _check_rewards(recipe, objective)
     return objective.with_settings(recipe.objective.given)
 
@@ -59,8 +55,6 @@ def _idle(recipe: Recipe, objective: Objective) -> Iterator[str]:
 
 def _wrong_of_rewards(recipe: Recipe, objective: Objective) -> Iterator[str]:
     name, method, rollout = objective.name, parts.find("models.adapters", recipe.method.name), recipe.rollout
-    if recipe.task != "generate":
-        yield f"objective is {name} and task is {recipe.task}; {name} rewards what is written. Set task: generate."
     if not recipe.reward.rules and recipe.reward.model is None:
         yield f"objective is {name} and nothing rewards an answer. Set reward.rules, such as {{exact_match: 1}}."
     for key in ("model", "judge"):

@@ -17,6 +17,7 @@ from tunesmith.core import order
 from tunesmith.core.card import ModelCard
 from tunesmith.core.errors import ModelError, RecipeError, TunesmithError
 from tunesmith.core.forecast import Choice, Forecast
+from tunesmith.core.learnable import check_answers, check_task
 from tunesmith.core.recipe import OBJECTIVE, Recipe
 from tunesmith.core.report import Report
 from tunesmith.data import read
@@ -65,7 +66,9 @@ def plan(recipe: Recipe, asked: Asked | None = None, workspace: Path | None = No
     place, devices = _place(asked, workspace), known_devices(asked.devices_file)
     card, shape, folder = network_of(recipe.model)
     name = recipe.objective.name if recipe.objective.name != "auto" else OBJECTIVE[recipe.task]
-    data, assumed = _data(recipe, objective_facts(name), asked, folder, encoder=shape.kind == "encoder")
+    facts = objective_facts(name)
+    check_task(recipe.task, name, needs=facts.needs, unit=facts.unit)
+    data, assumed = _data(recipe, name, asked, folder, encoder=shape.kind == "encoder")
     wanted = recipe.train.max_length
     data = data.cut(card.context if wanted == "auto" else min(wanted, card.context))
     job = Job(recipe, name, card, shape, data)
@@ -170,9 +173,10 @@ def _card(name: str, path: str, shape: Shape, licence: str) -> ModelCard:
 
 
 def _data(
-    recipe: Recipe, facts: ObjectiveFacts, asked: Asked, folder: Path | None, *, encoder: bool
+    recipe: Recipe, objective: str, asked: Asked, folder: Path | None, *, encoder: bool
 ) -> tuple[Data, list[str]]:
     """What there is to train on, and what was taken for granted of it."""
+    facts = objective_facts(objective)
     if asked.rows is not None and asked.tokens is not None:
         third = max(1, asked.tokens // 3)
         answers = (third, third) if facts.unit == "pair" else (third,)
@@ -180,6 +184,9 @@ def _data(
         data = _of_sizes(recipe, facts, sizes, asked.rows, encoder=encoder, labels=2)
         return data, ["A third of each row is taken to be answer."]
     dataset = read.read(Path(recipe.data.train), recipe.data, recipe.task)
+    if recipe.task == "prefer":
+        for example in dataset.examples:
+            check_answers(example, objective, unit=facts.unit)
     counter = Counter(folder)
     sizes, longest = counter.sizes(dataset.examples), counter.longest(dataset.examples)
     if longest:

@@ -12,6 +12,7 @@ from tunesmith.core.batch import TokenRow
 from tunesmith.core.card import ModelCard
 from tunesmith.core.errors import DataError
 from tunesmith.core.example import BadRow, Dataset, Example, Message, Place, Splits
+from tunesmith.core.learnable import check_answers
 from tunesmith.core.recipe import Recipe, Task
 from tunesmith.data import preferences
 from tunesmith.data.render import Renderer
@@ -89,12 +90,7 @@ def turns(example: Example, objective: Objective, task: Task, label: int) -> tup
     """What is rendered of a row. Raises DataError where it has not what the objective learns from."""
     if task != "prefer":
         return (example if label == 0 else to_train(example),)
-    if example.rejected is None and (objective.unit == "pair" or example.wanted is None):
-        wants = (
-            "a better and a worse answer" if objective.unit == "pair" else "a judgement (label: true), or two answers"
-        )
-        way_out = "Name kto, which learns from judged answers." if example.wanted is not None else "Set task: generate."
-        raise DataError(f"{example.place}: objective {objective.name} learns from {wants}; the row has none. {way_out}")
+    check_answers(example, objective.name, unit=objective.unit)
     return preferences.variants(example)
 
 
