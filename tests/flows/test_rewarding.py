@@ -25,7 +25,7 @@ from tunesmith.flows import check_recipe, judging, keeping, rewarding
 from tunesmith.flows.check_recipe import check_parts
 from tunesmith.flows.finetune import finetune
 from tunesmith.flows.prepare import prepare
-from tunesmith.flows.rollouts import dev_rewards, rollouts
+from tunesmith.flows.rollouts import SHOWN, dev_rewards, rollouts
 from tunesmith.flows.training import attach
 from tunesmith.models import artefact
 from tunesmith.models import load as loading
@@ -74,6 +74,12 @@ def test_grpo_goes_on_from_a_run_and_tells_what_the_rollouts_were_like(
     assert points[0].kl == pytest.approx(0, abs=1e-5)  # the policy begins as its reference
     assert all(p.kl is not None and p.kl >= 0 for p in points)
     assert all(p.samples and p.samples[0].prompt for p in points)
+    looks = [p for p in report.fit.curve if p.dev_loss is not None]
+    asked = [tuple(a.prompt for a in p.answers) for p in looks]
+    assert len(looks) > 1 and len(asked[0]) == SHOWN and set(asked) == {asked[0]}  # the same prompts each time
+    assert not any(p.answers for p in report.fit.curve if p.dev_loss is None)
+    lines = [json.loads(line) for line in RunFolder(Path(run.folder)).metrics.read_text().splitlines()]
+    assert [tuple(a["prompt"] for a in line["answers"]) for line in lines if "answers" in line] == asked
     assert set(report.rewarded.wins) == set(report.rewarded.judged_wins) == set(names) - {"tuned"}
     by_name = {s.name: s for s in report.systems}
     assert {"reward", "judged", "token_f1"} <= set(by_name["tuned"].metrics)
@@ -131,7 +137,10 @@ def test_a_look_at_dev_is_the_mean_reward_of_what_is_sampled_turned_round(
     prepared, model = with_company(online(make_recipe))
     count = len(prepared.splits.dev)
     assert count > 1
-    assert dev_rewards(model, prepared).loss == pytest.approx(-(5 + (count // 2) / count))
+    found = dev_rewards(model, prepared)
+    assert found.loss == pytest.approx(-(5 + (count // 2) / count))
+    assert [a.reward for a in found.answers] == [5.0 + n % 2 for n in range(count)][:SHOWN]
+    assert [a.prompt for a in found.answers] == [e.input_text for e in prepared.splits.dev[:SHOWN]]
 
 
 def test_prompts_without_room_for_an_answer_are_left_out_and_counted(make_recipe: MakeRecipe) -> None:

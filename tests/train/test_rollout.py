@@ -292,6 +292,15 @@ def test_a_policy_that_is_not_held_to_the_reference_knows_its_way_by_one_prompt(
     assert here.points[0].kl == pytest.approx(sum(kl) / 3, rel=1e-3) and sum(kl) > 0.01
 
 
+@pytest.mark.parametrize("far", [math.nan, math.inf, -1.0])
+def test_a_distance_that_cannot_be_ends_the_run(llama: Path, monkeypatch: pytest.MonkeyPatch, far: float) -> None:
+    """None is below 0 in mean, whatever the policy."""
+    monkeypatch.setattr(rollout, "k3", lambda logp_BT, _: torch.full_like(logp_BT, far))
+    here = world(llama)
+    with pytest.raises(ModelError, match=r"distance to the reference is (nan|inf|-\d+\.\d+) after 0 steps"):
+        list(here.rollouts(0))
+
+
 def test_a_reference_that_gives_no_numbers_ends_the_run(llama: Path) -> None:
     here = world(llama)
     here.rollouts.members = replace(here.rollouts.members, base=lambda b: torch.full(b.ids_BT.shape, math.nan))

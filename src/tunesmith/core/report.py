@@ -1,7 +1,8 @@
 """What a run found out. Every number carries its n and interval; the report is a value, its pictures are made
 elsewhere."""
 
-from typing import Literal
+from math import isfinite
+from typing import Literal, Self
 
 from tunesmith.core.card import ModelCard
 from tunesmith.core.noun import Noun
@@ -97,8 +98,22 @@ class Verdict(Noun):
     cost_sentence: str
 
 
+class SampledAnswer(Noun):
+    """An answer of a policy, to be read. ``reward`` is None where none could be found."""
+
+    prompt: str
+    answer: str
+    reward: float | None
+
+    @classmethod
+    def of(cls, prompt: str, answer: str, reward: float) -> Self:
+        """Cut for a page; ``reward`` is no number where none was found."""
+        return cls(prompt=prompt[-500:], answer=answer[:1000], reward=reward if isfinite(reward) else None)
+
+
 class CurvePoint(Noun):
-    """``seconds`` since training began; ``took``: of this step and the making of its rows, without looks and saves."""
+    """``seconds`` since training began; ``took``: of this step and the making of its rows, without looks and saves;
+    ``answers`` to the first dev prompts, where this look at dev wrote some."""
 
     step: int
     tokens: int
@@ -107,14 +122,7 @@ class CurvePoint(Noun):
     dev_loss: float | None = None
     learning_rate: float | None = None
     took: float | None = None
-
-
-class SampledAnswer(Noun):
-    """An answer of a rollout, to be read. ``reward`` is None where none could be found."""
-
-    prompt: str
-    answer: str
-    reward: float | None
+    answers: tuple[SampledAnswer, ...] = ()
 
 
 class RolloutPoint(Noun):

@@ -10,7 +10,7 @@ from tunesmith.core import seeds
 from tunesmith.core.batch import Batch
 from tunesmith.core.errors import DataError
 from tunesmith.core.example import Example
-from tunesmith.core.report import RolloutPoint
+from tunesmith.core.report import RolloutPoint, SampledAnswer
 from tunesmith.data.render import Renderer
 from tunesmith.evaluate.rewards import Asked
 from tunesmith.flows.prepare import Prepared
@@ -21,6 +21,7 @@ from tunesmith.train.rollout import How, Members, Prompt, Rollouts
 from tunesmith.train.state import DevResult
 
 DEV_PROMPTS = 128  # that each look answers
+SHOWN = 3  # of these answers, the same prompts each time
 
 
 def rollouts(
@@ -95,7 +96,8 @@ def dev_rewards(model: Model, prepared: Prepared) -> DevResult:
     known = [x for x in scored if x == x]
     worst = min(known, default=float("nan"))  # what an answer without a reward counts as
     loss = -fmean(x if x == x else worst for x in scored) if known else float("inf")
-    return DevResult(loss, (loss,))
+    shown = [SampledAnswer.of(p.text, *told) for p, *told in zip(prompts, texts, scored, strict=True)][:SHOWN]
+    return DevResult(loss, (loss,), tuple(shown))
 
 
 def _fitting(model: Model, prepared: Prepared, examples: Sequence[Example]) -> tuple[list[Example], list[Prompt]]:

@@ -181,7 +181,7 @@ def _hooks(
     plan, pad = prepared.plan, model.tokenizer.pad_token_id or 0
 
     def on_step(point: CurvePoint, total: int, speed: float) -> None:
-        folder.append_metric(point.model_dump(mode="json"))
+        folder.append_metric(point.model_dump(mode="json", exclude=None if point.answers else {"answers"}))
         folder.beat()
         watch.step(point, total, speed)
 

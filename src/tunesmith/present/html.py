@@ -17,7 +17,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from tunesmith.core.report import Estimate, Forgetting, Preferences, Report, Rewarded
+from tunesmith.core.report import Estimate, Forgetting, Preferences, Report
 from tunesmith.present import charts, rewards, view
 from tunesmith.present.words import (
     LOWER_IS_BETTER,
@@ -88,7 +88,7 @@ def _page(report: Report) -> dict[str, Any]:
             "costs": _costs(report),
             "fit": _fit(report),
             "preferences": _preferences(report.preferences),
-            **_rewards(report.rewarded),
+            **_rewards(report),
             "plan": view.plan_rows(report.plan),
             "hashes": _hashes(report),
             "steps": [(name, duration(seconds)) for name, seconds in report.seconds.items()],
@@ -216,11 +216,12 @@ def _preferences(found: Preferences | None) -> list[tuple[str, str]]:
     return rows + ([] if found.error is None else [("Mean distance of confidence from accuracy", f"{found.error:.1%}")])
 
 
-def _rewards(found: Rewarded | None) -> dict[str, Any]:
+def _rewards(report: Report) -> dict[str, Any]:
+    found = report.rewarded
     if found is None:
         return {}
     drawn = [markup(svg) for svg in rewards.curves(found).values() if svg]
-    return {"curves": drawn, "wins": rewards.wins(found), "samples": rewards.samples(found)}
+    return {"curves": drawn, "wins": rewards.wins(found), "answers": rewards.answers(found, report.fit.curve)}
 
 
 def _with_interval(found: Estimate) -> str:

@@ -1,14 +1,15 @@
 """What a policy that learned from rewards shows: its curves, how often it wins, signs of a reward that was fooled, and
 answers to read."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from tunesmith.core.report import Estimate, Rewarded, RolloutPoint
+from tunesmith.core.report import CurvePoint, Estimate, Rewarded, RolloutPoint, SampledAnswer
 from tunesmith.present import charts
 from tunesmith.present.words import count, one_line, plain
 
-MOST_SAMPLES = 6
+MOST = 4  # rollouts, or looks, whose answers are shown
+Row = tuple[int, tuple[SampledAnswer, ...]]  # an optimiser step, and answers
 OF = {"reward": "reward", "judged": "an independent judge"}
 
 
@@ -40,18 +41,23 @@ def share(found: Estimate) -> str:
     )
 
 
-def samples(found: Rewarded) -> list[dict[str, Any]]:
-    """The best and the worst answer of some rollouts, from the first to the last."""
-    points = [p for p in found.points if p.samples]
-    every = max(1, -(-len(points) // (MOST_SAMPLES // 2)))
-    chosen = list(dict.fromkeys([*points[::every], *points[-1:]]))
-    return [
-        {
-            "step": p.step,
-            "prompt": s.prompt,
-            "answer": s.answer,
-            "reward": "none" if s.reward is None else plain(s.reward),
-        }
-        for p in chosen
-        for s in p.samples
-    ]
+def answers(found: Rewarded, curve: Sequence[CurvePoint]) -> list[tuple[str, list[dict[str, Any]]]]:
+    """Answers to read, from the first to the last step, each list with what it is of."""
+    rolled = _spread([(p.step, p.samples) for p in found.points if p.samples])
+    looked = _spread([(p.step, p.answers) for p in curve if p.answers])
+    told = [("the best and the worst of a rollout", rolled)]
+    prompts = max((len(own) for _, own in looked), default=0)
+    by_prompt = [(step, own[n : n + 1]) for n in range(prompts) for step, own in looked]
+    told += [("the same prompts at looks at dev", by_prompt)] if looked else []
+    return [(of, [_shown(step, one) for step, own in rows for one in own]) for of, rows in told]
+
+
+def _spread(rows: list[Row]) -> list[Row]:
+    """A few of them, the first and the last among these."""
+    every = max(1, -(-len(rows) // (MOST - 1)))
+    return [*rows[:-1:every], *rows[-1:]]
+
+
+def _shown(step: int, one: SampledAnswer) -> dict[str, Any]:
+    reward = "none" if one.reward is None else plain(one.reward)
+    return {"step": step, "prompt": one.prompt, "answer": one.answer, "reward": reward}

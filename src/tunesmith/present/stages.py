@@ -41,7 +41,7 @@ def render_stages(found: Staged) -> str:
             "wins": [beats(win) for win in found.wins],
             "chart": markup(charts.whiskers("win_rate", shown, 0.5, "as often won as lost")) if shown else "",
             "curves": [] if told is None else [markup(svg) for svg in rewards.curves(told).values() if svg],
-            "samples": [] if told is None else rewards.samples(told),
+            "answers": [] if told is None else rewards.answers(told, ()),
         },
     )
 

@@ -355,7 +355,7 @@ def _evaluate(
         state.since_best += 1
         if state.since_best >= plan.patience and state.stopped == Progress.stopped:
             state.stopped = NO_IMPROVEMENT
-    return point.model_copy(update={"dev_loss": result.loss})
+    return point.model_copy(update={"dev_loss": result.loss, "answers": result.answers})
 
 
 def _update(model: Trainable, parameters: NamedParameters, plan: Plan, hooks: Hooks) -> Update:

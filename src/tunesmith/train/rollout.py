@@ -30,6 +30,7 @@ from tunesmith.train.state import Settled
 
 Of = Callable[[Batch], Tensor]  # a batch's values [B, T], without a gradient
 AGREE = {"float32": 1e-3, "bfloat16": 0.5}  # largest difference of a token's log-probability, sampler and trainer
+BELOW = 1e-3  # nats that rounding may bring the KL of an answer below 0, where it never is
 IDLE = 20  # rollouts in a row that teach nothing
 
 
@@ -256,12 +257,12 @@ class Rollouts:
             count = len(base_BT)
         wide = base_BT.shape[1]
         kl = float((k3(drawn.logp_BT[:count, :wide], base_BT) * drawn.mask_BT[:count, :wide]).sum()) / count
-        if not math.isfinite(kl):
+        if not -BELOW < kl < math.inf:
             raise ModelError(
                 f"The distance to the reference is {kl} after {self.step:,} steps: its log-probabilities of some "
-                "answer are no numbers. Lower train.learning_rate, or look at the run of start."
+                "answer are no numbers, or no distribution's. Lower train.learning_rate, or look at the run of start."
             )
-        return max(0.0, kl)  # rounding aside it is never below
+        return max(0.0, kl)
 
     def _point(
         self, places: Sequence[int], drawn: Drawn, texts: Sequence[str], found: Sequence[Answer], kl: float | None
@@ -288,11 +289,7 @@ class Rollouts:
             repeated=sum(map(repeated, (a.ids for a in found))) / len(found),
             coefficient=drawn.coefficient,
             samples=tuple(
-                SampledAnswer(
-                    prompt=self.prompts[places[b]].text[-500:],
-                    answer=texts[b][:1000],
-                    reward=float(drawn.reward_B[b]) if bool(known_B[b]) else None,
-                )
+                SampledAnswer.of(self.prompts[places[b]].text, texts[b], float(drawn.reward_B[b]))
                 for b in (int(best[0]), int(best[-1]))
             ),
         )

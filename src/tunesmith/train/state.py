@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from tunesmith.core.errors import ModelError
-from tunesmith.core.report import CurvePoint
+from tunesmith.core.report import CurvePoint, SampledAnswer
 from tunesmith.train.optimiser import NamedParameters
 
 SOURCE = "source/"  # names of what the source of batches keeps
@@ -30,10 +30,12 @@ class Settled(Exception):
 
 @dataclass(frozen=True)
 class DevResult:
-    """``loss`` a unit of weight; ``rank`` is compared, lower is better: the loss, or (error rate, loss)."""
+    """``loss`` a unit of weight; ``rank`` is compared, lower is better: the loss, or (error rate, loss); ``answers``
+    that were written, to be read."""
 
     loss: float
     rank: tuple[float, ...]
+    answers: tuple[SampledAnswer, ...] = ()
 
 
 @dataclass
