@@ -14,7 +14,7 @@ import pytest
 import yaml
 from tests.flows.conftest import MakeRecipe
 
-from tunesmith.core import recipe_file
+import tunesmith
 from tunesmith.core.errors import RecipeError, TunesmithError
 from tunesmith.core.report import Report
 from tunesmith.core.run import Run
@@ -135,8 +135,9 @@ def test_rules_are_mixed_with_the_reward_model_of_the_stages(make_recipe: MakeRe
 
 def test_a_recipe_in_stages_is_no_single_run(make_recipe: MakeRecipe, tmp_path: Path) -> None:
     path = written(make_recipe, tmp_path)
-    with pytest.raises(RecipeError, match="it is one recipe for several runs"):
-        recipe_file.load(path)
+    with pytest.raises(RecipeError, match=r"tunesmith run, or with tunesmith\.run_stages in Python"):
+        tunesmith.finetune(path)
+    assert tunesmith.run_stages is run_stages
     plans = recipes(path)
     assert [r.objective.name for r in plans] == ["sft", "reward", "ppo"]
     assert plans[0].evaluate.limit == 8 and plans[2].evaluate.max_new_tokens == 6
