@@ -1,14 +1,11 @@
 """``tunesmith plan``: memory, time and money of a training, before anything is spent."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from tunesmith.cli.output import AsJson, Runs, Settings, show, show_json, tell
-
-if TYPE_CHECKING:
-    from tunesmith.core.recipe import Recipe
+from tunesmith.cli.output import AsJson, Runs, Settings, recipes_of, show, show_json, tell
 
 EXAMPLES = {
     "plan": (
@@ -50,11 +47,13 @@ def plan(
     of the workspace correct the time. Exit code 4 when it does not fit.
     """
     from tunesmith.core import files
-    from tunesmith.core.errors import MemoryNeeded
+    from tunesmith.core.errors import MemoryNeeded, RecipeError
     from tunesmith.flows.plan import Asked, probed
     from tunesmith.flows.plan import plan as foresee
 
-    loaded = _recipes(recipe, settings or [], out)
+    loaded = recipes_of(recipe, settings or [])
+    if out is not None and len(loaded) > 1:
+        raise RecipeError(f"{recipe} has stages, and --out writes one page. Leave it out: all stages are printed.")
     if probe:
         tell("Measuring this machine, about 10 seconds.")
         probed()
@@ -74,17 +73,3 @@ def plan(
             show(forecast_summary(one, str(out) if out else ""))
     if not all(one.fits for one in found):
         raise typer.Exit(MemoryNeeded.exit_code)
-
-
-def _recipes(path: Path, settings: list[str], out: Path | None) -> "list[Recipe]":
-    """The recipe, or that of each of its stages."""
-    from tunesmith.core import recipe_file
-    from tunesmith.core.errors import RecipeError
-
-    if not recipe_file.stages(path, settings):
-        return [recipe_file.load(path, settings)]
-    if out is not None:
-        raise RecipeError(f"{path} has stages, and --out writes one page. Leave it out: all stages are printed.")
-    from tunesmith.flows.stages import recipes
-
-    return list(recipes(path, settings))
