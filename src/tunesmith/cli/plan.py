@@ -47,13 +47,11 @@ def plan(
     of the workspace correct the time. Exit code 4 when it does not fit.
     """
     from tunesmith.core import files
-    from tunesmith.core.errors import MemoryNeeded, RecipeError
+    from tunesmith.core.errors import MemoryNeeded
     from tunesmith.flows.plan import Asked, probed
     from tunesmith.flows.plan import plan as foresee
 
     loaded = recipes_of(recipe, settings or [])
-    if out is not None and len(loaded) > 1:
-        raise RecipeError(f"{recipe} has stages, and --out writes one page. Leave it out: all stages are printed.")
     if probe:
         tell("Measuring this machine, about 10 seconds.")
         probed()
@@ -62,14 +60,14 @@ def plan(
     if out is not None:
         from tunesmith.present.forecast import render_forecast
 
-        files.write_text(out, render_forecast(found[0]))
+        files.write_text(out, render_forecast(*found))
     if as_json:
-        told = [one.model_dump(mode="json") | ({"html": str(out)} if out else {}) for one in found]
-        show_json(told[0] if len(told) == 1 else {"stages": told})
+        told = [one.model_dump(mode="json") for one in found]
+        show_json((told[0] if len(told) == 1 else {"stages": told}) | ({"html": str(out)} if out else {}))
     else:
         from tunesmith.present.forecast import forecast_summary
 
         for one in found:
-            show(forecast_summary(one, str(out) if out else ""))
+            show(forecast_summary(one, str(out) if out and one is found[-1] else ""))
     if not all(one.fits for one in found):
         raise typer.Exit(MemoryNeeded.exit_code)
