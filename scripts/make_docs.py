@@ -18,7 +18,7 @@ from typing import Any
 import typer
 
 from tunesmith.cli.main import PANELS, app
-from tunesmith.core import errors, parts, strict_yaml
+from tunesmith.core import errors, parts, recipe_file, strict_yaml
 from tunesmith.core.recipe import Recipe
 from tunesmith.core.sentences import expected, leaves
 from tunesmith.plan.devices import known_devices
@@ -28,6 +28,23 @@ from tunesmith.plan.resolve import SHORT_ANSWER
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTE = "<!-- Written by scripts/make_docs.py; change the code and run it again. -->"
+STAGES = """## Stages
+
+A recipe with `stages` is a run for each of them, carried out in order; started again, it goes on where it stopped. A
+stage is the name of an objective, or keys with `objective` among them, which are laid over those of the whole recipe:
+
+```yaml
+model: bundled
+stages:
+  - sft
+  - reward
+  - {objective: ppo, rollout: {answers: 4}}
+data: {train: pairs.jsonl}
+```
+
+`task` follows from the objective, `start` is the run of the last policy, and `reward.model` that of the last reward
+model, unless they are given. Of the keys of the whole recipe, `reward` and `rollout` go to stages that learn from
+rewards, and a stage with a task other than generate takes only `limit` and `min_gain` of `evaluate`.""".splitlines()
 
 
 def cli_page() -> str:
@@ -78,11 +95,12 @@ def recipe_page() -> str:
     ]
     lines += ["`tunesmith run support.yaml -s train.epochs=5`.", ""]
     lines += ["| key | takes | default | meaning |", "|---|---|---|---|"]
+    lines += [f"| `{recipe_file.STAGES}` | a list of objectives | `none` | several runs in one recipe, see below |"]
     for path, field in leaves(Recipe):
         takes = expected(field.annotation, tuple(field.metadata))
         default = "required" if field.is_required() else f"`{_value(field.default)}`"
         lines.append(f"| `{'.'.join(path)}` | {takes} | {default} | {field.description} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", *STAGES]) + "\n"
 
 
 def _value(value: Any) -> str:

@@ -12,6 +12,7 @@ import pytest
 
 import tunesmith
 from tunesmith.core import recipe_file
+from tunesmith.core.recipe import Recipe
 from tunesmith.core.run import Run
 from tunesmith.flows import stages
 from tunesmith.flows.check_recipe import check_parts
@@ -57,14 +58,21 @@ def test_paths_in_code_quotes_exist(document: Path) -> None:
     assert wrong == []
 
 
-def test_recipes_are_valid(tmp_path: Path) -> None:
-    blocks = _blocks(ROOT / "README.md", "yaml")
+@pytest.mark.parametrize("document", ["README.md", "docs/recipe.md"])
+def test_recipes_are_valid(tmp_path: Path, document: str) -> None:
+    blocks = _blocks(ROOT / document, "yaml")
     assert blocks
     for block in blocks:
         path = tmp_path / "recipe.yaml"
         path.write_text(block, encoding="utf-8")
         for recipe in stages.recipes(path) or (recipe_file.load(path),):
             check_parts(recipe)
+
+
+def test_every_key_that_a_recipe_may_have_is_in_the_list() -> None:
+    page = (ROOT / "docs" / "recipe.md").read_text(encoding="utf-8")
+    listed = {key.split(".")[0] for key in re.findall(r"^\| `([\w.]+)` \|", page, re.MULTILINE)}
+    assert listed == {*Recipe.model_fields, recipe_file.STAGES}
 
 
 def test_python_uses_names_that_exist() -> None:

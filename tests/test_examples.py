@@ -10,13 +10,25 @@ import pytest
 
 import sample_report
 from tunesmith.core import parts, recipe_file
+from tunesmith.core.recipe import Recipe
+from tunesmith.flows import stages
 from tunesmith.flows.check_recipe import check_parts
 from tunesmith.flows.prepare import prepare
 
 ROOT = Path(__file__).resolve().parent.parent
 RECIPES = sorted((ROOT / "examples").glob("*.yaml"))
 TICKETS = ROOT / "src" / "tunesmith" / "assets" / "helpdesk"
+SINGLE = [path for path in RECIPES if not recipe_file.stages(path)]
 each_recipe = pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+
+
+def read(path: Path) -> tuple[Recipe, ...]:
+    """The recipe, or that of each of its stages."""
+    return stages.recipes(path) or (recipe_file.load(path),)
+
+
+def files_of(path: Path) -> set[str]:
+    return {file for r in read(path) for file in (r.data.train, r.data.dev, r.data.test) if file}
 
 
 @pytest.fixture(scope="module")
@@ -30,10 +42,16 @@ def benchmark() -> ModuleType:
 
 @each_recipe
 def test_it_parses_and_names_parts_that_exist(path: Path) -> None:
-    recipe = recipe_file.load(path)
-    assert check_parts(recipe).name == ("classify" if recipe.task == "classify" else "sft")
-    assert set(recipe.data.allow) <= set(parts.names("data.checks"))
-    assert recipe.evaluate.metrics, "an example says what decides"
+    staged = [stage.name for stage in recipe_file.stages(path)]
+    found = read(path)
+    assert [check_parts(r).name for r in found] == (staged or ["classify" if found[0].task == "classify" else "sft"])
+    for recipe in found:
+        assert set(recipe.data.allow) <= set(parts.names("data.checks"))
+        assert recipe.evaluate.metrics or len(found) > 1, "an example says what decides"
+
+
+def test_an_example_learns_from_preferences_in_three_stages() -> None:
+    assert [r.objective.name for r in read(ROOT / "examples" / "three_stages.yaml")] == ["sft", "reward", "ppo"]
 
 
 @each_recipe
@@ -41,8 +59,7 @@ def test_it_says_what_it_is_about_and_where_its_data_lie(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert text.startswith("# ") and "relative to this file" in " ".join(text.replace("\n#", "").split())
     inside = ((ROOT.parent / "shared" / "data").resolve(), TICKETS.resolve())
-    data = recipe_file.load(path).data
-    for file in filter(None, (data.train, data.dev, data.test)):
+    for file in files_of(path):
         assert any(Path(file).resolve().is_relative_to(folder) for folder in inside), file
 
 
@@ -66,8 +83,7 @@ def test_the_helpdesk_example_can_be_prepared() -> None:
 @pytest.mark.shared
 @each_recipe
 def test_its_data_files_exist(path: Path, shared_folder: Path) -> None:
-    data = recipe_file.load(path).data
-    assert [file for file in filter(None, (data.train, data.dev, data.test)) if not Path(file).is_file()] == []
+    assert [file for file in files_of(path) if not Path(file).is_file()] == []
 
 
 @pytest.mark.shared
@@ -87,8 +103,20 @@ def test_cuad_needs_what_it_allows_and_keeps_contracts_apart(shared_folder: Path
     assert sum(map(len, contracts)) == len(set.union(*contracts))
 
 
-def test_the_benchmark_runs_every_example(benchmark: ModuleType) -> None:
-    assert sorted(benchmark.BY_NAME) == [path.stem for path in RECIPES]
+@pytest.mark.shared
+def test_each_stage_can_be_prepared_and_says_what_decides(shared_folder: Path) -> None:
+    found = [prepare(recipe) for recipe in read(ROOT / "examples" / "three_stages.yaml")]
+    assert [(p.data.rows, p.data.quarantined, len(p.test)) for p in found] == [
+        (1100, 0, 100),
+        (1094, 6, 100),
+        (1100, 0, 100),
+    ]
+    assert [p.metrics[0] for p in found] == ["token_f1", "accuracy", "reward"]
+
+
+def test_the_benchmark_runs_every_example_that_is_one_run(benchmark: ModuleType) -> None:
+    """Preferences and rewards are measured by ``benchmarks/rlhf.py``."""
+    assert sorted(benchmark.BY_NAME) == [path.stem for path in SINGLE]
 
 
 @pytest.mark.shared

@@ -4,7 +4,7 @@
     run = tunesmith.finetune("support.yaml")
 
 Notable: importing the package imports neither torch nor anything else that is slow; ``advise``, ``finetune``,
-``resume`` and ``compare`` are looked up on use.
+``resume``, ``compare`` and ``run_stages`` are looked up on use.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from tunesmith.flows.compare import compare
     from tunesmith.flows.finetune import finetune
     from tunesmith.flows.resume import resume
+    from tunesmith.flows.stages import run_stages
 
 __version__ = "0.1.0"
-__all__ = ["advise", "compare", "finetune", "resume"]
+__all__ = ["advise", "compare", "finetune", "resume", "run_stages"]
 
 
 def __getattr__(name: str) -> Any:
@@ -36,4 +37,8 @@ def __getattr__(name: str) -> Any:
         from tunesmith.flows.resume import resume
 
         return resume
+    if name == "run_stages":
+        from tunesmith.flows.stages import run_stages
+
+        return run_stages
     raise AttributeError(f"module 'tunesmith' has no attribute {name!r}")

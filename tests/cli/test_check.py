@@ -143,3 +143,37 @@ def test_a_file_of_judged_answers_is_checked_without_a_recipe(cli: Cli, tmp_path
     assert told["why"].endswith("; checked with task: prefer, objective: kto")
     write(tmp_path / "a.jsonl", [row | {"label": True} for row in rows])
     assert "All 24 answers are judged wanted" in " ".join(cli("check", "a.jsonl", *words).stdout.split())
+
+
+def test_each_stage_of_a_recipe_is_checked_with_what_it_learns_from(cli: Cli, tmp_path: Path) -> None:
+    pairs: list[dict[str, object]] = [
+        {"prompt": f"Where is order {i}?", "chosen": f"Order {i} left.", "rejected": f"I lost {i}."} for i in range(24)
+    ]
+    write(tmp_path / "pairs.jsonl", pairs)
+    (tmp_path / "staged.yaml").write_text("data: {train: pairs.jsonl}\nstages: [sft, reward, ppo]\n")
+    done = cli("check", "staged.yaml", "--json", "--show-mask", "--rows", 1)
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)
+    assert [(s["stage"], s["rows"], s["blocking"]) for s in told["stages"]] == [
+        ("sft", 24, 0), ("reward", 24, 0), ("ppo", 24, 0)
+    ]  # fmt: skip
+    assert told["blocking"] == 0
+    assert [len(s["masked"]) for s in told["stages"]] == [1, 2, 1]  # of a pair both answers
+    table = cli("check", "staged.yaml").stdout
+    assert [line for line in table.splitlines() if line.startswith("Stage")] == [
+        "Stage 1 of 3: sft", "Stage 2 of 3: reward", "Stage 3 of 3: ppo"
+    ]  # fmt: skip
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["pairs.jsonl", "staged.yaml"]
+
+
+def test_what_would_stop_one_stage_leaves_with_2(cli: Cli, tmp_path: Path) -> None:
+    pairs = [PAIRED["ultrafeedback"](f"Where is order {i}?", f"Order {i} left.", f"I lost {i}.") for i in range(24)]
+    write(tmp_path / "a.jsonl", pairs)
+    write(tmp_path / "b.jsonl", [pair | {"score_chosen": 1.0} for pair in pairs])  # which contradicts their order
+    stages = "[sft, {objective: reward, data: {train: b.jsonl}}]"
+    (tmp_path / "staged.yaml").write_text(f"data: {{train: a.jsonl}}\nstages: {stages}\n")
+    done = cli("check", "staged.yaml", "--json")
+    assert done.exit_code == 2, done.output
+    told = json.loads(done.stdout)
+    assert ([s["blocking"] for s in told["stages"]], told["blocking"]) == ([0, 1], 1)
+    assert "A run would stop here." in cli("check", "staged.yaml").stderr

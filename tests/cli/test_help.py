@@ -34,6 +34,12 @@ def test_each_verb_has_examples_that_parse(verb: str) -> None:
             assert not context.args
 
 
+def test_the_recipe_in_stages_that_the_help_names_is_there(repo_root: Path) -> None:
+    words = shlex.split(" ".join(examples_of(GROUP.commands["run"])))
+    (staged,) = (word for word in words if word.endswith("stages.yaml"))
+    assert (repo_root / staged).is_file()
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_each_verb_has_json_and_a_sentence_for_each_option(verb: str) -> None:
     command = GROUP.commands[verb]

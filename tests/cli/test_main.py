@@ -58,10 +58,12 @@ def test_help_answers_as_soon_as_its_libraries_allow() -> None:
     assert min(ours for ours, _ in pairs) < 2.0 * min(bare for _, bare in pairs)
 
 
-def test_the_package_imports_no_torch_and_finds_finetune_when_asked() -> None:
-    code = "import tunesmith, sys; assert 'torch' not in sys.modules; print(tunesmith.finetune.__name__)"
+def test_the_package_imports_no_torch_and_finds_its_flows_when_asked() -> None:
+    code = "import tunesmith, sys; assert 'torch' not in sys.modules\n"
+    code += "print(*(getattr(tunesmith, name).__name__ for name in tunesmith.__all__))"
     done = python("-c", code)
-    assert (done.returncode, done.stdout.strip()) == (0, "finetune"), done.stderr
+    assert (done.returncode, done.stdout.split()) == (0, tunesmith.__all__), done.stderr
+    assert {"finetune", "run_stages"} <= set(tunesmith.__all__)
     with pytest.raises(AttributeError, match="has no attribute 'fintune'"):
         _ = tunesmith.fintune  # type: ignore[attr-defined]
 

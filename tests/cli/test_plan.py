@@ -1,6 +1,7 @@
 """plan: a table, one JSON object, a page, and exit code 4 for what does not fit."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -62,6 +63,13 @@ def test_a_recipe_with_stages_is_planned_stage_by_stage(cli: Cli, tmp_path: Path
     done = cli("plan", "three.yaml", "--device", "l4", *SIZE, "--json")
     assert done.exit_code == 0, done.output
     assert [stage["objective"] for stage in json.loads(done.stdout)["stages"]] == ["sft", "reward", "ppo"]
-    refused = cli("plan", "three.yaml", "--device", "l4", *SIZE, "--out", "page.html")
-    assert refused.exit_code == 2
-    assert "has stages" in refused.output
+    written = cli("plan", "three.yaml", "--device", "l4", *SIZE, "--out", "page.html", "--json")
+    assert json.loads(written.stdout)["html"] == "page.html"
+    page = (tmp_path / "page.html").read_text()
+    stages = [f"Stage {n} of 3: {name}" for n, name in enumerate(("sft", "reward", "ppo"), 1)]
+    assert re.findall(r"Stage \d of \d: \w+", page) == stages
+    assert "<h1>sft, reward, ppo on bundled: it fits</h1>" in page
+    assert page.count("<svg") == 6
+    ids = re.findall(r'id="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
+    assert cli("plan", "three.yaml", "--device", "l4", *SIZE, "--out", "page.html").stdout.count("Page: page.html") == 1

@@ -12,18 +12,22 @@ from typing import Any
 
 import pytest
 import yaml
+from rich.console import Console
 from tests.flows.conftest import MakeRecipe
+from typer.testing import CliRunner, Result
 
-from tunesmith.core import recipe_file
+import tunesmith
+from tunesmith.cli.main import app
 from tunesmith.core.errors import RecipeError, TunesmithError
-from tunesmith.core.report import Report
+from tunesmith.core.report import Report, Rewarded
 from tunesmith.core.run import Run
 from tunesmith.core.stages import Staged
 from tunesmith.evaluate.rewarded import win_rate
 from tunesmith.flows import keeping
+from tunesmith.flows import stages as flow
 from tunesmith.flows.stages import recipes, run_stages
 from tunesmith.flows.watch import Noting, Silent
-from tunesmith.present.stages import render_stages
+from tunesmith.present.stages import render_stages, stages_summary
 from tunesmith.records.folder import RunFolder
 from tunesmith.records.index import Index
 
@@ -135,8 +139,9 @@ def test_rules_are_mixed_with_the_reward_model_of_the_stages(make_recipe: MakeRe
 
 def test_a_recipe_in_stages_is_no_single_run(make_recipe: MakeRecipe, tmp_path: Path) -> None:
     path = written(make_recipe, tmp_path)
-    with pytest.raises(RecipeError, match="it is one recipe for several runs"):
-        recipe_file.load(path)
+    with pytest.raises(RecipeError, match=r"tunesmith run, or with tunesmith\.run_stages in Python"):
+        tunesmith.finetune(path)
+    assert tunesmith.run_stages is run_stages
     plans = recipes(path)
     assert [r.objective.name for r in plans] == ["sft", "reward", "ppo"]
     assert plans[0].evaluate.limit == 8 and plans[2].evaluate.max_new_tokens == 6
@@ -161,6 +166,63 @@ def test_a_stage_that_failed_and_cannot_go_on_begins_anew(make_recipe: MakeRecip
         ids.append(run_stages(path, workspace=tmp_path, watch=watch).stages[1].run_id)
         assert any("failed and cannot go on" in note for note in watch.notes) == damaged
     assert len(set(ids)) == 3
+
+
+# -- through the command -----------------------------------------------------------------------------------------------
+
+
+def command(*words: str) -> Result:
+    return CliRunner().invoke(app, ["run", *words], env={"COLUMNS": "200", "NO_COLOR": "1"})
+
+
+def test_the_command_tells_of_all_stages_and_leaves_with_the_verdict_of_the_last(
+    make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, workspace = written(make_recipe, tmp_path), tmp_path / "work"
+    workspace.mkdir()
+    planned = command(str(path), "--runs", str(workspace), "--dry-run", "--json")
+    assert planned.exit_code == 0, planned.output
+    told = json.loads(planned.stdout)["stages"]
+    assert [(set(one), one["data"]["rows"]) for one in told] == [({"plan", "data", "warnings"}, 90)] * 3
+    assert list(workspace.iterdir()) == []
+
+    done = command(str(path), "--runs", str(workspace), "--json")
+    told = json.loads(done.stdout)
+    page = workspace / "stages" / told["id"] / "stages.html"
+    found = Staged.load(page.with_name("stages.json"))
+    assert told == found.model_dump(mode="json") | {"html": str(page)} and page.is_file()
+    assert ([s.name for s in found.stages], found.total) == (["sft", "reward", "ppo"], 3)
+    assert (done.exit_code, found.stages[-1].decision != "SHIP") == (7, True), done.output
+
+    again = command(str(path), "--runs", str(workspace))  # taken over: the same runs, told as a table
+    assert again.exit_code == 7 and again.stderr.count("Taken over from run") == 3
+    assert "3 of 3 stages" in again.stdout and str(page) in again.stdout.replace("\n", "")
+    for stage in found.stages:
+        assert stage.run_id in again.stdout and stage.decision in again.stdout
+    assert found.rewarded is not None and len(found.wins) == 3
+    for line in ("ppo against base, by reward: ", "sft against base, by reward: ", found.rewarded.sentence[:60]):
+        assert line in again.stdout
+
+    ships = found.stages[-1].model_copy(update={"decision": "SHIP"})
+    better = found.model_copy(update={"stages": (*found.stages[:-1], ships)})
+    monkeypatch.setattr(flow, "run_stages", lambda *_, **__: better)
+    assert command(str(path), "--runs", str(workspace)).exit_code == 0
+
+
+def test_the_summary_tells_signs_and_warnings_and_how_far_the_stages_are(
+    make_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    staged = run_stages(written(make_recipe, tmp_path, ["sft"]), workspace=tmp_path)
+    rewarded = Rewarded(points=(), wins={}, sentence="The reward rose.", signs=("Answers are [bold]longer.",))
+    some = staged.model_copy(update={"total": 3, "notes": ("A row \x1b[2J was cut.",), "rewarded": rewarded})
+    console = Console(width=200, force_terminal=False)
+    with console.capture() as held:
+        console.print(stages_summary(some, "stages.html"))
+    shown = held.get()
+    assert "1 of 3 stages" in shown and staged.stages[0].run_id in shown
+    for line in ("The reward rose.", "Answers are [bold]longer.", "Warning: A row ", "stages.html"):
+        assert line in shown
+    assert "\x1b" not in shown
 
 
 # -- kill -9 -----------------------------------------------------------------------------------------------------------

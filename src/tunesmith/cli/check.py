@@ -4,16 +4,18 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tunesmith.cli.output import LONGEST, AsJson, show, show_json, tell
+from tunesmith.cli.output import LONGEST, AsJson, recipes_of, show, show_json, tell
 from tunesmith.core.errors import RecipeError
 
 if TYPE_CHECKING:
     from tunesmith.core.report import DataReport
     from tunesmith.flows.check import MaskedRow
+
+    Checked = tuple[str, DataReport, list[MaskedRow]]  # with the name of the objective
 
 EXAMPLES = {
     "check": (
@@ -21,6 +23,7 @@ EXAMPLES = {
         "tunesmith check support.yaml --show-mask --rows 5",
         "tunesmith check news.csv --column text=body --column label=topic",
         "tunesmith check reviews.parquet --task classify",
+        "tunesmith check examples/three_stages.yaml",
         "tunesmith check tickets.jsonl --on-bad-row quarantine --json",
     )
 }
@@ -59,43 +62,42 @@ def check(
 ) -> None:
     """Check a data file or a recipe's data, and name what would stop a run.
 
+    Of a recipe with stages, each stage's data are checked as it learns from them.
+
     Exit code 2 when a finding is blocking. Nothing is written.
     """
     settings = _settings(
         {"task": task, "model": model, "data.format": format_, "data.on_bad_row": on_bad_row}, column or []
     )
-    report, masks = _checked(path, settings, rows if show_mask else 0, task_given=task is not None)
+    found = _checked(path, settings, rows if show_mask else 0, task_given=task is not None)
+    blocking = sum(len(report.blocking) for _, report, _ in found)
     if as_json:
-        masked = [asdict(row) for row in masks]
-        show_json({**report.model_dump(mode="json"), "blocking": len(report.blocking), "masked": masked})
+        told = [_told(report, masks) for _, report, masks in found]
+        staged = [{"stage": name} | one for (name, _, _), one in zip(found, told, strict=True)]
+        show_json(told[0] if len(told) == 1 else {"stages": staged, "blocking": blocking})
     else:
-        from tunesmith.present import terminal
-
-        show(terminal.data_summary(report))
-        _show_masks(masks)
-    if report.blocking:
+        _show(found)
+    if blocking:
         if not as_json:
             tell("A run would stop here. Fix the rows, or accept a check with data.allow in the recipe.")
         raise typer.Exit(BLOCKED)
 
 
-def _checked(
-    path: Path, settings: list[str], show_mask: int, *, task_given: bool
-) -> "tuple[DataReport, list[MaskedRow]]":
-    """A recipe is loaded; a data file becomes the only key of one."""
+def _checked(path: Path, settings: list[str], show_mask: int, *, task_given: bool) -> "list[Checked]":
+    """A recipe is loaded, or that of each of its stages; a data file becomes the only key of one."""
     from tunesmith.core import recipe_file
     from tunesmith.core.recipe import Recipe
     from tunesmith.data.containers import admit
 
     if is_recipe(path):
-        recipe = recipe_file.load(path, settings)
+        recipes = recipes_of(path, settings)
         from tunesmith.flows.check import check as run_checks
 
-        return run_checks(recipe, show_mask)
+        return [(recipe.objective.name, *run_checks(recipe, show_mask)) for recipe in recipes]
     recipe = recipe_file.override(Recipe.parse({"data": {"train": str(admit(path).absolute())}}), settings)
     from tunesmith.flows.check import check_file
 
-    return check_file(recipe, show_mask, task_given=task_given)
+    return [("", *check_file(recipe, show_mask, task_given=task_given))]
 
 
 def is_recipe(path: Path) -> bool:
@@ -122,6 +124,21 @@ def _settings(given: dict[str, str | None], columns: Iterable[str]) -> list[str]
             raise RecipeError(f"--column {pair}: expected ours=theirs, such as --column prompt=question.")
         settings.append(f"data.columns.{ours}={json.dumps(theirs)}")
     return settings
+
+
+def _told(report: "DataReport", masks: "list[MaskedRow]") -> dict[str, Any]:
+    more = {"blocking": len(report.blocking), "masked": [asdict(row) for row in masks]}
+    return report.model_dump(mode="json") | more
+
+
+def _show(found: "list[Checked]") -> None:
+    from tunesmith.present import terminal
+
+    for number, (name, report, masks) in enumerate(found, 1):
+        if len(found) > 1:
+            show(f"Stage {number} of {len(found)}: {name}")
+        show(terminal.data_summary(report))
+        _show_masks(masks)
 
 
 def _show_masks(rows: Sequence["MaskedRow"]) -> None:

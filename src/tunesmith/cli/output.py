@@ -3,12 +3,14 @@
 import contextlib
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
+    from tunesmith.core.recipe import Recipe
     from tunesmith.core.run import Run
     from tunesmith.records.index import Index
 
@@ -35,6 +37,17 @@ def tell(text: str) -> None:
 
     with contextlib.suppress(OSError):  # a terminal that is gone changes no exit code
         typer.echo(clean(text, LONGEST), err=True)
+
+
+def recipes_of(path: Path, settings: Sequence[str]) -> "tuple[Recipe, ...]":
+    """The recipe in ``path``, or that of each of its stages. Raises RecipeError."""
+    from tunesmith.core import recipe_file
+
+    if not recipe_file.stages(path, settings):
+        return (recipe_file.load(path, settings),)
+    from tunesmith.flows.stages import recipes
+
+    return recipes(path, settings)
 
 
 def index_of(workspace: Path) -> "Index | None":

@@ -1,14 +1,11 @@
 """``tunesmith plan``: memory, time and money of a training, before anything is spent."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from tunesmith.cli.output import AsJson, Runs, Settings, show, show_json, tell
-
-if TYPE_CHECKING:
-    from tunesmith.core.recipe import Recipe
+from tunesmith.cli.output import AsJson, Runs, Settings, recipes_of, show, show_json, tell
 
 EXAMPLES = {
     "plan": (
@@ -54,7 +51,7 @@ def plan(
     from tunesmith.flows.plan import Asked, probed
     from tunesmith.flows.plan import plan as foresee
 
-    loaded = _recipes(recipe, settings or [], out)
+    loaded = recipes_of(recipe, settings or [])
     if probe:
         tell("Measuring this machine, about 10 seconds.")
         probed()
@@ -63,28 +60,14 @@ def plan(
     if out is not None:
         from tunesmith.present.forecast import render_forecast
 
-        files.write_text(out, render_forecast(found[0]))
+        files.write_text(out, render_forecast(*found))
     if as_json:
-        told = [one.model_dump(mode="json") | ({"html": str(out)} if out else {}) for one in found]
-        show_json(told[0] if len(told) == 1 else {"stages": told})
+        told = [one.model_dump(mode="json") for one in found]
+        show_json((told[0] if len(told) == 1 else {"stages": told}) | ({"html": str(out)} if out else {}))
     else:
         from tunesmith.present.forecast import forecast_summary
 
         for one in found:
-            show(forecast_summary(one, str(out) if out else ""))
+            show(forecast_summary(one, str(out) if out and one is found[-1] else ""))
     if not all(one.fits for one in found):
         raise typer.Exit(MemoryNeeded.exit_code)
-
-
-def _recipes(path: Path, settings: list[str], out: Path | None) -> "list[Recipe]":
-    """The recipe, or that of each of its stages."""
-    from tunesmith.core import recipe_file
-    from tunesmith.core.errors import RecipeError
-
-    if not recipe_file.stages(path, settings):
-        return [recipe_file.load(path, settings)]
-    if out is not None:
-        raise RecipeError(f"{path} has stages, and --out writes one page. Leave it out: all stages are printed.")
-    from tunesmith.flows.stages import recipes
-
-    return list(recipes(path, settings))

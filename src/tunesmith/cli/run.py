@@ -22,7 +22,7 @@ EXAMPLES = {
         "tunesmith run support.yaml -s train.epochs=5 -s method.rank=32",
         "tunesmith run support.yaml --dry-run",
         "tunesmith run support.yaml --json --runs /data/work",
-        "tunesmith run three_stages.yaml",
+        "tunesmith run examples/three_stages.yaml",
     )
 }
 

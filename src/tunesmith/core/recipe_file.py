@@ -37,7 +37,8 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """The recipe in ``path`` with ``overrides`` such as ``train.epochs=5`` laid over it. Raises RecipeError."""
     raw, places = _laid(path, overrides)
     if isinstance(raw, dict) and STAGES in raw:
-        raise RecipeError(f"{path} has {STAGES}: it is one recipe for several runs. Start it with tunesmith run.")
+        way = "Start it with tunesmith run, or with tunesmith.run_stages in Python."
+        raise RecipeError(f"{path} has {STAGES}: it is one recipe for several runs. {way}")
     return absolute(Recipe.parse(raw, str(path), places), Path(path).absolute().parent, str(path))
 
 

@@ -1,5 +1,7 @@
 """A forecast as one HTML page and as a table for the terminal: both show the same cells."""
 
+from typing import Any
+
 from rich.console import Group, RenderableType
 from rich.text import Text
 
@@ -100,22 +102,25 @@ def _choices(found: Forecast) -> RenderableType:
     return table
 
 
-def render_forecast(found: Forecast) -> str:
-    """``found`` as a page of its own, readable offline."""
+def render_forecast(*found: Forecast) -> str:
+    """``found``, of one run or of each of its stages, as a page of its own, readable offline."""
+    names = found[0].method if len(found) == 1 else ", ".join(one.objective for one in found)
+    context = {"title": f"{names} on {found[0].model}", "fits": all(one.fits for one in found)}
+    return rendered("forecast.html.j2", context | {"forecasts": [(one, *_drawn(one)) for one in found]})
+
+
+def _drawn(found: Forecast) -> tuple[Any, ...]:
+    """Facts, memory, time, choices and the plan's reasons, as the page shows them."""
     memory = {name: (value / 2**30, bytes_of(value)) for name, value in found.memory.items()}
     whole = duration(found.seconds or 0)
     time = {name: (value, duration(value)) for name, value in found.time.items()}
     limit = None if found.limit is None else (found.limit / 2**30, bytes_of(found.limit))
-    return rendered(
-        "forecast.html.j2",
-        {
-            "f": found,
-            "facts": facts(found),
-            "memory": markup(shares("Memory at the peak", memory, bytes_of(found.peak_bytes), limit)),
-            "time": markup(shares("Time by part", time, whole)) if time else "",
-            "choices": [(c, settings(c), cells(c)) for c in found.choices],
-            "reasons": [(key, _shown(getattr(found.plan, key)), why) for key, why in found.plan.reasons.items()],
-        },
+    return (
+        facts(found),
+        markup(shares("Memory at the peak", memory, bytes_of(found.peak_bytes), limit)),
+        markup(shares("Time by part", time, whole)) if time else "",
+        [(c, settings(c), cells(c)) for c in found.choices],
+        [(key, _shown(getattr(found.plan, key)), why) for key, why in found.plan.reasons.items()],
     )
 
 
