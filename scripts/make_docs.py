@@ -51,7 +51,7 @@ def _options(command: Any) -> Iterator[str]:
         if parameter.param_type_name == "argument":
             name = parameter.metavar or parameter.name.upper()
         else:
-            name = ", ".join(parameter.opts)
+            name = ", ".join([*parameter.opts, *parameter.secondary_opts])
             if not parameter.is_flag:
                 name += f" {parameter.metavar or parameter.name.upper().strip('_')}"
         shown = getattr(parameter, "show_default", None)
