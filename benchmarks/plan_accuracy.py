@@ -2,16 +2,18 @@
 
     python benchmarks/plan_accuracy.py --json          all configurations; prints one object
     python benchmarks/plan_accuracy.py --only 30M-lora  those whose name begins so; the others' results stay
-    python benchmarks/plan_accuracy.py --memory-only   no times: for a machine that is busy
+    python benchmarks/plan_accuracy.py --memory-only   no times: for a machine that is busy; where all is stored,
+                                                       nothing is measured and the page is made again
     python benchmarks/plan_accuracy.py --plan-anew      what is stored, by the plan of today
     python benchmarks/plan_accuracy.py --quick          three small ones; the figures mean nothing
 
 Notable: the plan is made first, from the recipe and the model's config.json, in a process that never imports torch;
 then the same recipe runs as a whole in a process of its own, and tells its peak while training and the time of its
-steps. The machine is probed once before. Times are shown as foreseen by the probe alone (without ``PROBED`` of
-``plan/time.py``, which these same runs gave), and corrected as ``plan`` corrects them by earlier runs: here by all the
-other configurations. Rows of a configuration are of nearly one length, but where its name tells of another kind. Needs
-the folder ``shared`` beside the repository; times need a machine with nothing else to do.
+steps. The machine is probed once before. Times are kept as foreseen by the probe alone (without ``PROBED`` of
+``plan/time.py``, which these same runs gave); the page (``peers/plan_page.py``) scores them so, as ``tunesmith plan``
+prints them, and corrected as it corrects them by earlier runs: here by all the other configurations. Rows of a
+configuration are of nearly one length, but where its name tells of another kind. Needs the folder ``shared`` beside the
+repository; times need a machine with nothing else to do.
 """
 
 import argparse
@@ -24,23 +26,19 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from peers import processes
+from peers.plan_page import lengthened, page, summary
 from peers.processes import machine
 from tunesmith.core.recipe import Recipe
 from tunesmith.flows.plan import plan
-from tunesmith.plan.calibrate import Earlier, correction
 from tunesmith.plan.rates import kept
-from tunesmith.plan.time import PROBED
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 RESULTS = ROOT / "benchmarks" / "results"
 STEPS = 5
-UNDER, WITHIN = 0.02, 0.25
-QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 Part = dict[str, Any]
 
 LLAMA = {"model_type": "llama", "tie_word_embeddings": True, "max_position_embeddings": 2048}
@@ -218,7 +216,7 @@ def measure(setting: Setting, work: Path, known: Part | None, *, timed: bool) ->
     began = time.monotonic()
     foreseen = plan(Recipe.parse(made["recipe"], setting.name))
     seconds, rates = time.monotonic() - began, kept()
-    times = PROBED if rates is not None and rates.kind == "cpu" else 1.0  # which the forecast has in it
+    times = 1.0 if rates is None else lengthened(rates.kind)  # which the forecast has in it
     alone = foreseen.step_seconds and foreseen.step_seconds / times
     if known is None:
         load = round(os.getloadavg()[0], 2)
@@ -233,103 +231,6 @@ def measure(setting: Setting, work: Path, known: Part | None, *, timed: bool) ->
         "step": step,
         "plan_seconds": round(seconds, 3),
     }
-
-
-def summary(runs: dict[str, Part]) -> Part:
-    """The shares that the plan is held to; times are corrected by all the other configurations."""
-    timed = {name: r["step"] for name, r in runs.items() if r["step"]["foreseen"] and r["step"]["measured"]}
-    raw, corrected = [], []
-    for name, step in timed.items():
-        others = [
-            Earlier(t["foreseen"], t["measured"], "it", runs[n]["setting"]["method"])
-            for n, t in timed.items()
-            if n != name
-        ]
-        by = correction(others, "it", runs[name]["setting"]["method"])
-        raw.append(step["foreseen"] / step["measured"] - 1)
-        corrected.append((by.factor if by else 1.0) * step["foreseen"] / step["measured"] - 1)
-    return {
-        "n": len(runs),
-        "memory": _memory(list(runs.values())),
-        "memory_of_later_ones": _memory([r for r in runs.values() if r["setting"].get("later")]),
-        "time": {
-            "n": len(timed),
-            "share_within_25pct": _share(corrected),
-            "share_within_25pct_by_probe_alone": _share(raw),
-            "quantiles_by_probe_alone": _at(raw),
-        },
-    }
-
-
-def _memory(runs: Sequence[Part]) -> Part | None:
-    if not runs:
-        return None
-    ratios = [r["memory"]["foreseen"] / r["memory"]["measured"] - 1 for r in runs]
-    return {
-        "n": len(ratios),
-        "share_under_by_2pct": sum(r < -UNDER for r in ratios) / len(ratios),
-        "median_over": median(ratios),
-        "worst": [min(ratios), max(ratios)],
-        "quantiles": _at(ratios),
-    }
-
-
-def _at(errors: Sequence[float]) -> list[float]:
-    """The errors below which ``QUANTILES`` of them lie."""
-    ranked = sorted(errors)
-    return [ranked[min(len(ranked) - 1, int(q * len(ranked)))] for q in QUANTILES] if ranked else []
-
-
-def _quantiles(found: Sequence[float]) -> str:
-    return ", ".join(f"{q:.0%} lie below {value:+.1%}" for q, value in zip(QUANTILES, found, strict=True))
-
-
-def _told(found: Part) -> str:
-    return (
-        f"{found['share_under_by_2pct']:.0%} under-predicted by more than 2%; median {found['median_over']:+.1%}, from "
-        f"{found['worst'][0]:+.1%} to {found['worst'][1]:+.1%}"
-    )
-
-
-def _share(errors: Sequence[float]) -> float | None:
-    return sum(abs(e) <= WITHIN for e in errors) / len(errors) if errors else None
-
-
-def page(document: Part) -> str:
-    found = document["summary"]
-    later = found["memory_of_later_ones"]
-    out = [
-        "# How far plans are off",
-        "",
-        "Written by `benchmarks/plan_accuracy.py`; do not edit. Its docstring tells how it measures.",
-        "",
-        f"- {found['n']} configurations. Memory: {_told(found['memory'])}.",
-        *([f"- Of these, {later['n']} (marked *) that chose one constant at most: {_told(later)}."] if later else []),
-    ]
-    out.append(f"- Of all memory errors {_quantiles(found['memory']['quantiles'])}.")
-    timed = found["time"]
-    if timed["share_within_25pct"] is not None:
-        out.append(
-            f"- Time of a step: {timed['share_within_25pct']:.0%} within 25% after correction by the other "
-            f"configurations, {timed['share_within_25pct_by_probe_alone']:.0%} by the probe alone (n = {timed['n']}). "
-            f"Of the errors by the probe alone {_quantiles(timed['quantiles_by_probe_alone'])}."
-        )
-    out += [
-        f"- {document['created'][:10]}, {document['machine']}.",
-        "",
-        "| configuration | memory foreseen, MiB | measured | error | step foreseen, s | measured | error |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for name, run in document["runs"].items():
-        memory, step = run["memory"], run["step"]
-        cells = [f"{memory[key] / 2**20:,.0f}" for key in ("foreseen", "measured")]
-        cells.append(f"{memory['foreseen'] / memory['measured'] - 1:+.1%}")
-        known = step["foreseen"] and step["measured"]
-        cells += [f"{step[key]:.3g}" if step[key] else "-" for key in ("foreseen", "measured")]
-        cells.append(f"{step['foreseen'] / step['measured'] - 1:+.0%}" if known else "-")
-        mark = " *" if run["setting"].get("later") else ""
-        out.append(f"| {name}{mark} | {' | '.join(cells)} |")
-    return "\n".join([*out, ""])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -349,26 +250,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if kept() is None and not options.memory_only:
         environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
         subprocess.run([sys.executable, "-m", "tunesmith.models.probe"], check=True, env=environment, timeout=300)
+    rates = None if options.memory_only else kept()
+    device = earlier.get("device", "cpu") if rates is None else rates.kind  # that the times are of
+    document, shown = None, target if options.quick else ROOT / "docs"
     wanted = on_gpu() if options.gpu else settings()
     runs = {s.name: earlier["runs"][s.name] for s in wanted if s.name in earlier["runs"]}
     chosen = [s for s in wanted if not options.only or any(s.name.startswith(name) for name in options.only)]
+    if not chosen:
+        print(f"No configuration begins with {' or '.join(options.only)}.", file=sys.stderr)
+        return 1
     for setting in chosen[:3] if options.quick else chosen:
         known = None if options.anew else runs.get(setting.name)
         if known and not options.plan_anew:
             continue
         print(f"{datetime.now(UTC):%H:%M:%S} {setting.name}", file=sys.stderr, flush=True)
         runs[setting.name] = measure(setting, work, known, timed=not options.memory_only)
-        document = {
-            "summary": summary(runs),
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "machine": machine(),
-            "runs": runs,
-        }
-        stored.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-        shown = target if options.quick else ROOT / "docs"
-        (shown / f"{stored.stem}.md").write_text(page(document), encoding="utf-8")
-    print(json.dumps(summary(runs), indent=1) if options.json else page(json.loads(stored.read_text("utf-8"))))
+        document = written(stored, shown, runs, device, datetime.now(UTC).isoformat(timespec="seconds"))
+    if document is None:
+        document = written(stored, shown, runs, device, earlier["created"])
+    print(json.dumps(document["summary"], indent=1) if options.json else page(document))
     return 0
+
+
+def written(stored: Path, shown: Path, runs: Part, device: str, created: str) -> Part:
+    """The document of these runs, kept with its page."""
+    document = {
+        "summary": summary(runs, device),
+        "created": created,
+        "machine": machine(),
+        "device": device,
+        "runs": runs,
+    }
+    stored.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    (shown / f"{stored.stem}.md").write_text(page(document), encoding="utf-8")
+    return document
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -23,7 +23,7 @@ from tunesmith.core.recipe import Recipe
 from tunesmith.core.sentences import expected, leaves
 from tunesmith.plan.devices import known_devices
 from tunesmith.plan.published import JOB, LADDER, throughputs, typical_jobs
-from tunesmith.plan.published_memory import memories
+from tunesmith.plan.published_memory import memories, well_known
 from tunesmith.plan.resolve import SHORT_ANSWER
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -68,7 +68,7 @@ def _options(command: Any) -> Iterator[str]:
         if parameter.param_type_name == "argument":
             name = parameter.metavar or parameter.name.upper()
         else:
-            name = ", ".join(parameter.opts)
+            name = ", ".join([*parameter.opts, *parameter.secondary_opts])
             if not parameter.is_flag:
                 name += f" {parameter.metavar or parameter.name.upper().strip('_')}"
         shown = getattr(parameter, "show_default", None)
@@ -157,24 +157,17 @@ def plan_page() -> str:
     lines += ["`tunesmith plan` counts; no constant is tuned for a row of these tables. How far plans are off what our"]
     lines += ["own runs need is measured: [plan_accuracy.md](plan_accuracy.md). A large difference is often"]
     lines += ["one of what is done: moments in eight bits or bf16, masters or none, rows longer or shorter.", ""]
-    lines += ["## Memory", "", "| what | source | foreseen, GB | published | difference | taken for granted |"]
-    lines += ["|---|---|---|---|---|---|"]
+    lines += [*_well_known(), "## Memory", "", "| what | source | foreseen | published | unit | difference | note |"]
+    lines += ["|---|---|---|---|---|---|---|"]
     for m in memories():
-        told = f"{m.predicted:.1f} | {m.published:g} | {m.difference:+.0%}"
+        foreseen = f"{m.predicted:.1f}" if m.predicted >= 1 else f"{m.predicted:.3f}"
+        told = f"{foreseen} | {m.published:g} | {m.unit} | {m.difference:+.0%}"
         lines.append(f"| {m.what} | {m.source} | {told} | {m.note} |")
     lines += ["", "## Speed", "", f"{LADDER}.", "", "| what | foreseen, tokens/s | published | difference | note |"]
     lines += ["|---|---|---|---|---|"]
     for t in throughputs():
         told = f"{t.predicted:,.0f} | {t.published:,.0f} | {t.difference:+.0%}"
         lines.append(f"| {t.what} | {told} | {t.note} |")
-    lines += ["", "## Cost of a typical job", "", f"The job: {JOB}."]
-    lines += ["The job was chosen so that the published ranges come out, so they are no test of the plan. Most of the"]
-    lines += ["difference between the rows is where one rents.", ""]
-    lines += ["| method | where | hours | USD | middle | published |", "|---|---|---|---|---|---|"]
-    for job in typical_jobs():
-        hours, usd = (f"{a:,.0f} to {b:,.0f}" for a, b in (job.cost.hours, job.cost.usd or (0, 0)))
-        told = f"{job.cost.middle:,.1f} | {job.published[0]:g} to {job.published[1]:g}"
-        lines.append(f"| {job.method} | {job.where} | {hours} | {usd} | {told} |")
     lines += ["", "## Devices", "", "TFLOP/s are those of bf16, or of float32 where a device has none for bf16.", ""]
     lines += ["| device | memory, GiB | TFLOP/s | GB/s | W | USD an hour | facts of |"]
     lines += ["|---|---|---|---|---|---|---|"]
@@ -185,6 +178,39 @@ def plan_page() -> str:
         told = f"{device.memory_gib:g} | {peak} | {device.bandwidth_gb:g} | {device.watts or '-'} | {usd}"
         lines.append(f"| {device.name} | {told} | {device.date} |")
     return "\n".join(lines) + "\n"
+
+
+def _well_known() -> Iterator[str]:
+    """What everyone says of a 7B model: memory, and money for a typical job."""
+    jobs = typical_jobs()
+    yield from ("## The well-known table", "", "Memory: Llama-2-7b and Llama-65b, rows of 512 tokens, rank 16 on all")
+    yield "linear layers, bf16, activations recomputed. The middle is of the tokens at once that are named, the range"
+    yield 'of half and twice as many. "About" is taken to be a quarter either way. Full fine-tuning can do with less'
+    yield from ("than 80 GB: `train.memory: least` keeps moments in eight bits and no gradients.", "")
+    yield "| what | tokens at once | foreseen, GB | middle | published, GB | middle within | whole range within |"
+    yield "|---|---|---|---|---|---|---|"
+    for row in well_known():
+        told = f"{row.range[0]:.1f} to {row.range[1]:.1f} | {row.middle:.1f} | {row.published}"
+        yield f"| {row.what} | {row.tokens:,} | {told} | {_yes(row.comes_out)} | {_yes(row.wholly)} |"
+    yield from ("", f"Money, for a typical job: {JOB}.")
+    yield "The tokens at once, the job and the devices were chosen so that the published figures come out, so they are"
+    yield "no test of the plan: most of the difference between the rows is where one rents. A range is as wide as the"
+    yield "time (a data sheet is good for a factor of two) and all prices of such a cloud. The last row is full"
+    yield "fine-tuning on one device of today, for less than is published."
+    alone = ", ".join(job.method for job in jobs if job.comes_out and not job.wholly)
+    yield from (f"The middle alone, and not the whole range, lies within what is published for: {alone or 'none'}.", "")
+    yield "| method | where | needs, of a device | hours | USD | middle | published | middle within | whole range |"
+    yield "|---|---|---|---|---|---|---|---|---|"
+    for job in jobs:
+        hours, usd = (f"{a:,.0f} to {b:,.0f}" for a, b in (job.cost.hours, job.cost.usd or (0, 0)))
+        needs = f"{job.peak / 2**30:.1f} of {job.limit / 2**30:g} GiB"
+        told = f"{needs} | {hours} | {usd} | {job.cost.middle:,.1f} | {job.published[0]:g} to {job.published[1]:g}"
+        yield f"| {job.method} | {job.where} | {told} | {_yes(job.comes_out)} | {_yes(job.wholly)} |"
+    yield ""
+
+
+def _yes(so: bool) -> str:
+    return "yes" if so else "no"
 
 
 def errors_page() -> str:

@@ -57,10 +57,17 @@ def make_docs(root: Path) -> Any:
     return module
 
 
-@pytest.mark.parametrize("name", ["cli.md", "recipe.md", "objectives.md", "errors.md"])
+@pytest.mark.parametrize("name", ["cli.md", "recipe.md", "objectives.md", "errors.md", "plan.md"])
 def test_the_reference_pages_are_up_to_date(repo_root: Path, name: str) -> None:
     page = make_docs(repo_root).PAGES[name]()
     assert (repo_root / "docs" / name).read_text(encoding="utf-8") == page, "run python scripts/make_docs.py"
+
+
+def test_both_sides_of_a_flag_are_in_the_reference(repo_root: Path) -> None:
+    page = make_docs(repo_root).PAGES["cli.md"]()
+    others = [name for verb in VERBS for p in GROUP.commands[verb].params for name in p.secondary_opts]
+    assert "--no-prototype" in others
+    assert [name for name in others if f", {name}" not in page] == []
 
 
 def test_check_names_a_stale_page(

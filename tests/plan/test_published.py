@@ -2,7 +2,7 @@
 
 import pytest
 
-from tunesmith.plan.published import JOB, LADDER, throughputs, typical_jobs
+from tunesmith.plan.published import JOB, LADDER, throughputs, typical_jobs, within
 
 LARGEST = {  # difference, as a share of what is published
     "full, plain": 0.50,  # float32 moments against bf16 ones, with hardly a token to a step
@@ -26,6 +26,20 @@ def test_the_well_known_table_comes_out_of_one_job() -> None:
         assert job.cost.middle is not None
         assert job.cost.usd[0] < job.cost.middle < job.cost.usd[1]
         assert job.cost.kwh is not None
+
+
+def test_the_priced_jobs_fit_their_devices() -> None:
+    jobs = typical_jobs()
+    assert [job.limit >> 30 for job in jobs] == [80, 80, 24, 140]
+    assert all(job.peak < job.limit for job in jobs)
+    assert jobs[0].peak < jobs[3].peak / 4  # eight devices share
+
+
+def test_of_the_priced_jobs_the_middle_alone_lies_within() -> None:
+    jobs = typical_jobs()
+    assert not any(job.wholly for job in jobs)
+    assert within((100, 500), (100, 500))
+    assert not within((99, 500), (100, 500)) and not within((100, 501), (100, 500))
 
 
 def test_a_device_of_today_does_full_fine_tuning_for_less_than_is_published() -> None:

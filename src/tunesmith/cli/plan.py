@@ -44,7 +44,7 @@ def plan(
     """Foresee memory by part, time, cost and energy of a recipe's training.
 
     No weight is read, so any model whose config.json is here, or whose name is known, can be planned. Earlier runs
-    of the workspace correct the time. Exit code 4 when it does not fit.
+    of the workspace correct the time, three at least, begun after a --probe. Exit code 4 when it does not fit.
     """
     from tunesmith.core import files
     from tunesmith.core.errors import MemoryNeeded

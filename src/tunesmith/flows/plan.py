@@ -1,7 +1,7 @@
 """What a recipe's training will need, from its files' sizes alone: no weight is read and torch is not imported.
 
 Notable: rows are read and counted with the model's own tokenizer file; a model that is not here is planned by its name
-from the table of known ones. Earlier runs of the workspace correct the times.
+from the table of known ones. Earlier runs of the workspace correct the times, where a probe was kept before they ran.
 """
 
 import json
@@ -24,7 +24,7 @@ from tunesmith.data import read
 from tunesmith.data.sizes import Counter, Size
 from tunesmith.models.locate import locate
 from tunesmith.plan import known
-from tunesmith.plan.calibrate import Earlier
+from tunesmith.plan.calibrate import LEAST_RUNS, Earlier, correction
 from tunesmith.plan.devices import find, known_devices
 from tunesmith.plan.families import shape_of
 from tunesmith.plan.fit import Job
@@ -41,6 +41,10 @@ MOST_EARLIER = 50  # runs that times are corrected by
 ANSWER_LIMIT = 16  # of a policy whose rows have no answer
 COUNTED = 5_000  # rows whose steps are counted; those of more rows are reckoned
 EIGHT_BIT = "train.memory: least keeps moments in eight bits; bitsandbytes is taken to be installed on the device."
+UNPROBED = (
+    "Of the earlier runs in this workspace, {} cannot correct the time: no probe of the machine was kept when they "
+    f"ran. tunesmith plan --probe first; {LEAST_RUNS} runs after it do."
+)
 
 
 @dataclass(frozen=True)
@@ -113,15 +117,19 @@ def _place(asked: Asked, workspace: Path | None) -> Place:
         device = find(asked.device, asked.devices_file)
         return Place(replace(machine_of(device), ranks=asked.count), device, None, asked.usd)
     machine, known_device, rates, assumed = here(asked.devices_file)
-    earlier = _earlier(workspace) if workspace is not None else ()
+    earlier, unforeseen = _earlier(workspace) if workspace is not None else ([], 0)
+    if unforeseen and (rates is None or correction(earlier, rates.name, "") is None):
+        assumed = [*assumed, UNPROBED.format(unforeseen)]
     return Place(machine, known_device, rates, asked.usd, earlier, assumed)
 
 
-def _earlier(workspace: Path) -> list[Earlier]:
-    """The newest runs of this workspace that told what was foreseen, of which device, and what came."""
+def _earlier(workspace: Path) -> tuple[list[Earlier], int]:
+    """The newest runs of this workspace that told what was foreseen, of which device, and what came; and how many tell
+    what came alone."""
     if not (workspace / "runs").is_dir():
-        return []
+        return [], 0
     found: list[Earlier] = []
+    unforeseen = 0
     for run in Index.open(workspace).all()[:MOST_EARLIER]:
         try:
             report = Report.load(Path(run.folder) / "report.json")
@@ -130,7 +138,9 @@ def _earlier(workspace: Path) -> list[Earlier]:
         planned, measured = report.plan, report.fit.step_seconds
         if planned.device and planned.step_seconds and measured:
             found.append(Earlier(planned.step_seconds, measured, planned.device, run.method))
-    return found
+        elif measured:
+            unforeseen += 1
+    return found, unforeseen
 
 
 def network_of(reference: str) -> tuple[ModelCard, Shape, Path | None]:

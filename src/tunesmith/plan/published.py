@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from tunesmith.core.plan import Technique
 from tunesmith.core.recipe import MethodRecipe
-from tunesmith.plan import time
+from tunesmith.plan import memory, time
 from tunesmith.plan.devices import Cloud, Range, find
 from tunesmith.plan.known import find as find_model
 from tunesmith.plan.money import Cost, cost
@@ -33,10 +33,13 @@ PACKED, PLAIN = Rows(2000, 2000 * 4096, 2000 * 4096, 4096, 150), Rows(52_000, 52
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A row of the typical job: the middle of ``cost`` is to stand beside the published US dollars."""
+    """A row of the typical job: the middle of ``cost`` is to stand beside the published US dollars. Of the ``limit``
+    bytes of a device, it needs ``peak``."""
 
     method: str
     where: str
+    peak: int
+    limit: int
     cost: Cost
     published: Range
     seconds: time.Seconds
@@ -45,7 +48,12 @@ class Job:
     def comes_out(self) -> bool:
         """Whether the middle of the prediction lies within what is published."""
         middle = self.cost.middle
-        return middle is not None and self.published[0] <= middle <= self.published[1]
+        return middle is not None and within((middle, middle), self.published)
+
+    @property
+    def wholly(self) -> bool:
+        """Whether all of its range does."""
+        return self.cost.usd is not None and within(self.cost.usd, self.published)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +69,11 @@ class Throughput:
     def difference(self) -> float:
         """Of the prediction, as a share of what is published."""
         return self.predicted / self.published - 1
+
+
+def within(found: Range, bounds: Range) -> bool:
+    """Whether all of a range lies within another."""
+    return bounds[0] <= found[0] and found[1] <= bounds[1]
 
 
 def technique(shape: Shape, method: str, rank: int = 16, layers: tuple[str, ...] = ("all-linear",)) -> Technique:
@@ -88,7 +101,8 @@ def typical_jobs() -> list[Job]:
         work = Work(shape, how, rows, "bfloat16", micro, batch, steps, level=level, compiled=compiled)
         seconds = time.run(work, of_device(device), ranks=ranks)
         where = f"{ranks} x {device.name}, {cloud}, memory: {level}, {micro:,} tokens at once"
-        found.append(Job(method, where, cost(seconds, device, ranks=ranks, clouds=(cloud,)), published, seconds))
+        peak, dollars = memory.peak(work, device.kind, ranks=ranks), cost(seconds, device, ranks=ranks, clouds=(cloud,))
+        found.append(Job(method, where, peak, device.memory, dollars, published, seconds))
     return found
 
 

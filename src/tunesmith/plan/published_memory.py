@@ -5,28 +5,41 @@ by what they do (moments in bf16 or eight bits, masters or none), not by how wel
 """
 
 from dataclasses import dataclass
+from math import inf
+from typing import Literal
 
+from tunesmith.plan.devices import Range
 from tunesmith.plan.known import find
-from tunesmith.plan.memory import peak
-from tunesmith.plan.published import PACKED, technique
+from tunesmith.plan.memory import FOUR_BITS, peak
+from tunesmith.plan.published import PACKED, PLAIN, technique, within
 from tunesmith.plan.work import Level, Precision, Rows, Work
 
-GB, GIB = 1e9, 2**30
+Unit = Literal["GB", "GiB", "bits a weight"]
+BYTES: dict[Unit, float] = {"GB": 1e9, "GiB": 2**30}
+ONCE_QUANTISED = 4 + 32 / 64  # bits a weight: NF4 with a float32 scale for each 64, which are not quantised again
+SEVEN, SIXTY_FIVE = "meta-llama/Llama-2-7b-hf", "huggyllama/llama-65b"
 THREE, ALL = "meta-llama/Llama-3.2-3B", ("all-linear",)
 ONE = Rows(10_000, 10_000 * 512, 10_000 * 256, 512, 512)
 GRID = Rows(20_000, 20_000 * 210, 20_000 * 210, 768, 250)  # all tokens are trained
-RULE = "LlamaFactory's README, rule of thumb"
+RULE, PAPER = "LlamaFactory's README, rule of thumb", "QLoRA's paper"
 RECOMPUTED = "one row of 512 tokens at a time, activations recomputed"
+KNOWN: tuple[tuple[str, str, str, int, Range, str], ...] = (  # model, method, tokens at once, GB, as they are said
+    ("7B", SEVEN, "full", 8192, (80, inf), "80 and more"),
+    ("7B", SEVEN, "lora", 8192, (15, 25), "about 20"),
+    ("7B", SEVEN, "qlora", 8192, (7.5, 12.5), "about 10"),
+    ("65B", SIXTY_FIVE, "qlora", 2048, (0, 48), "within 48"),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Gigabytes as published (``unit`` bytes), predicted and stated."""
+    """In ``unit``, as it is published: predicted and stated."""
 
     what: str
     source: str
     predicted: float
     published: float
+    unit: Unit
     note: str
 
     @property
@@ -35,9 +48,41 @@ class Memory:
         return self.predicted / self.published - 1
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A row of the table that everyone knows, GB: the ``middle`` is of ``tokens`` at once, the ``range`` of half and
+    twice as many. ``bounds`` are those ``published``, "about" being a quarter either way."""
+
+    what: str
+    tokens: int
+    range: Range
+    middle: float
+    bounds: Range
+    published: str
+
+    @property
+    def comes_out(self) -> bool:
+        """Whether the middle of the prediction lies within what is published."""
+        return within((self.middle, self.middle), self.bounds)
+
+    @property
+    def wholly(self) -> bool:
+        """Whether all of its range does."""
+        return within(self.range, self.bounds)
+
+
 def memories() -> list[Memory]:
     """In the order of the publications."""
-    return [*_rule_of_thumb(), *_grid(), *_ladder(), _paper()]
+    return [*_rule_of_thumb(), *_grid(), *_ladder(), *_paper()]
+
+
+def well_known() -> list[Known]:
+    """What everyone says of 7B and 65B: rows of 512 tokens, rank 16 on all linear layers, activations recomputed."""
+    found = []
+    for size, model, method, tokens, bounds, said in KNOWN:
+        peaks = [_peak(model, method, ONE, n, "checkpoint") / BYTES["GB"] for n in (tokens // 2, tokens, 2 * tokens)]
+        found.append(Known(f"{size}, {method}", tokens, (peaks[0], peaks[2]), peaks[1], bounds, said))
+    return found
 
 
 def _peak(
@@ -52,14 +97,14 @@ def _peak(
 
 def _rule_of_thumb() -> list[Memory]:
     models = {
-        "7B": "meta-llama/Llama-2-7b-hf",
+        "7B": SEVEN,
         "14B": "Qwen/Qwen2.5-14B",
         "30B": "Qwen/Qwen2.5-32B",
         "70B": "meta-llama/Llama-2-70b-hf",
     }
     told = {"full": (120, 240, 600, 1200), "lora": (16, 32, 64, 160), "qlora": (6, 12, 24, 48)}
     return [
-        Memory(f"{size}, {method}", RULE, _peak(model, method, ONE, 512, "checkpoint") / GB, figure, RECOMPUTED)
+        Memory(f"{size}, {method}", RULE, _peak(model, method, ONE, 512, "checkpoint") / 1e9, figure, "GB", RECOMPUTED)
         for method, figures in told.items()
         for (size, model), figure in zip(models.items(), figures, strict=True)
     ]
@@ -75,8 +120,9 @@ def _grid() -> list[Memory]:
         Memory(
             f"Llama-3.2-3B, {method}{f', rank {rank}' if rank else ''}",
             "PEFT's grid, MetaMathQA",
-            _peak(THREE, method, GRID, 4 * 768, "fast", rank or 16, ("q_proj", "v_proj")) / GB,
+            _peak(THREE, method, GRID, 4 * 768, "fast", rank or 16, ("q_proj", "v_proj")) / BYTES["GB"],
             figure,
+            "GB",
             f"four rows of 768 tokens, nothing recomputed; {note}",
         )
         for method, rank, figure, note in rows
@@ -85,23 +131,36 @@ def _grid() -> list[Memory]:
 
 def _ladder() -> list[Memory]:
     bf16 = "torchtune trains bf16 weights with bf16 moments, this engine float32 masters and moments"
-    rows: tuple[tuple[str, str, Level, float, str], ...] = (
-        ("full, packed, compiled, chunked loss", "full", "fast", 42.9, bf16),
-        ("LoRA", "lora", "checkpoint", 8.5, "its rank is not stated; 8 here"),
-        ("QLoRA", "qlora", "checkpoint", 4.6, "its rank is not stated; 8 here"),
+    short = "two rows at once, the longest of 512 tokens"
+    ladder: tuple[tuple[str, str, Rows, int, Level, float, str], ...] = (
+        ("full, plain", "full", PLAIN, 1024, "fast", 25.5, f"{short}; {bf16}"),
+        ("full, packed, compiled, chunked loss", "full", PACKED, 8192, "fast", 42.9, bf16),
+        ("LoRA", "lora", PACKED, 8192, "checkpoint", 8.5, "its rank is not stated; 8 here"),
+        ("QLoRA", "qlora", PACKED, 8192, "checkpoint", 4.6, "its rank is not stated; 8 here"),
     )
     return [
         Memory(
             f"Llama-3.2-3B, {what}",
             "torchtune's ladder, batch 2, sequence 4096",
-            _peak(THREE, method, PACKED, 8192, level, rank=8) / GIB,
+            _peak(THREE, method, rows, micro, level, rank=8) / BYTES["GiB"],
             figure,
+            "GiB",
             note,
         )
-        for what, method, level, figure, note in rows
+        for what, method, rows, micro, level, figure, note in ladder
     ]
 
 
-def _paper() -> Memory:
-    found = _peak("huggyllama/llama-65b", "qlora", ONE, 512, "checkpoint", rank=64) / GB
-    return Memory("65B, QLoRA", "QLoRA's paper: fits one GPU of 48 GB", found, 48, f"rank 64; {RECOMPUTED}")
+def _paper() -> list[Memory]:
+    """That it fits the card, and what the second quantisation saves: of the scales of the first."""
+    needed = _peak(SIXTY_FIVE, "qlora", ONE, 512, "checkpoint", rank=64)
+    card = (
+        f"a need ({needed / BYTES['GB']:.1f} GB) beside a limit: a card of 48 GB holds 48 GiB (51.5 GB), or less where "
+        f"error correction takes some of it; rank 64; {RECOMPUTED}"
+    )
+    saved = ONCE_QUANTISED - 8 * FOUR_BITS
+    scales = "one scale for each 64 weights, in eight bits instead of 32, and one in float32 for each 256 of them"
+    return [
+        Memory("65B, QLoRA: on one card of 48 GB", PAPER, needed / BYTES["GiB"], 48, "GiB", card),
+        Memory("saved by double quantisation", PAPER, saved, 0.37, "bits a weight", scales),
+    ]
