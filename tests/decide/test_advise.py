@@ -151,6 +151,26 @@ def test_both_lists_hold_every_item_and_what_only_the_user_knows_says_so() -> No
         assert all("unknown" in r.sentence for r in items if not r.measured)
 
 
+def test_what_was_not_asked_names_its_flag_and_what_was_asked_does_not() -> None:
+    def told(facts: Facts) -> dict[str, str]:
+        evidence = sample.evidence(facts=facts)
+        both = lists(evidence, economics(sample.USE, facts))
+        return {r.topic: r.sentence for items in both.values() for r in items}
+
+    prices = ("price_in", "price_out", "host_price")
+    asked = told(Facts(asked=("calls_per_day", "facts_change", "prototype", "latency", *prices)))
+    assert asked["high volume"] == asked["prototyping"] == asked["fast-changing facts"] == "Asked: unknown."
+    assert asked["cost at scale"].endswith("Prices asked: unknown. Traffic asked: unknown.")
+    assert asked["latency"].endswith("What is wanted was asked: unknown.")
+    silent = told(Facts())
+    assert "asked" not in " ".join(silent.values()).lower()
+    assert silent["high volume"] == "Not given: unknown (--calls-per-day)."
+    assert silent["latency"].endswith("What is wanted was not given: unknown (--latency).")
+    assert "Prices not given: unknown (--price-in, --price-out, --host-price)." in silent["cost at scale"]
+    assert "(--host-price)" in told(Facts(price_in=1.0, calls_per_day=5))["cost at scale"]
+    assert told(Facts(facts_change="weekly"))["fast-changing facts"].endswith("not given: unknown (--retrain-every).")
+
+
 @pytest.mark.parametrize(
     ("topic", "changes", "expected"),
     [

@@ -52,6 +52,16 @@ def checked(facts: Facts) -> Facts:
     return facts
 
 
+def unpriced(facts: Facts) -> tuple[str, ...]:
+    """The prices that are missing for money to be told; one price of tokens gives the other (``lines``).
+
+    >>> unpriced(Facts()), unpriced(Facts(price_in=0.5)), unpriced(Facts(price_out=1.5, host_price=0.8))
+    (('price_in', 'price_out', 'host_price'), ('host_price',), ())
+    """
+    tokens = ("price_in", "price_out") if facts.price_in is None and facts.price_out is None else ()
+    return (*tokens, "host_price") if facts.host_price is None else tokens
+
+
 @dataclass(frozen=True, slots=True)
 class Use:
     """What an answer takes on each side, and what tuning takes once. Tokens and seconds are those of one answer;
@@ -101,7 +111,7 @@ def lines(use: Use, facts: Facts) -> tuple[Line, Line, float] | None:
     """(prompted, tuned, what tuning costs once); None where the prompted model's tokens or the tuned model's machine
     have no price. Labels without a number or a price are in none of it, and ``Economics.assumes`` says so."""
     price_in, price_out, hour = facts.price_in, facts.price_out, facts.host_price
-    if hour is None or (price_in is None and price_out is None):
+    if hour is None or unpriced(facts):
         return None
     price_in = price_out / WRITTEN if price_in is None and price_out is not None else price_in or 0.0
     price_out = WRITTEN * price_in if price_out is None else price_out

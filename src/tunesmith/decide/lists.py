@@ -7,10 +7,9 @@ decision does not count them up (``advise`` says by which rule it was made), for
 from collections.abc import Callable
 
 from tunesmith.core.advice import Bar, Economics, Evidence, Reason, Side, Strength
-from tunesmith.decide.economics import CHANGES
-from tunesmith.decide.wording import rows_of, shown, time_of
+from tunesmith.decide.economics import CHANGES, unpriced
+from tunesmith.decide.wording import rows_of, shown, time_of, unknown
 
-UNKNOWN = "Asked: unknown."
 PROMPTED = ("zero_shot", "few_shot", "rival")
 RETRIEVED = "nearest_neighbour"
 LIKE = (0.5, 0.2, 0.05)  # how far like inputs have like answers, between chance and always: strong, medium, weak
@@ -71,7 +70,8 @@ def consistent(evidence: Evidence, _: Economics) -> Reason:
 def volume(evidence: Evidence, _: Economics) -> Reason:
     calls = evidence.facts.calls_per_day
     if calls is None:
-        return _reason("high volume", "neutral", "none", UNKNOWN, measured=False)
+        told = unknown(evidence.facts, "", "calls_per_day")
+        return _reason("high volume", "neutral", "none", told, measured=False)
     if calls < BUSY[-1]:
         return _reason("high volume", "against", "weak", f"{calls:,.0f} calls a day: little to save.")
     return _reason("high volume", "for", steps(calls, *BUSY), f"{calls:,.0f} calls a day.")
@@ -88,7 +88,8 @@ def latency(evidence: Evidence, _: Economics) -> Reason:
         told += f" and {time_of(prompted)} {how} ({bar.name})" if bar is not None else ""
     if wanted is None:
         quick = prompted is not None and prompted >= QUICKER * tuned.seconds
-        return _reason(topic, "for", "weak" if quick else "none", f"{told}. What is wanted was asked: unknown.")
+        open_ = unknown(evidence.facts, "What is wanted was", "latency")
+        return _reason(topic, "for", "weak" if quick else "none", f"{told}. {open_}")
     told += f"; at most {time_of(wanted)} is wanted."
     if tuned.seconds > wanted:
         return _reason(topic, "against", "medium", f"{told} Tuned it is too slow here.")
@@ -106,10 +107,10 @@ def vocabulary(evidence: Evidence, _: Economics) -> Reason:
 def scale(evidence: Evidence, costs: Economics) -> Reason:
     topic, calls, even = "cost at scale", evidence.facts.calls_per_day, costs.break_even
     if not costs.known or calls is None:
-        open_ = "traffic" if costs.known else "prices"
-        return _reason(
-            topic, "neutral", "none", f"{costs.sentence} {open_.capitalize()}: asked, unknown.", measured=False
-        )
+        missing = unpriced(evidence.facts)
+        open_ = [unknown(evidence.facts, "Prices", *missing)] if missing else []
+        open_ += [unknown(evidence.facts, "Traffic", "calls_per_day")] if calls is None else []
+        return _reason(topic, "neutral", "none", " ".join([costs.sentence, *open_]), measured=False)
     if even is None:
         return _reason(topic, "against", "medium", costs.sentence)
     side: Side = "for" if calls >= even else "against"
@@ -160,7 +161,8 @@ def inconsistent(evidence: Evidence, _: Economics) -> Reason:
 def prototyping(evidence: Evidence, _: Economics) -> Reason:
     asked = evidence.facts.prototype
     if asked is None:
-        return _reason("prototyping", "neutral", "none", UNKNOWN, measured=False)
+        told = unknown(evidence.facts, "", "prototype")
+        return _reason("prototyping", "neutral", "none", told, measured=False)
     told = "A prototype: what is asked may change next week." if asked else "Not a prototype."
     return _reason("prototyping", "against", "strong" if asked else "none", told)
 
@@ -192,9 +194,14 @@ def stale(evidence: Evidence) -> bool:
 def changing(evidence: Evidence, _: Economics) -> Reason:
     topic, change, retrain = "fast-changing facts", evidence.facts.facts_change, evidence.facts.retrain_every
     if change is None:
-        return _reason(topic, "neutral", "none", UNKNOWN, measured=False)
+        return _reason(topic, "neutral", "none", unknown(evidence.facts, "", "facts_change"), measured=False)
     told = f"The facts change {change if change != 'never' else 'not at all'}"
-    told += f"; the model would be trained anew every {retrain:g} days." if retrain is not None else "."
+    if retrain is not None:
+        told += f"; the model would be trained anew every {retrain:g} days."
+    elif CHANGES[change] <= CHANGES["monthly"]:
+        told += f". {unknown(evidence.facts, 'How often the model would be trained anew was', 'retrain_every')}"
+    else:
+        told += "."
     strength: Strength = (
         "strong" if stale(evidence) else "medium" if change == "monthly" and retrain is None else "none"
     )

@@ -2,7 +2,7 @@
 
 import math
 
-from tunesmith.core.advice import Band
+from tunesmith.core.advice import Band, Facts
 
 PLAIN = ("perplexity",)
 
@@ -43,6 +43,21 @@ def rows_of(value: float) -> str:
         return "more than can be told"
     digits = max(0, len(str(round(value))) - 2)
     return f"{round(value, -digits):,.0f}"
+
+
+def unknown(facts: Facts, what: str, *names: str) -> str:
+    """That ``what``, which is the facts ``names``, is not known: a person left it open, or nobody was asked and these
+    flags would have told.
+
+    >>> unknown(Facts(asked=("price_in", "host_price")), "Prices", "price_in", "host_price")
+    'Prices asked: unknown.'
+    >>> unknown(Facts(), "", "calls_per_day")
+    'Not given: unknown (--calls-per-day).'
+    """
+    if set(names) <= set(facts.asked or ()):
+        return f"{what} asked: unknown." if what else "Asked: unknown."
+    flags = ", ".join(f"--{name.replace('_', '-')}" for name in names)
+    return f"{what} not given: unknown ({flags})." if what else f"Not given: unknown ({flags})."
 
 
 def time_of(seconds: float) -> str:
