@@ -143,7 +143,7 @@ def test_tuning_is_never_advised_where_the_forecast_is_behind() -> None:
 def test_both_lists_hold_every_item_and_what_only_the_user_knows_says_so() -> None:
     evidence = sample.evidence()
     both = lists(evidence, economics(sample.USE, evidence.facts))
-    assert (len(both["for tuning"]), len(both["against tuning"])) == (len(FOR), len(AGAINST)) == (6, 5)
+    assert (len(both["for tuning"]), len(both["against tuning"])) == (len(FOR), len(AGAINST)) == (7, 5)
     asked = {r.topic for items in both.values() for r in items if not r.measured}
     assert asked == {"high volume", "cost at scale", "prototyping", "fast-changing facts"}
     for items in both.values():
@@ -181,6 +181,7 @@ def test_what_was_not_asked_names_its_flag_and_what_was_asked_does_not() -> None
         ("latency", {"facts": Facts(latency=0.3)}, ("neutral", "none")),
         ("latency", {"facts": Facts(latency=0.01)}, ("against", "medium")),
         ("latency", {}, ("for", "weak")),
+        ("prompt length", {}, ("for", "weak")),
         ("consistent behaviour", {}, ("for", "strong")),
         ("special vocabulary", {}, ("for", "medium")),
         ("private patterns", {}, ("for", "strong")),
@@ -202,6 +203,18 @@ def test_items(topic: str, changes: dict[str, Any], expected: tuple[str, str]) -
     both = lists(evidence, economics(sample.USE, evidence.facts))
     (found,) = (r for items in both.values() for r in items if r.topic == topic)
     assert (found.side, found.strength) == expected, found.sentence
+
+
+def test_what_tuning_saves_of_a_prompt_is_a_sentence_with_its_number() -> None:
+    def told(**changes: Any) -> str:
+        evidence = sample.evidence(**changes)
+        both = lists(evidence, economics(None, evidence.facts))
+        return next(r.sentence for r in both["for tuning"] if r.topic == "prompt length")
+
+    reads = "A call of few_shot reads 820 tokens and one of the tuned model "
+    assert told() == f"{reads}120: tuning saves 700 a call (85%)."
+    assert told(tuned=tuned(0.6).model_copy(update={"tokens_in": 830.0})) == f"{reads}830: tuning saves none."
+    assert told(tuned=None) == told(bars=NEAREST) == "No prompt was measured beside a small run's."
 
 
 @pytest.mark.parametrize(

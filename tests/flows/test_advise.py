@@ -81,7 +81,7 @@ def test_the_forecast_the_lists_and_the_page_are_there(first: tuple[Advice, Told
     assert curve is not None
     assert curve.at_full.low95 <= curve.at_full.low80 <= curve.at_full.value <= curve.at_full.high80
     assert curve.at_full.low95 >= 0 and curve.at_full.high95 <= 1
-    assert [len(items) for items in found.lists.values()] == [6, 5]
+    assert [len(items) for items in found.lists.values()] == [7, 5]
     folder = workspace / "advise" / found.id
     assert Advice.load(folder / "advice.json") == found
     assert "<svg" in (folder / "advice.html").read_text(encoding="utf-8")

@@ -15,6 +15,7 @@ RETRIEVED = "nearest_neighbour"
 LIKE = (0.5, 0.2, 0.05)  # how far like inputs have like answers, between chance and always: strong, medium, weak
 BUSY = (10_000, 1_000, 100)  # calls a day
 QUICKER = 1.5  # times as fast
+SHORTER = 0.5  # of the tokens that a prompt has
 PIECES = (1.4, 1.2)  # tokens a word, in times those of general text
 PATTERNS = (0.1, 0.03)  # what shown or copied rows add to the bare instruction
 TORN = (0.1, 0.03)  # share of rows with another answer than their likes
@@ -96,6 +97,18 @@ def latency(evidence: Evidence, _: Economics) -> Reason:
     if prompted is None or prompted <= wanted:
         return _reason(topic, "neutral", "none", f"{told} That is met here.")
     return _reason(topic, "for", "strong", f"{told} Only tuned it is fast enough here.")
+
+
+def length(evidence: Evidence, _: Economics) -> Reason:
+    topic, bar, tuned = "prompt length", best(evidence, PROMPTED), evidence.tuned
+    if tuned is None or bar is None or not bar.tokens_in:
+        return _reason(topic, "neutral", "none", "No prompt was measured beside a small run's.", measured=False)
+    own = ", as its own tokenizer counts," if bar.name == "rival" else ""
+    told = f"A call of {bar.name} reads {bar.tokens_in:,.0f} tokens{own} and one of the tuned model "
+    told += f"{tuned.tokens_in:,.0f}: tuning saves "
+    share = 1 - tuned.tokens_in / bar.tokens_in
+    told += f"{bar.tokens_in - tuned.tokens_in:,.0f} a call ({share:.0%})." if share > 0 else "none."
+    return _reason(topic, "for", "weak" if share >= SHORTER else "none", told)
 
 
 def vocabulary(evidence: Evidence, _: Economics) -> Reason:
@@ -208,7 +221,7 @@ def changing(evidence: Evidence, _: Economics) -> Reason:
     return _reason(topic, "against", strength, told)
 
 
-FOR: tuple[Item, ...] = (consistent, volume, latency, vocabulary, scale, patterns)
+FOR: tuple[Item, ...] = (consistent, volume, latency, length, vocabulary, scale, patterns)
 AGAINST: tuple[Item, ...] = (broad, inconsistent, prototyping, little, changing)
 
 
