@@ -64,6 +64,10 @@ def test_the_summary_fits_and_tells_the_rule() -> None:
     flat = " ".join(text.split())
     assert "TUNE" in flat and "Rule: gain" in flat
     assert all(r.topic in text for items in found.lists.values() for r in items)
+    assert "What 1,000 more rows bring: +3.0 points (80%: +1.0 to +5.0 points)." in " ".join(
+        flat.replace("│", " ").split()
+    )
+    assert "1,000 more rows" not in shown(advice_summary(sample.build(curve=None)), 80)
 
 
 def test_the_money_says_whose_seconds_it_counts() -> None:
