@@ -301,6 +301,12 @@ def test_the_next_step_is_one_that_helps(changes: dict[str, Any], helps: str) ->
     assert ("--time" in found.next) == ("--time" in helps)
 
 
+def test_tuning_names_the_method_as_the_recipe_s_and_the_verb_that_compares() -> None:
+    told = "The method, dora, is the recipe's; no other was tried here: tunesmith compare RECIPE --methods dora,... "
+    assert f"{told}compares methods on these rows." in sample.build(method="dora").next
+    assert "compare" not in sample.build(method="dora", curve=sample.curve(-0.1, within=0)).next
+
+
 def test_steps_hold_at_their_edges() -> None:
     assert [steps(x, 0.5, 0.2, 0.1) for x in (0.5, 0.49, 0.2, 0.19, 0.1, 0.09)] == [
         "strong", "medium", "medium", "weak", "weak", "none",

@@ -297,7 +297,11 @@ def _too_slow(decision: Decision, evidence: Evidence) -> str:
 def _next(decision: Decision, evidence: Evidence) -> str:
     curve = evidence.curve
     if decision == "tune":
-        return "Next: tunesmith run RECIPE. Its verdict is made on the locked test, which was not looked at here."
+        told = "Next: tunesmith run RECIPE. Its verdict is made on the locked test, which was not looked at here."
+        method = f"The method, {evidence.method}, is the recipe's; no other was tried here"
+        return (
+            f"{told} {method}: tunesmith compare RECIPE --methods {evidence.method},... compares methods on these rows."
+        )
     if decision == "prompt" and by_name(evidence, best(evidence, PROMPTED)):
         return "Next: compare each text with the names of the labels, as zero_shot did here; ask again with more rows."
     if decision == "prompt":
