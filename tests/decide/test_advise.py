@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 import sample_advice as sample
-from tunesmith.core.advice import Advice, Bar, Curve, Decision, Facts, Variety
+from tunesmith.core.advice import Advice, Bar, Curve, Decision, Facts, Quality, Variety
 from tunesmith.decide.advise import FEWEST_ROWS, FEWEST_SCORED, RULES, WORTH, advise, least_gain
 from tunesmith.decide.economics import Use, economics
 from tunesmith.decide.lists import AGAINST, FOR, lists, steps
@@ -143,7 +143,7 @@ def test_tuning_is_never_advised_where_the_forecast_is_behind() -> None:
 def test_both_lists_hold_every_item_and_what_only_the_user_knows_says_so() -> None:
     evidence = sample.evidence()
     both = lists(evidence, economics(sample.USE, evidence.facts))
-    assert (len(both["for tuning"]), len(both["against tuning"])) == (len(FOR), len(AGAINST)) == (7, 5)
+    assert (len(both["for tuning"]), len(both["against tuning"])) == (len(FOR), len(AGAINST)) == (7, 6)
     asked = {r.topic for items in both.values() for r in items if not r.measured}
     assert asked == {"high volume", "cost at scale", "prototyping", "fast-changing facts"}
     for items in both.values():
@@ -193,6 +193,10 @@ def test_what_was_not_asked_names_its_flag_and_what_was_asked_does_not() -> None
         ("little data", {"curve": sample.curve(overtakes=1300)}, ("against", "medium")),
         ("little data", {"curve": sample.curve(overtakes=2500)}, ("against", "strong")),
         ("little data", {"curve": sample.curve(within=0.4)}, ("against", "strong")),
+        ("data quality", {}, ("neutral", "none")),  # 47 of 1,600 rows
+        ("data quality", {"quality": Quality(rows=100, found={"contradictions": 3})}, ("against", "medium")),
+        ("data quality", {"quality": Quality(rows=100, found={"lengths": 10})}, ("against", "strong")),
+        ("data quality", {"quality": Quality(rows=100, found={"exact_duplicates": 90})}, ("neutral", "none")),
         ("prototyping", {"facts": Facts(prototype=True)}, ("against", "strong")),
         ("fast-changing facts", {"facts": Facts(facts_change="daily")}, ("against", "strong")),
         ("fast-changing facts", {"facts": Facts(facts_change="yearly")}, ("neutral", "none")),
@@ -203,6 +207,21 @@ def test_items(topic: str, changes: dict[str, Any], expected: tuple[str, str]) -
     both = lists(evidence, economics(sample.USE, evidence.facts))
     (found,) = (r for items in both.values() for r in items if r.topic == topic)
     assert (found.side, found.strength) == expected, found.sentence
+
+
+def test_what_the_checks_found_and_how_much_repeats_is_said_with_its_numbers() -> None:
+    def told(**changes: Any) -> dict[str, str]:
+        evidence = sample.evidence(**changes)
+        return {r.topic: r.sentence for r in lists(evidence, economics(None, evidence.facts))["against tuning"]}
+
+    assert told()["data quality"] == (
+        "Of 1,600 rows 12 repeat an earlier row, 47 give different answers to the same input. 3 more could not be read "
+        "and were left out. Checks that found something too: private_data. tunesmith check RECIPE names the rows."
+    )
+    clean = told(quality=Quality(rows=90))["data quality"]
+    assert clean == "Of 90 rows none repeats or contradicts another or is cut."
+    repeated = told(variety=varied(repeated=0.25, torn=0.1))["inconsistent inputs"]
+    assert repeated.startswith("25.0% of the rows nearly repeat another, and 10.0% of those have another answer; ")
 
 
 def test_what_tuning_saves_of_a_prompt_is_a_sentence_with_its_number() -> None:

@@ -113,6 +113,15 @@ class Variety(Noun):
     pieces: float
 
 
+class Quality(Noun):
+    """What the checks found among the ``rows`` of the training file: the rows that each of them ``found``, by its name.
+    ``left_out`` rows could not be read."""
+
+    rows: int
+    left_out: int = 0
+    found: dict[str, int] = {}
+
+
 class CostPoint(Noun):
     calls_per_day: float
     prompted: float
@@ -177,6 +186,7 @@ class Evidence(Noun):
     tuned: Bar | None = None
     curve: Curve | None = None
     variety: Variety
+    quality: Quality
     facts: Facts = Facts()
     train_seconds: float | None = None
 

@@ -18,7 +18,13 @@ QUICKER = 1.5  # times as fast
 SHORTER = 0.5  # of the tokens that a prompt has
 PIECES = (1.4, 1.2)  # tokens a word, in times those of general text
 PATTERNS = (0.1, 0.03)  # what shown or copied rows add to the bare instruction
-TORN = (0.1, 0.03)  # share of rows with another answer than their likes
+TORN = (0.1, 0.03)  # share of rows with another answer than their likes, or of rows that are cut
+FLAWS = {
+    "exact_duplicates": "repeat an earlier row",
+    "near_duplicates": "nearly repeat an earlier input",
+    "contradictions": "give different answers to the same input",
+    "lengths": "are longer than fits and cut",
+}
 USUAL = (1_000, 10_000)  # examples that tuning is said to need
 
 Item = Callable[[Evidence, Economics], Reason]
@@ -163,12 +169,28 @@ def inconsistent(evidence: Evidence, _: Economics) -> Reason:
     doubts = [x for x in (variety.torn, variety.doubted) if x is not None]
     said = []
     if variety.torn is not None:
-        said.append(f"{variety.torn:.1%} of the rows that nearly repeat another have another answer")
+        said.append(
+            f"{variety.repeated:.1%} of the rows nearly repeat another, and {variety.torn:.1%} of those have another answer"
+        )
     if variety.doubted is not None:
         said.append(f"against {variety.doubted:.1%} of the answers the five nearest rows are of one mind")
     if not said:
         return _reason("inconsistent inputs", "neutral", "none", "No row nearly repeats another, and answers are open.")
     return _reason("inconsistent inputs", "against", steps(max(doubts), *TORN), f"{'; '.join(said)}.".capitalize())
+
+
+def quality(evidence: Evidence, _: Economics) -> Reason:
+    topic, rows, found = "data quality", evidence.quality.rows, evidence.quality.found
+    said = [f"{found[name]:,} {flaw}" for name, flaw in FLAWS.items() if name in found]
+    told = f"Of {rows:,} rows {', '.join(said) or 'none repeats or contradicts another or is cut'}."
+    if evidence.quality.left_out:
+        told += f" {evidence.quality.left_out:,} more could not be read and were left out."
+    if others := [name for name in found if name not in FLAWS]:
+        told += f" Checks that found something too: {', '.join(others)}."
+    if found:
+        told += " tunesmith check RECIPE names the rows."
+    worst = max(found.get("contradictions", 0), found.get("lengths", 0)) / max(rows, 1)
+    return _reason(topic, "against", steps(worst, *TORN), told)
 
 
 def prototyping(evidence: Evidence, _: Economics) -> Reason:
@@ -222,7 +244,7 @@ def changing(evidence: Evidence, _: Economics) -> Reason:
 
 
 FOR: tuple[Item, ...] = (consistent, volume, latency, length, vocabulary, scale, patterns)
-AGAINST: tuple[Item, ...] = (broad, inconsistent, prototyping, little, changing)
+AGAINST: tuple[Item, ...] = (broad, inconsistent, quality, prototyping, little, changing)
 
 
 def lists(evidence: Evidence, costs: Economics) -> dict[str, tuple[Reason, ...]]:
