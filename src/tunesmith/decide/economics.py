@@ -21,6 +21,12 @@ DAYS, HOURS = 30.4, 730.0  # a month
 HORIZON = 12.0  # months over which what is spent once is spread
 BUSY = 0.6  # of a rented machine's time that answers calls
 WRITTEN = 4.0  # what a written token costs in times of a read one, where prices are not known
+UNPROMPTED = (
+    "No prompted model was measured whose tokens are known, so what prompting reaches at which cost, and the "
+    "break-even, are open. -s evaluate.rival.url=URL -s evaluate.rival.model=NAME asks one behind an OpenAI-compatible "
+    "endpoint."
+)
+UNTUNED = "No small run was made, so what a tuned answer costs, and the break-even, are open."
 CHEAPEST, DEAREST = 1.0, 1e8  # calls a day of the chart
 CHANGES = {"never": math.inf, "yearly": 365.0, "monthly": 30.4, "weekly": 7.0, "daily": 1.0}  # days between changes
 FLAGS = {
@@ -141,12 +147,12 @@ def break_even(prompted: Line, tuned: Line) -> float | None:
     return (tuned.fixed - prompted.fixed) / (gap * DAYS) if gap else None
 
 
-def economics(use: Use | None, facts: Facts) -> Economics:
+def economics(use: Use | None, facts: Facts, *, tuned: bool = True) -> Economics:
     """Costs of both ways, the break-even with its sensitivity, and the points of a chart; of nothing where no model
-    was prompted. Raises RecipeError for numbers that cannot be."""
+    was prompted, or none ``tuned``. Raises RecipeError for numbers that cannot be."""
     checked(facts)
     if use is None:
-        return Economics(sentence="No prompted model was measured, so there is no cost to compare with.")
+        return Economics(sentence=UNPROMPTED if tuned else UNTUNED)
     read, written = _weights(facts)
     of_prompted = read * use.prompted_in + written * use.prompted_out
     of_tuned = read * use.tuned_in + written * use.tuned_out

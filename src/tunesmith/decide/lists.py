@@ -169,9 +169,8 @@ def inconsistent(evidence: Evidence, _: Economics) -> Reason:
     doubts = [x for x in (variety.torn, variety.doubted) if x is not None]
     said = []
     if variety.torn is not None:
-        said.append(
-            f"{variety.repeated:.1%} of the rows nearly repeat another, and {variety.torn:.1%} of those have another answer"
-        )
+        of_those = f"{variety.torn:.1%} of those have another answer"
+        said.append(f"{variety.repeated:.1%} of the rows nearly repeat another, and {of_those}")
     if variety.doubted is not None:
         said.append(f"against {variety.doubted:.1%} of the answers the five nearest rows are of one mind")
     if not said:

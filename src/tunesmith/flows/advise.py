@@ -68,7 +68,8 @@ def advise(
     except Interrupted as stopped:
         raise Interrupted(f"{stopped}. Go on with the same command.", stopped.signal) from None
     watch.stage("Advise")
-    told = deciding.advise(evidence, economics(_use(evidence), facts))
+    costs = economics(_use(evidence), facts, tuned=evidence.tuned is not None)
+    told = deciding.advise(evidence, costs)
     advice = told.model_copy(
         update={
             "id": _name(found),
