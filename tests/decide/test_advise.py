@@ -1,5 +1,6 @@
 """Every rule at its boundary; the costly error stays out; the lists hold every item."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -324,6 +325,33 @@ def test_tuning_names_the_method_as_the_recipe_s_and_the_verb_that_compares() ->
     told = "The method, dora, is the recipe's; no other was tried here: tunesmith compare RECIPE --methods dora,... "
     assert f"{told}compares methods on these rows." in sample.build(method="dora").next
     assert "compare" not in sample.build(method="dora", curve=sample.curve(-0.1, within=0)).next
+
+
+@pytest.mark.parametrize(
+    ("facts", "told"),
+    [
+        (Facts(), "Training takes about 2.0 h on this machine."),
+        (Facts(host_price=0.0), "Training takes about 2.0 h on this machine."),
+        (Facts(host_price=0.75), "Training takes about 2.0 h on this machine and costs 1.50."),  # no price of tokens
+        (Facts(host_price=0.001), "Training takes about 2.0 h on this machine and costs less than 0.01."),
+    ],
+)
+def test_training_is_told_in_money_where_an_hour_has_a_price(facts: Facts, told: str) -> None:
+    def found(**changes: Any) -> Advice:
+        evidence = sample.evidence(facts=facts, train_seconds=7200.0, **changes)
+        return advise(evidence, economics(None, facts))
+
+    assert found().sentence.endswith(told)
+    unsure = found(curve=sample.curve(0.03))
+    assert unsure.decision == "not enough evidence" and unsure.next.endswith(told)
+    assert "Training takes" not in sample.build(train_seconds=None).sentence
+
+
+def test_labels_to_be_paid_for_are_told_beside_the_training() -> None:
+    facts = Facts(price_in=1.0, price_out=4.0, host_price=1.0, label_price=2.0)
+    use = replace(sample.USE, train_hours=2.0, labels=30.0)
+    found = advise(sample.evidence(facts=facts, train_seconds=7200.0), economics(use, facts))
+    assert found.sentence.endswith("and costs 2.00 (62.00 with the labels that it still needs).")
 
 
 def test_steps_hold_at_their_edges() -> None:

@@ -33,6 +33,14 @@ def gained_band(metric: str, found: Band) -> str:
     return f"{gained(metric, found.value)} (80% of the forecasts: {low} to {high})"
 
 
+def money_of(value: float) -> str:
+    """
+    >>> money_of(1234.5), money_of(0.004)
+    ('1,234.50', 'less than 0.01')
+    """
+    return f"{value:,.2f}" if value >= 0.01 else "less than 0.01"
+
+
 def rows_of(value: float) -> str:
     """A number of rows, no more exact than it is known.
 
