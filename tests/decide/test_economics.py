@@ -61,7 +61,7 @@ def test_nothing_is_compared_where_no_model_was_prompted() -> None:
     told = economics(None, PRICED).sentence
     assert told.startswith("No prompted model")
     assert "break-even" in told and "-s evaluate.rival.url=URL -s evaluate.rival.model=NAME" in told
-    assert economics(None, PRICED, tuned=False).sentence.startswith(
+    assert economics(None, PRICED, trained=False).sentence.startswith(
         "No small run was made, so what a tuned answer costs"
     )
 

@@ -147,12 +147,12 @@ def break_even(prompted: Line, tuned: Line) -> float | None:
     return (tuned.fixed - prompted.fixed) / (gap * DAYS) if gap else None
 
 
-def economics(use: Use | None, facts: Facts, *, tuned: bool = True) -> Economics:
+def economics(use: Use | None, facts: Facts, *, trained: bool = True) -> Economics:
     """Costs of both ways, the break-even with its sensitivity, and the points of a chart; of nothing where no model
-    was prompted, or none ``tuned``. Raises RecipeError for numbers that cannot be."""
+    was prompted, or no small run was ``trained``. Raises RecipeError for numbers that cannot be."""
     checked(facts)
     if use is None:
-        return Economics(sentence=UNPROMPTED if tuned else UNTUNED)
+        return Economics(sentence=UNPROMPTED if trained else UNTUNED)
     read, written = _weights(facts)
     of_prompted = read * use.prompted_in + written * use.prompted_out
     of_tuned = read * use.tuned_in + written * use.tuned_out

@@ -68,7 +68,7 @@ def advise(
     except Interrupted as stopped:
         raise Interrupted(f"{stopped}. Go on with the same command.", stopped.signal) from None
     watch.stage("Advise")
-    costs = economics(_use(evidence), facts, tuned=evidence.tuned is not None)
+    costs = economics(_use(evidence), facts, trained=evidence.tuned is not None)
     told = deciding.advise(evidence, costs)
     advice = told.model_copy(
         update={
