@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 import sample_report as sample
-from tunesmith.core.advice import Advice, Band, Bar, Curve, CurvePlace, CurvePoint, Evidence, Facts, Variety
+from tunesmith.core.advice import Advice, Band, Bar, Curve, CurvePlace, CurvePoint, Evidence, Facts, Quality, Variety
 from tunesmith.core.report import Estimate
 from tunesmith.decide.advise import advise
 from tunesmith.decide.economics import Use, economics
@@ -12,6 +12,7 @@ from tunesmith.decide.economics import Use, economics
 VARIETY = Variety(
     rows=500, answers=12, repeated=0.04, agree=0.6, chance=0.15, torn=0.02, doubted=0.01, types=0.2, pieces=1.3
 )
+QUALITY = Quality(rows=1600, left_out=3, found={"exact_duplicates": 12, "contradictions": 47, "private_data": 2})
 USE = Use(
     prompted_in=820, prompted_out=40, tuned_in=120, tuned_out=40, tuned_seconds=0.08, train_hours=0.1,
     prompted_quality=0.52, tuned_quality=0.66,
@@ -56,7 +57,7 @@ def evidence(**changes: Any) -> Evidence:
             Bar(name="nearest_neighbour", score=estimate(0.49), tokens_in=0, tokens_out=0),
         ),
         "tuned": Bar(name="tuned", score=estimate(0.6), tokens_in=120, tokens_out=40, seconds=0.08),
-        "curve": curve(), "variety": VARIETY, "train_seconds": 95.0,
+        "curve": curve(), "variety": VARIETY, "quality": QUALITY, "train_seconds": 360.0,
     }  # fmt: skip
     return Evidence(**(found | changes))
 

@@ -1,11 +1,12 @@
 """Every rule at its boundary; the costly error stays out; the lists hold every item."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 import sample_advice as sample
-from tunesmith.core.advice import Advice, Bar, Curve, Decision, Facts, Variety
+from tunesmith.core.advice import Advice, Bar, Curve, Decision, Facts, Quality, Variety
 from tunesmith.decide.advise import FEWEST_ROWS, FEWEST_SCORED, RULES, WORTH, advise, least_gain
 from tunesmith.decide.economics import Use, economics
 from tunesmith.decide.lists import AGAINST, FOR, lists, steps
@@ -143,12 +144,32 @@ def test_tuning_is_never_advised_where_the_forecast_is_behind() -> None:
 def test_both_lists_hold_every_item_and_what_only_the_user_knows_says_so() -> None:
     evidence = sample.evidence()
     both = lists(evidence, economics(sample.USE, evidence.facts))
-    assert (len(both["for tuning"]), len(both["against tuning"])) == (len(FOR), len(AGAINST)) == (6, 5)
+    assert (len(both["for tuning"]), len(both["against tuning"])) == (len(FOR), len(AGAINST)) == (7, 6)
     asked = {r.topic for items in both.values() for r in items if not r.measured}
     assert asked == {"high volume", "cost at scale", "prototyping", "fast-changing facts"}
     for items in both.values():
         assert all(r.sentence and not r.sentence[0].islower() for r in items)
         assert all("unknown" in r.sentence for r in items if not r.measured)
+
+
+def test_what_was_not_asked_names_its_flag_and_what_was_asked_does_not() -> None:
+    def told(facts: Facts) -> dict[str, str]:
+        evidence = sample.evidence(facts=facts)
+        both = lists(evidence, economics(sample.USE, facts))
+        return {r.topic: r.sentence for items in both.values() for r in items}
+
+    prices = ("price_in", "price_out", "host_price")
+    asked = told(Facts(asked=("calls_per_day", "facts_change", "prototype", "latency", *prices)))
+    assert asked["high volume"] == asked["prototyping"] == asked["fast-changing facts"] == "Asked: unknown."
+    assert asked["cost at scale"].endswith("Prices asked: unknown. Traffic asked: unknown.")
+    assert asked["latency"].endswith("What is wanted was asked: unknown.")
+    silent = told(Facts())
+    assert "asked" not in " ".join(silent.values()).lower()
+    assert silent["high volume"] == "Not given: unknown (--calls-per-day)."
+    assert silent["latency"].endswith("What is wanted was not given: unknown (--latency).")
+    assert "Prices not given: unknown (--price-in, --price-out, --host-price)." in silent["cost at scale"]
+    assert "(--host-price)" in told(Facts(price_in=1.0, calls_per_day=5))["cost at scale"]
+    assert told(Facts(facts_change="weekly"))["fast-changing facts"].endswith("not given: unknown (--retrain-every).")
 
 
 @pytest.mark.parametrize(
@@ -161,6 +182,7 @@ def test_both_lists_hold_every_item_and_what_only_the_user_knows_says_so() -> No
         ("latency", {"facts": Facts(latency=0.3)}, ("neutral", "none")),
         ("latency", {"facts": Facts(latency=0.01)}, ("against", "medium")),
         ("latency", {}, ("for", "weak")),
+        ("prompt length", {}, ("for", "weak")),
         ("consistent behaviour", {}, ("for", "strong")),
         ("special vocabulary", {}, ("for", "medium")),
         ("private patterns", {}, ("for", "strong")),
@@ -172,6 +194,10 @@ def test_both_lists_hold_every_item_and_what_only_the_user_knows_says_so() -> No
         ("little data", {"curve": sample.curve(overtakes=1300)}, ("against", "medium")),
         ("little data", {"curve": sample.curve(overtakes=2500)}, ("against", "strong")),
         ("little data", {"curve": sample.curve(within=0.4)}, ("against", "strong")),
+        ("data quality", {}, ("neutral", "none")),  # 47 of 1,600 rows
+        ("data quality", {"quality": Quality(rows=100, found={"contradictions": 3})}, ("against", "medium")),
+        ("data quality", {"quality": Quality(rows=100, found={"lengths": 10})}, ("against", "strong")),
+        ("data quality", {"quality": Quality(rows=100, found={"exact_duplicates": 90})}, ("neutral", "none")),
         ("prototyping", {"facts": Facts(prototype=True)}, ("against", "strong")),
         ("fast-changing facts", {"facts": Facts(facts_change="daily")}, ("against", "strong")),
         ("fast-changing facts", {"facts": Facts(facts_change="yearly")}, ("neutral", "none")),
@@ -182,6 +208,33 @@ def test_items(topic: str, changes: dict[str, Any], expected: tuple[str, str]) -
     both = lists(evidence, economics(sample.USE, evidence.facts))
     (found,) = (r for items in both.values() for r in items if r.topic == topic)
     assert (found.side, found.strength) == expected, found.sentence
+
+
+def test_what_the_checks_found_and_how_much_repeats_is_said_with_its_numbers() -> None:
+    def told(**changes: Any) -> dict[str, str]:
+        evidence = sample.evidence(**changes)
+        return {r.topic: r.sentence for r in lists(evidence, economics(None, evidence.facts))["against tuning"]}
+
+    assert told()["data quality"] == (
+        "Of 1,600 rows 12 repeat an earlier row, 47 give different answers to the same input. 3 more could not be read "
+        "and were left out. Checks that found something too: private_data. tunesmith check RECIPE names the rows."
+    )
+    clean = told(quality=Quality(rows=90))["data quality"]
+    assert clean == "Of 90 rows none repeats or contradicts another or is cut."
+    repeated = told(variety=varied(repeated=0.25, torn=0.1))["inconsistent inputs"]
+    assert repeated.startswith("25.0% of the rows nearly repeat another, and 10.0% of those have another answer; ")
+
+
+def test_what_tuning_saves_of_a_prompt_is_a_sentence_with_its_number() -> None:
+    def told(**changes: Any) -> str:
+        evidence = sample.evidence(**changes)
+        both = lists(evidence, economics(None, evidence.facts))
+        return next(r.sentence for r in both["for tuning"] if r.topic == "prompt length")
+
+    reads = "A call of few_shot reads 820 tokens and one of the tuned model "
+    assert told() == f"{reads}120: tuning saves 700 a call (85%)."
+    assert told(tuned=tuned(0.6).model_copy(update={"tokens_in": 830.0})) == f"{reads}830: tuning saves none."
+    assert told(tuned=None) == told(bars=NEAREST) == "No prompt was measured beside a small run's."
 
 
 @pytest.mark.parametrize(
@@ -266,6 +319,39 @@ def test_the_next_step_is_one_that_helps(changes: dict[str, Any], helps: str) ->
     found = sample.build(**changes)
     assert helps in found.next
     assert ("--time" in found.next) == ("--time" in helps)
+
+
+def test_tuning_names_the_method_as_the_recipe_s_and_the_verb_that_compares() -> None:
+    told = "The method, dora, is the recipe's; no other was tried here: tunesmith compare RECIPE --methods dora,... "
+    assert f"{told}compares methods on these rows." in sample.build(method="dora").next
+    assert "compare" not in sample.build(method="dora", curve=sample.curve(-0.1, within=0)).next
+
+
+@pytest.mark.parametrize(
+    ("facts", "told"),
+    [
+        (Facts(), "Training takes about 2.0 h on this machine."),
+        (Facts(host_price=0.0), "Training takes about 2.0 h on this machine."),
+        (Facts(host_price=0.75), "Training takes about 2.0 h on this machine and costs 1.50."),  # no price of tokens
+        (Facts(host_price=0.001), "Training takes about 2.0 h on this machine and costs less than 0.01."),
+    ],
+)
+def test_training_is_told_in_money_where_an_hour_has_a_price(facts: Facts, told: str) -> None:
+    def found(**changes: Any) -> Advice:
+        evidence = sample.evidence(facts=facts, train_seconds=7200.0, **changes)
+        return advise(evidence, economics(None, facts))
+
+    assert found().sentence.endswith(told)
+    unsure = found(curve=sample.curve(0.03))
+    assert unsure.decision == "not enough evidence" and unsure.next.endswith(told)
+    assert "Training takes" not in sample.build(train_seconds=None).sentence
+
+
+def test_labels_to_be_paid_for_are_told_beside_the_training() -> None:
+    facts = Facts(price_in=1.0, price_out=4.0, host_price=1.0, label_price=2.0)
+    use = replace(sample.USE, train_hours=2.0, labels=30.0)
+    found = advise(sample.evidence(facts=facts, train_seconds=7200.0), economics(use, facts))
+    assert found.sentence.endswith("and costs 2.00 (62.00 with the labels that it still needs).")
 
 
 def test_steps_hold_at_their_edges() -> None:

@@ -58,7 +58,12 @@ def test_a_quality_without_a_forecast_is_that_of_a_small_run() -> None:
 
 
 def test_nothing_is_compared_where_no_model_was_prompted() -> None:
-    assert economics(None, PRICED).sentence.startswith("No prompted model")
+    told = economics(None, PRICED).sentence
+    assert told.startswith("No prompted model")
+    assert "break-even" in told and "-s evaluate.rival.url=URL -s evaluate.rival.model=NAME" in told
+    assert economics(None, PRICED, trained=False).sentence.startswith(
+        "No small run was made, so what a tuned answer costs"
+    )
 
 
 @pytest.mark.parametrize("facts", [Facts(price_in=1.0, price_out=4.0), Facts(host_price=0.5)])

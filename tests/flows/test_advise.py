@@ -81,7 +81,7 @@ def test_the_forecast_the_lists_and_the_page_are_there(first: tuple[Advice, Told
     assert curve is not None
     assert curve.at_full.low95 <= curve.at_full.low80 <= curve.at_full.value <= curve.at_full.high80
     assert curve.at_full.low95 >= 0 and curve.at_full.high95 <= 1
-    assert [len(items) for items in found.lists.values()] == [6, 5]
+    assert [len(items) for items in found.lists.values()] == [7, 6]
     folder = workspace / "advise" / found.id
     assert Advice.load(folder / "advice.json") == found
     assert "<svg" in (folder / "advice.html").read_text(encoding="utf-8")
@@ -194,6 +194,17 @@ def test_a_rival_behind_an_endpoint_is_a_prompted_bar_with_its_own_tokens(
     assert any(told in note for note in found.notes) and told in (tmp_path / "page" / "advice.html").read_text(
         encoding="utf-8"
     )
+
+
+def test_what_the_checks_found_in_the_training_file_is_in_the_advice(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    rows = labelled(60)
+    path = write_jsonl(tmp_path / "labelled.jsonl", [*rows, rows[0], rows[1]])
+    recipe = make_recipe(str(path), model="bert").model_copy(update={"task": "classify"})
+    found = advise(recipe, workspace=tmp_path)
+    assert found.evidence.quality.rows == 62 and found.evidence.quality.found["exact_duplicates"] == 2
+    (told,) = (r.sentence for r in found.lists["against tuning"] if r.topic == "data quality")
+    assert told.startswith("Of 62 rows 2 repeat an earlier row")
+    assert told in (tmp_path / "advise" / found.id / "advice.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("count", [60, 120])  # 120 are split: what is left gives two sizes

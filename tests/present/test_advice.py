@@ -6,6 +6,8 @@ from tests.present.test_terminal import shown
 
 import sample_advice as sample
 from tunesmith.core.advice import Facts
+from tunesmith.decide.advise import advise
+from tunesmith.decide.economics import economics
 from tunesmith.present.advice import advice_summary, cost_chart, curve_chart, forecasts, render_advice
 
 
@@ -28,6 +30,13 @@ def test_the_chart_has_every_run_and_every_way() -> None:
     svg = curve_chart(sample.evidence())
     assert svg.count("<circle") == 5
     assert all(name in svg for name in ("few_shot", "nearest_neighbour", "majority", "zero_shot", "all 1,240 rows"))
+
+
+def test_where_no_model_was_prompted_page_and_summary_say_what_would_fill_the_gap() -> None:
+    found = advise(sample.evidence(task="classify", bars=sample.evidence().bars[:1]), economics(None, Facts()))
+    for text in (Page(render_advice(found)).text, " ".join(shown(advice_summary(found), 2000).split())):
+        assert "prompting reaches at which cost, and the break-even, are open" in text
+        assert "-s evaluate.rival.url=URL -s evaluate.rival.model=NAME" in text
 
 
 @pytest.mark.parametrize(
@@ -64,6 +73,10 @@ def test_the_summary_fits_and_tells_the_rule() -> None:
     flat = " ".join(text.split())
     assert "TUNE" in flat and "Rule: gain" in flat
     assert all(r.topic in text for items in found.lists.values() for r in items)
+    assert "What 1,000 more rows bring: +3.0 points (80%: +1.0 to +5.0 points)." in " ".join(
+        flat.replace("│", " ").split()
+    )
+    assert "1,000 more rows" not in shown(advice_summary(sample.build(curve=None)), 80)
 
 
 def test_the_money_says_whose_seconds_it_counts() -> None:

@@ -1,5 +1,6 @@
 """``tunesmith advise``: prompt, retrieve, tune, or collect more data, decided on the user's own rows before a run."""
 
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +27,11 @@ EXAMPLES = {
 }
 CHANGES = ("never", "yearly", "monthly", "weekly", "daily")
 SKIP = " (Enter: not known)"
-
+PRICES = {
+    "price_in": "a million tokens that the prompted model reads",
+    "price_out": "a million tokens that it writes",
+    "host_price": "an hour of the machine that serves a tuned one",
+}
 
 Recipe = Annotated[Path, typer.Argument(help="The recipe: YAML, JSON or TOML.", show_default=False)]
 Calls = Annotated[float | None, typer.Option("--calls-per-day", metavar="N", help="Expected traffic, in calls a day.")]
@@ -94,7 +99,7 @@ def advise(
     Prompted baselines and small runs on 5, 10, 20 and 40% of the training rows give a learning curve with bands. Rows
     to score on are held back from train; the locked test is not looked at. A larger model that would be prompted
     instead is asked too where evaluate.rival names its endpoint. Asked again with other facts, it takes over what is
-    measured.
+    measured. At a terminal, a few questions ask for what no flag gives.
     """
     from tunesmith.core.advice import Facts
     from tunesmith.decide.economics import checked
@@ -116,8 +121,8 @@ def advise(
     if dry_run:
         _plan(flow.plan(recipe, settings or []), as_json)
         return
-    if facts == Facts() and not as_json and sys.stdin.isatty() and sys.stderr.isatty():
-        facts = checked(_asked())
+    if not as_json and _at_a_terminal():
+        facts = checked(_asked(given))
     with Watch() as watch:
         found = flow.advise(
             recipe, facts=facts, seconds=seconds, overrides=settings or [], workspace=runs, out=out, watch=watch
@@ -158,22 +163,31 @@ def _seconds(given: str | None) -> float | None:
     return found
 
 
-def _asked() -> "Facts":
-    """The facts that only the user knows, one question each; Enter leaves one open."""
+def _at_a_terminal() -> bool:
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def _asked(given: dict[str, Any]) -> "Facts":
+    """The facts that only the user knows: those ``given``, a question for each of the others, and one for all prices;
+    Enter leaves one open."""
     from tunesmith.core.advice import Facts
 
-    tell("A few things only you can know:")
-    return Facts.model_validate(
-        {
-            "calls_per_day": _ask("How many calls a day do you expect?", _number),
-            "facts_change": _ask(
-                f"How often do the facts in the answers change? {', '.join(CHANGES)}", _one_of_changes
-            ),
-            "prototype": _ask("Is this a prototype? yes or no", _yes),
-            "latency": _ask("Within how many seconds must an answer be there?", _number),
-            "label_price": _ask("What does one more labelled example cost?", _number),
-        }
-    )
+    questions: dict[str, tuple[str, Callable[[str], Any]]] = {
+        "calls_per_day": ("How many calls a day do you expect?", _number),
+        "facts_change": (f"How often do the facts in the answers change? {', '.join(CHANGES)}", _one_of_changes),
+        "prototype": ("Is this a prototype? yes or no", _yes),
+        "latency": ("Within how many seconds must an answer be there?", _number),
+        "label_price": ("What does one more labelled example cost?", _number),
+    }
+    open_ = [name for name in questions if given[name] is None]
+    prices = [name for name in PRICES if given[name] is None]
+    if open_ or prices:
+        tell("A few things only you can know:")
+    told = {name: _ask(*questions[name]) for name in open_}
+    if prices:
+        asked = f"What do these cost: {'; '.join(PRICES[name] for name in prices)}?"
+        told |= zip(prices, _ask(asked, _numbers(len(prices))) or [], strict=False)
+    return Facts.model_validate(given | told | {"asked": (*open_, *prices)})
 
 
 def _ask(question: str, read: Callable[[str], Any]) -> Any:
@@ -196,6 +210,17 @@ def _number(text: str) -> float:
     if not 0 <= found < float("inf"):
         raise ValueError(f"{text[:40]} is no number of at least 0.")
     return found
+
+
+def _numbers(count: int) -> Callable[[str], list[float]]:
+    def read(text: str) -> list[float]:
+        found = [_number(word) for word in re.split(r"[,;\s]+", text)]
+        if len(found) != count:
+            such_as = ", ".join(("0.5", "1.5", "0.8")[:count])
+            raise ValueError(f"{text[:40]} is not {count} {'prices' if count > 1 else 'price'}, such as {such_as}.")
+        return found
+
+    return read
 
 
 def _one_of_changes(text: str) -> str:

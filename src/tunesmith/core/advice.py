@@ -21,7 +21,7 @@ class Facts(Noun):
     """What only the user can know; None where it is not known. Prices are in one currency: ``price_in`` and
     ``price_out`` of a million tokens of the prompted model, ``host_price`` of an hour of the machine that serves the
     tuned one, ``label_price`` of one labelled example. ``latency`` is in seconds an answer, ``retrain_every`` in
-    days."""
+    days. ``asked`` names those that a person was asked for at a terminal."""
 
     calls_per_day: float | None = None
     facts_change: Change | None = None
@@ -32,6 +32,7 @@ class Facts(Noun):
     price_out: float | None = None
     host_price: float | None = None
     retrain_every: float | None = None
+    asked: tuple[str, ...] | None = None
 
 
 class Band(Noun):
@@ -112,6 +113,15 @@ class Variety(Noun):
     pieces: float
 
 
+class Quality(Noun):
+    """What the checks found among the ``rows`` of the training file: the rows that each of them ``found``, by its name.
+    ``left_out`` rows could not be read."""
+
+    rows: int
+    left_out: int = 0
+    found: dict[str, int] = {}
+
+
 class CostPoint(Noun):
     calls_per_day: float
     prompted: float
@@ -176,6 +186,7 @@ class Evidence(Noun):
     tuned: Bar | None = None
     curve: Curve | None = None
     variety: Variety
+    quality: Quality
     facts: Facts = Facts()
     train_seconds: float | None = None
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from tunesmith.core.advice import Advice, Curve, Decision, Economics, Evidence, Reason, Strength
 from tunesmith.decide.learning_curve import FEWEST
 from tunesmith.decide.lists import PROMPTED, RETRIEVED, best, by_name, lists, stale
-from tunesmith.decide.wording import gained, gained_band, rows_of, shown, time_of
+from tunesmith.decide.wording import gained, gained_band, money_of, rows_of, shown, time_of
 
 WORTH = 0.02  # the smallest gain worth having (of a perplexity: as a share), where evaluate.min_gain is 0
 FEWEST_ROWS = 118  # to train on: the least that give three sizes to run (learning_curve.sizes)
@@ -252,12 +252,8 @@ def _sentence(decision: Decision, evidence: Evidence, costs: Economics) -> str:
         return f"{told}: no forecast can be made.{f' Without training {bars}.' if bars else ''}"
     at = f"{evidence.method} on all {curve.rows:,} rows"
     if decision == "tune":
-        cost = (
-            f" Training takes about {time_of(evidence.train_seconds)} on this machine" if evidence.train_seconds else ""
-        )
-        money = f" and costs {costs.once:,.2f} once" if cost and costs.known and costs.once else ""
-        end = f"{cost}{money}{'.' if cost else ''}"
-        return f"Tune: {at} is expected to gain {gained_band(metric, curve.gain)} on {bar.name}.{end}"
+        gain = gained_band(metric, curve.gain)
+        return f"Tune: {at} is expected to gain {gain} on {bar.name}.{_training(evidence, costs)}"
     if decision in ("prompt", "retrieve"):
         head = "Prompt" if decision == "prompt" else "Retrieve"
         return f"{head}: {bars}; {at} is expected to be {gained_band(metric, curve.gain)} away from it."
@@ -269,6 +265,20 @@ def _sentence(decision: Decision, evidence: Evidence, costs: Economics) -> str:
         return f"Collect more data: {bars}; for a gain of {worth} {missing}, {evidence.rows:,} are there."
     chance = f"{curve.chance:.0%} of the forecasts gain at least {gained(metric, curve.worth)}"
     return f"Not enough evidence: {chance}; {at} is expected to gain {gained_band(metric, curve.gain)} on {bar.name}."
+
+
+def _training(evidence: Evidence, costs: Economics | None = None) -> str:
+    """What training takes on this machine, and costs where an hour has a price: with the labels where ``costs`` count
+    some. Empty where no training was timed."""
+    if not evidence.train_seconds:
+        return ""
+    told = f" Training takes about {time_of(evidence.train_seconds)} on this machine"
+    price = evidence.train_seconds / 3600 * (evidence.facts.host_price or 0.0)
+    if price:
+        told += f" and costs {money_of(price)}"
+    if costs is not None and costs.once - price >= 0.01:
+        told += f" ({money_of(costs.once)} with the labels that it still needs)"
+    return f"{told}."
 
 
 def _unprompted(decision: Decision, evidence: Evidence) -> str:
@@ -297,7 +307,11 @@ def _too_slow(decision: Decision, evidence: Evidence) -> str:
 def _next(decision: Decision, evidence: Evidence) -> str:
     curve = evidence.curve
     if decision == "tune":
-        return "Next: tunesmith run RECIPE. Its verdict is made on the locked test, which was not looked at here."
+        told = "Next: tunesmith run RECIPE. Its verdict is made on the locked test, which was not looked at here."
+        method = f"The method, {evidence.method}, is the recipe's; no other was tried here"
+        return (
+            f"{told} {method}: tunesmith compare RECIPE --methods {evidence.method},... compares methods on these rows."
+        )
     if decision == "prompt" and by_name(evidence, best(evidence, PROMPTED)):
         return "Next: compare each text with the names of the labels, as zero_shot did here; ask again with more rows."
     if decision == "prompt":
@@ -319,4 +333,4 @@ def _next(decision: Decision, evidence: Evidence) -> str:
     if len({p.rows for p in evidence.points}) < FEWEST:
         told = "give them more time (--time) where that was short, and ask again."
         return f"Next: the notes say which small runs were left out; {told}"
-    return "Next: a whole run (tunesmith run RECIPE) decides it on the locked test."
+    return f"Next: a whole run (tunesmith run RECIPE) decides it on the locked test.{_training(evidence)}"

@@ -21,6 +21,12 @@ DAYS, HOURS = 30.4, 730.0  # a month
 HORIZON = 12.0  # months over which what is spent once is spread
 BUSY = 0.6  # of a rented machine's time that answers calls
 WRITTEN = 4.0  # what a written token costs in times of a read one, where prices are not known
+UNPROMPTED = (
+    "No prompted model was measured whose tokens are known, so what prompting reaches at which cost, and the "
+    "break-even, are open. -s evaluate.rival.url=URL -s evaluate.rival.model=NAME asks one behind an OpenAI-compatible "
+    "endpoint."
+)
+UNTUNED = "No small run was made, so what a tuned answer costs, and the break-even, are open."
 CHEAPEST, DEAREST = 1.0, 1e8  # calls a day of the chart
 CHANGES = {"never": math.inf, "yearly": 365.0, "monthly": 30.4, "weekly": 7.0, "daily": 1.0}  # days between changes
 FLAGS = {
@@ -50,6 +56,16 @@ def checked(facts: Facts) -> Facts:
     if facts.facts_change is not None and facts.facts_change not in CHANGES:
         raise RecipeError(f"--facts-change is {facts.facts_change}; expected one of {', '.join(CHANGES)}.")
     return facts
+
+
+def unpriced(facts: Facts) -> tuple[str, ...]:
+    """The prices that are missing for money to be told; one price of tokens gives the other (``lines``).
+
+    >>> unpriced(Facts()), unpriced(Facts(price_in=0.5)), unpriced(Facts(price_out=1.5, host_price=0.8))
+    (('price_in', 'price_out', 'host_price'), ('host_price',), ())
+    """
+    tokens = ("price_in", "price_out") if facts.price_in is None and facts.price_out is None else ()
+    return (*tokens, "host_price") if facts.host_price is None else tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +117,7 @@ def lines(use: Use, facts: Facts) -> tuple[Line, Line, float] | None:
     """(prompted, tuned, what tuning costs once); None where the prompted model's tokens or the tuned model's machine
     have no price. Labels without a number or a price are in none of it, and ``Economics.assumes`` says so."""
     price_in, price_out, hour = facts.price_in, facts.price_out, facts.host_price
-    if hour is None or (price_in is None and price_out is None):
+    if hour is None or unpriced(facts):
         return None
     price_in = price_out / WRITTEN if price_in is None and price_out is not None else price_in or 0.0
     price_out = WRITTEN * price_in if price_out is None else price_out
@@ -131,12 +147,12 @@ def break_even(prompted: Line, tuned: Line) -> float | None:
     return (tuned.fixed - prompted.fixed) / (gap * DAYS) if gap else None
 
 
-def economics(use: Use | None, facts: Facts) -> Economics:
+def economics(use: Use | None, facts: Facts, *, trained: bool = True) -> Economics:
     """Costs of both ways, the break-even with its sensitivity, and the points of a chart; of nothing where no model
-    was prompted. Raises RecipeError for numbers that cannot be."""
+    was prompted, or no small run was ``trained``. Raises RecipeError for numbers that cannot be."""
     checked(facts)
     if use is None:
-        return Economics(sentence="No prompted model was measured, so there is no cost to compare with.")
+        return Economics(sentence=UNPROMPTED if trained else UNTUNED)
     read, written = _weights(facts)
     of_prompted = read * use.prompted_in + written * use.prompted_out
     of_tuned = read * use.tuned_in + written * use.tuned_out

@@ -7,18 +7,24 @@ decision does not count them up (``advise`` says by which rule it was made), for
 from collections.abc import Callable
 
 from tunesmith.core.advice import Bar, Economics, Evidence, Reason, Side, Strength
-from tunesmith.decide.economics import CHANGES
-from tunesmith.decide.wording import rows_of, shown, time_of
+from tunesmith.decide.economics import CHANGES, unpriced
+from tunesmith.decide.wording import rows_of, shown, time_of, unknown
 
-UNKNOWN = "Asked: unknown."
 PROMPTED = ("zero_shot", "few_shot", "rival")
 RETRIEVED = "nearest_neighbour"
 LIKE = (0.5, 0.2, 0.05)  # how far like inputs have like answers, between chance and always: strong, medium, weak
 BUSY = (10_000, 1_000, 100)  # calls a day
 QUICKER = 1.5  # times as fast
+SHORTER = 0.5  # of the tokens that a prompt has
 PIECES = (1.4, 1.2)  # tokens a word, in times those of general text
 PATTERNS = (0.1, 0.03)  # what shown or copied rows add to the bare instruction
-TORN = (0.1, 0.03)  # share of rows with another answer than their likes
+TORN = (0.1, 0.03)  # share of rows with another answer than their likes, or of rows that are cut
+FLAWS = {
+    "exact_duplicates": "repeat an earlier row",
+    "near_duplicates": "nearly repeat an earlier input",
+    "contradictions": "give different answers to the same input",
+    "lengths": "are longer than fits and cut",
+}
 USUAL = (1_000, 10_000)  # examples that tuning is said to need
 
 Item = Callable[[Evidence, Economics], Reason]
@@ -71,7 +77,8 @@ def consistent(evidence: Evidence, _: Economics) -> Reason:
 def volume(evidence: Evidence, _: Economics) -> Reason:
     calls = evidence.facts.calls_per_day
     if calls is None:
-        return _reason("high volume", "neutral", "none", UNKNOWN, measured=False)
+        told = unknown(evidence.facts, "", "calls_per_day")
+        return _reason("high volume", "neutral", "none", told, measured=False)
     if calls < BUSY[-1]:
         return _reason("high volume", "against", "weak", f"{calls:,.0f} calls a day: little to save.")
     return _reason("high volume", "for", steps(calls, *BUSY), f"{calls:,.0f} calls a day.")
@@ -88,13 +95,26 @@ def latency(evidence: Evidence, _: Economics) -> Reason:
         told += f" and {time_of(prompted)} {how} ({bar.name})" if bar is not None else ""
     if wanted is None:
         quick = prompted is not None and prompted >= QUICKER * tuned.seconds
-        return _reason(topic, "for", "weak" if quick else "none", f"{told}. What is wanted was asked: unknown.")
+        open_ = unknown(evidence.facts, "What is wanted was", "latency")
+        return _reason(topic, "for", "weak" if quick else "none", f"{told}. {open_}")
     told += f"; at most {time_of(wanted)} is wanted."
     if tuned.seconds > wanted:
         return _reason(topic, "against", "medium", f"{told} Tuned it is too slow here.")
     if prompted is None or prompted <= wanted:
         return _reason(topic, "neutral", "none", f"{told} That is met here.")
     return _reason(topic, "for", "strong", f"{told} Only tuned it is fast enough here.")
+
+
+def length(evidence: Evidence, _: Economics) -> Reason:
+    topic, bar, tuned = "prompt length", best(evidence, PROMPTED), evidence.tuned
+    if tuned is None or bar is None or not bar.tokens_in:
+        return _reason(topic, "neutral", "none", "No prompt was measured beside a small run's.", measured=False)
+    own = ", as its own tokenizer counts," if bar.name == "rival" else ""
+    told = f"A call of {bar.name} reads {bar.tokens_in:,.0f} tokens{own} and one of the tuned model "
+    told += f"{tuned.tokens_in:,.0f}: tuning saves "
+    share = 1 - tuned.tokens_in / bar.tokens_in
+    told += f"{bar.tokens_in - tuned.tokens_in:,.0f} a call ({share:.0%})." if share > 0 else "none."
+    return _reason(topic, "for", "weak" if share >= SHORTER else "none", told)
 
 
 def vocabulary(evidence: Evidence, _: Economics) -> Reason:
@@ -106,10 +126,10 @@ def vocabulary(evidence: Evidence, _: Economics) -> Reason:
 def scale(evidence: Evidence, costs: Economics) -> Reason:
     topic, calls, even = "cost at scale", evidence.facts.calls_per_day, costs.break_even
     if not costs.known or calls is None:
-        open_ = "traffic" if costs.known else "prices"
-        return _reason(
-            topic, "neutral", "none", f"{costs.sentence} {open_.capitalize()}: asked, unknown.", measured=False
-        )
+        missing = unpriced(evidence.facts)
+        open_ = [unknown(evidence.facts, "Prices", *missing)] if missing else []
+        open_ += [unknown(evidence.facts, "Traffic", "calls_per_day")] if calls is None else []
+        return _reason(topic, "neutral", "none", " ".join([costs.sentence, *open_]), measured=False)
     if even is None:
         return _reason(topic, "against", "medium", costs.sentence)
     side: Side = "for" if calls >= even else "against"
@@ -149,7 +169,8 @@ def inconsistent(evidence: Evidence, _: Economics) -> Reason:
     doubts = [x for x in (variety.torn, variety.doubted) if x is not None]
     said = []
     if variety.torn is not None:
-        said.append(f"{variety.torn:.1%} of the rows that nearly repeat another have another answer")
+        of_those = f"{variety.torn:.1%} of those have another answer"
+        said.append(f"{variety.repeated:.1%} of the rows nearly repeat another, and {of_those}")
     if variety.doubted is not None:
         said.append(f"against {variety.doubted:.1%} of the answers the five nearest rows are of one mind")
     if not said:
@@ -157,10 +178,25 @@ def inconsistent(evidence: Evidence, _: Economics) -> Reason:
     return _reason("inconsistent inputs", "against", steps(max(doubts), *TORN), f"{'; '.join(said)}.".capitalize())
 
 
+def quality(evidence: Evidence, _: Economics) -> Reason:
+    topic, rows, found = "data quality", evidence.quality.rows, evidence.quality.found
+    said = [f"{found[name]:,} {flaw}" for name, flaw in FLAWS.items() if name in found]
+    told = f"Of {rows:,} rows {', '.join(said) or 'none repeats or contradicts another or is cut'}."
+    if evidence.quality.left_out:
+        told += f" {evidence.quality.left_out:,} more could not be read and were left out."
+    if others := [name for name in found if name not in FLAWS]:
+        told += f" Checks that found something too: {', '.join(others)}."
+    if found:
+        told += " tunesmith check RECIPE names the rows."
+    worst = max(found.get("contradictions", 0), found.get("lengths", 0)) / max(rows, 1)
+    return _reason(topic, "against", steps(worst, *TORN), told)
+
+
 def prototyping(evidence: Evidence, _: Economics) -> Reason:
     asked = evidence.facts.prototype
     if asked is None:
-        return _reason("prototyping", "neutral", "none", UNKNOWN, measured=False)
+        told = unknown(evidence.facts, "", "prototype")
+        return _reason("prototyping", "neutral", "none", told, measured=False)
     told = "A prototype: what is asked may change next week." if asked else "Not a prototype."
     return _reason("prototyping", "against", "strong" if asked else "none", told)
 
@@ -192,17 +228,22 @@ def stale(evidence: Evidence) -> bool:
 def changing(evidence: Evidence, _: Economics) -> Reason:
     topic, change, retrain = "fast-changing facts", evidence.facts.facts_change, evidence.facts.retrain_every
     if change is None:
-        return _reason(topic, "neutral", "none", UNKNOWN, measured=False)
+        return _reason(topic, "neutral", "none", unknown(evidence.facts, "", "facts_change"), measured=False)
     told = f"The facts change {change if change != 'never' else 'not at all'}"
-    told += f"; the model would be trained anew every {retrain:g} days." if retrain is not None else "."
+    if retrain is not None:
+        told += f"; the model would be trained anew every {retrain:g} days."
+    elif CHANGES[change] <= CHANGES["monthly"]:
+        told += f". {unknown(evidence.facts, 'How often the model would be trained anew was', 'retrain_every')}"
+    else:
+        told += "."
     strength: Strength = (
         "strong" if stale(evidence) else "medium" if change == "monthly" and retrain is None else "none"
     )
     return _reason(topic, "against", strength, told)
 
 
-FOR: tuple[Item, ...] = (consistent, volume, latency, vocabulary, scale, patterns)
-AGAINST: tuple[Item, ...] = (broad, inconsistent, prototyping, little, changing)
+FOR: tuple[Item, ...] = (consistent, volume, latency, length, vocabulary, scale, patterns)
+AGAINST: tuple[Item, ...] = (broad, inconsistent, quality, prototyping, little, changing)
 
 
 def lists(evidence: Evidence, costs: Economics) -> dict[str, tuple[Reason, ...]]:

@@ -2,7 +2,7 @@
 
 import math
 
-from tunesmith.core.advice import Band
+from tunesmith.core.advice import Band, Facts
 
 PLAIN = ("perplexity",)
 
@@ -33,6 +33,14 @@ def gained_band(metric: str, found: Band) -> str:
     return f"{gained(metric, found.value)} (80% of the forecasts: {low} to {high})"
 
 
+def money_of(value: float) -> str:
+    """
+    >>> money_of(1234.5), money_of(0.004)
+    ('1,234.50', 'less than 0.01')
+    """
+    return f"{value:,.2f}" if value >= 0.01 else "less than 0.01"
+
+
 def rows_of(value: float) -> str:
     """A number of rows, no more exact than it is known.
 
@@ -43,6 +51,21 @@ def rows_of(value: float) -> str:
         return "more than can be told"
     digits = max(0, len(str(round(value))) - 2)
     return f"{round(value, -digits):,.0f}"
+
+
+def unknown(facts: Facts, what: str, *names: str) -> str:
+    """That ``what``, which is the facts ``names``, is not known: a person left it open, or nobody was asked and these
+    flags would have told.
+
+    >>> unknown(Facts(asked=("price_in", "host_price")), "Prices", "price_in", "host_price")
+    'Prices asked: unknown.'
+    >>> unknown(Facts(), "", "calls_per_day")
+    'Not given: unknown (--calls-per-day).'
+    """
+    if set(names) <= set(facts.asked or ()):
+        return f"{what} asked: unknown." if what else "Asked: unknown."
+    flags = ", ".join(f"--{name.replace('_', '-')}" for name in names)
+    return f"{what} not given: unknown ({flags})." if what else f"Not given: unknown ({flags})."
 
 
 def time_of(seconds: float) -> str:

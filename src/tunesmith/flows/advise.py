@@ -12,10 +12,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tunesmith.core import files, parts, recipe_file
-from tunesmith.core.advice import Advice, Bar, CurvePoint, Evidence, Facts, Variety
+from tunesmith.core.advice import Advice, Bar, CurvePoint, Evidence, Facts, Quality, Variety
 from tunesmith.core.errors import Interrupted
 from tunesmith.core.noun import content_hash
 from tunesmith.core.recipe import Recipe
+from tunesmith.core.report import DataReport
 from tunesmith.decide import advise as deciding
 from tunesmith.decide.economics import Use, checked, economics
 from tunesmith.decide.lists import PROMPTED, best
@@ -67,7 +68,8 @@ def advise(
     except Interrupted as stopped:
         raise Interrupted(f"{stopped}. Go on with the same command.", stopped.signal) from None
     watch.stage("Advise")
-    told = deciding.advise(evidence, economics(_use(evidence), facts))
+    costs = economics(_use(evidence), facts, trained=evidence.tuned is not None)
+    told = deciding.advise(evidence, costs)
     advice = told.model_copy(
         update={
             "id": _name(found),
@@ -142,6 +144,7 @@ def _measured(
         points=tuple(_point(a, whole.metrics[0]) for a in done),
         bars=tuple(_bar(a, whole.metrics[0]) for a in bars),
         variety=seen,
+        quality=_quality(found.on.checked.data),
         facts=facts,
     )
     if not done or not bars:
@@ -183,6 +186,14 @@ def _variety(model: Model, found: Trials) -> Variety:
         embedder=None if model.card.kind == "decoder" else LocalModel(model),
         seed=found.whole.recipe.data.split.seed,
     )
+
+
+def _quality(data: DataReport) -> Quality:
+    found: dict[str, int] = {}
+    for finding in data.findings:
+        if finding.severity != "info":
+            found[finding.check] = found.get(finding.check, 0) + finding.count
+    return Quality(rows=data.rows, left_out=data.quarantined, found=found)
 
 
 def _point(answered: Answered, metric: str) -> CurvePoint:

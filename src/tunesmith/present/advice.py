@@ -19,6 +19,7 @@ from tunesmith.present.words import PLAIN, clean, count, duration, interval, met
 TONES = {"tune": "ship", "prompt": "hold", "retrieve": "hold", "collect more data": "unsure"}
 STYLES = {"ship": "green", "hold": "yellow", "unsure": "white"}
 MOST_REASONS = 4
+MORE = "What 1,000 more rows bring"
 INPUTS = {
     "price_in": "price of tokens read",
     "price_out": "price of tokens written",
@@ -123,7 +124,7 @@ def forecasts(evidence: Evidence) -> list[tuple[str, str, str, str]]:
         (f"{name} of a run on all {curve.rows:,} rows", curve.at_full, score),
         (f"{name} that its report shows on {evidence.test_rows:,} test rows", curve.in_report, score),
         ("Gain on the best way without training", curve.gain, _gain),
-        ("What 1,000 more rows bring", curve.more, _gain),
+        (MORE, curve.more, _gain),
         (f"Rows at which tuning is {_gain(metric, curve.worth)} ahead", curve.overtakes, _rows),
     ]
     return [
@@ -196,7 +197,12 @@ def advice_summary(found: Advice) -> RenderableType:
     evidence, tone = found.evidence, TONES.get(found.decision, "unsure")
     lines = Text()
     lines.append(found.decision.upper(), style=f"bold {STYLES[tone]}")
-    lines.append(f"\n{clean(found.sentence, 800)}\n{clean(found.next, 400)}\n\n")
+    lines.append(f"\n{clean(found.sentence, 800)}\n{clean(found.next, 400)}\n")
+    if (curve := evidence.curve) is not None:
+        metric, more = evidence.metric, curve.more
+        near = _limits(_gain, metric, more.low80, more.high80)
+        lines.append(f"{MORE}: {_gain(metric, more.value)} (80%: {near}).\n")
+    lines.append("\n")
     lines.append(f"Rule: {clean(found.rule, 400)}\n", style="dim")
     lines.append(f"Cost: {clean(found.economics.sentence, 600)}")
     if found.economics.assumes:
@@ -210,7 +216,7 @@ def advice_summary(found: Advice) -> RenderableType:
         table.add_column("", ratio=1)
         table.show_header = False
         for reason in items:
-            table.add_row(Text(reason.topic), Text(said(reason)), Text(clean(reason.sentence, 300)))
+            table.add_row(Text(reason.topic), Text(said(reason)), Text(clean(reason.sentence, 600)))
         parts.append(table)
     return Group(*parts, *(Text(clean(note, 400), style="dim") for note in found.notes))
 
