@@ -47,9 +47,18 @@ def test_with_all_but_the_likeliest_cut_off_the_answers_are_the_greedy_ones(ask:
     assert ask(*HOT, *cut) == ask()
 
 
+def test_a_stop_ends_the_answers_before_it(ask: Ask) -> None:
+    whole = ask("--max-new-tokens", 24)
+    stops = [text[len(text) // 2 :][:6] for text in whole]
+    found = ask("--max-new-tokens", 24, "--stop", stops[0], "--stop", stops[1])
+    for text, part in zip(whole, found, strict=True):
+        assert text.startswith(part) and not any(stop in part for stop in stops) and len(part) < len(text)
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
+        (("--stop", ""), "a stop is an empty text; expected something to stop at"),
         (("--temperature", "-1"), "temperature is -1.0; expected 0 (the likeliest token) or a number from 0.01 up"),
         (("--temperature", "nan"), "temperature is nan"),
         ((*HOT, "--top-p", "0"), "top_p is 0.0; expected a number above 0 and at most 1"),
@@ -83,4 +92,6 @@ def test_answers_are_shown_as_they_are_written(
 
 def test_help_names_the_options(cli: Cli) -> None:
     shown = cli("chat", "--help").stdout
-    assert all(f"--{name}" in shown for name in ("top-p", "top-k", "min-p", "seed", "max-new-tokens", "temperature"))
+    assert all(
+        f"--{name}" in shown for name in ("top-p", "top-k", "min-p", "seed", "stop", "max-new-tokens", "temperature")
+    )

@@ -128,6 +128,16 @@ def test_answers_are_drawn_as_told(llama: Model, cut: dict[str, float]) -> None:
     assert LocalModel(llama, Draw(temperature=5.0, **cut)).complete([ASKED], max_new_tokens=6) == greedy
 
 
+def test_what_is_streamed_ends_before_a_stop(llama: Model) -> None:
+    """None of its characters is shown, however early they are written."""
+    whole = "".join(LocalModel(llama).stream(ASKED, max_new_tokens=24))
+    stop = whole[len(whole) // 2 :][:12]
+    local = LocalModel(llama, Draw(stops=(stop, "never to be seen, and longer than what is held back anyway")))
+    pieces = list(local.stream(ASKED, max_new_tokens=24))
+    assert "".join(pieces) == local.complete([ASKED], max_new_tokens=24)[0].text
+    assert stop not in "".join(pieces) and whole.startswith("".join(pieces))
+
+
 def test_vectors_have_length_one_and_do_not_depend_on_padding(bert: Model) -> None:
     local = LocalModel(bert)
     texts = [

@@ -5,7 +5,7 @@ sampler is checked before a model is loaded, and an option that would do nothing
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,6 +22,7 @@ EXAMPLES = {
         'tunesmith chat 20261124-0126 --prompt "My invoice is wrong"',
         'tunesmith chat 20261124-0126 --prompt "My invoice is wrong" --json',
         "tunesmith chat 20261124-0126 --temperature 0.8 --top-p 0.95 --seed 7",
+        'tunesmith chat 20261124-0126 --prompt "List three causes" --stop "4." --max-new-tokens 200',
         "tunesmith chat their-adapter --base their-model",
     )
 }
@@ -34,6 +35,10 @@ TopK = Annotated[int | None, typer.Option("--top-k", metavar="N", help="Draw fro
 MinP = Annotated[
     float | None,
     typer.Option("--min-p", metavar="P", help="Leave out tokens less likely than this share of the likeliest one."),
+]
+Stop = Annotated[
+    list[str] | None,
+    typer.Option("--stop", metavar="TEXT", help="End an answer before this text; may be repeated."),
 ]
 Seed = Annotated[int | None, typer.Option("--seed", metavar="N", help="Draw other answers; 0 unless it is given.")]
 
@@ -61,6 +66,7 @@ def chat(
     top_k: TopK = None,
     min_p: MinP = None,
     seed: Seed = None,
+    stop: Stop = None,
     runs: Runs = Path(),
     as_json: AsJson = False,
 ) -> None:
@@ -68,7 +74,8 @@ def chat(
     from tunesmith.core.example import Message
 
     folder = Path(run if base is not None else the_run(run, runs).folder)
-    sampling = _sampling(max_new_tokens, temperature, {"top_p": top_p, "top_k": top_k, "min_p": min_p, "seed": seed})
+    drawn = {"top_p": top_p, "top_k": top_k, "min_p": min_p, "seed": seed}
+    sampling = _sampling(max_new_tokens, temperature, stop or (), drawn)
     from tunesmith.flows.chat import open_adapter, open_chat
 
     if base is not None:
@@ -87,13 +94,13 @@ def chat(
             _written(pair.pieces(messages, draw=sampling, max_new_tokens=most))
 
 
-def _sampling(max_new_tokens: int, temperature: float, asked: dict[str, Any]) -> "Sampling":
+def _sampling(max_new_tokens: int, temperature: float, stops: Sequence[str], asked: dict[str, Any]) -> "Sampling":
     """What the options ask for. Raises RecipeError for values that mean nothing, and for options that do nothing."""
     from tunesmith.core.errors import RecipeError
     from tunesmith.generate.sampler import Sampling
 
     given = {name: value for name, value in asked.items() if value is not None}
-    sampling = Sampling(max_new_tokens, (), temperature=temperature, **given)
+    sampling = Sampling(max_new_tokens, (), temperature=temperature, stops=tuple(stops), **given)
     if given and not temperature:
         name, value = next(iter(given.items()))
         raise RecipeError(

@@ -51,12 +51,13 @@ class LocalModel:
 
     def stream(self, prompt: Conversation, *, max_new_tokens: int) -> Iterator[str]:
         """One completion in pieces, as it is written; together they are its text. The last few characters are held
-        back until the end, for later tokens may still change them."""
+        back until the end, for later tokens may still change them, or a stop may take them away."""
+        held = SETTLED + max(map(len, self.draw.stops), default=0)
         asked, written, shown = self.renderer.prompt_ids(prompt), list[int](), ""
         for token in stream(self.model, [asked], self.draw.until(max_new_tokens, self.renderer.stop_ids())):
-            written += [] if token.id is None else [token.id]
+            written = written[: token.kept] if token.id is None else [*written, token.id]
             text = self.model.tokenizer.decode(written, skip_special_tokens=True)
-            ready = text[:-SETTLED] if token.finish is None else text
+            ready = text[:-held] if token.finish is None else text
             if len(ready) > len(shown):
                 yield ready[len(shown) :]
                 shown = ready

@@ -35,13 +35,15 @@ Finish = Literal["stop", "length"]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draw:
     """How tokens are drawn. ``temperature`` 0 is greedy. ``seed`` names the stream of each row together with the row's
-    number. ``top_k`` 0, ``top_p`` 1 and ``min_p`` 0 cut nothing."""
+    number. ``top_k`` 0, ``top_p`` 1 and ``min_p`` 0 cut nothing. ``stops`` are texts that end a row and are no part of
+    it."""
 
     temperature: float = 0.0
     seed: int = 0
     top_k: int = 0
     top_p: float = 1.0
     min_p: float = 0.0
+    stops: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _refuse(
@@ -53,6 +55,7 @@ class Draw:
             (self.top_k >= 0, f"top_k is {self.top_k}; expected 0 (all) or a number of tokens"),
             (0 < self.top_p <= 1, f"top_p is {self.top_p}; expected a number above 0 and at most 1"),
             (0 <= self.min_p < 1, f"min_p is {self.min_p}; expected a number from 0 up and below 1"),
+            (all(self.stops), "a stop is an empty text; expected something to stop at"),
         )
 
     @property
@@ -68,18 +71,14 @@ class Draw:
 
 @dataclass(frozen=True, slots=True)
 class Sampling(Draw):
-    """How tokens are drawn, and up to where. ``stop_ids`` and ``stops`` (texts) end a row and are no part of it."""
+    """How tokens are drawn, and up to where. ``stop_ids`` end a row and are no part of it."""
 
     max_new_tokens: int
     stop_ids: tuple[int, ...]
-    stops: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         Draw.__post_init__(self)
-        _refuse(
-            (self.max_new_tokens >= 1, f"max_new_tokens is {self.max_new_tokens}; expected at least 1"),
-            (all(self.stops), "a stop is an empty text; expected something to stop at"),
-        )
+        _refuse((self.max_new_tokens >= 1, f"max_new_tokens is {self.max_new_tokens}; expected at least 1"))
 
 
 def _refuse(*checks: tuple[bool, str]) -> None:
