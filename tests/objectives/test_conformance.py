@@ -5,11 +5,13 @@ Notable: clipping has kinks, at which no gradient exists; ``make`` stays between
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
+from tunesmith import objectives
 from tunesmith.core import parts
 from tunesmith.core.batch import Batch
 from tunesmith.core.errors import RecipeError
@@ -41,6 +43,12 @@ Given = Tensor | tuple[Tensor, Tensor]
 
 def find(name: str) -> Objective:
     return parts.find("objectives", name)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("name", [*ROWS, *COMPARED])
+def test_an_objective_is_one_short_file(name: str) -> None:
+    path = Path(objectives.__path__[0], f"{name}.py")
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 80
 
 
 def make(objective: Objective, seed: int = 0) -> Batch:
