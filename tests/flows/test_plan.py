@@ -17,7 +17,8 @@ from tunesmith.core.recipe import Recipe
 from tunesmith.core.report import Report
 from tunesmith.flows import plan as module
 from tunesmith.flows.finetune import finetune
-from tunesmith.flows.plan import EIGHT_BIT, Asked, network_of, plan
+from tunesmith.flows.networks import network_of
+from tunesmith.flows.plan import EIGHT_BIT, Asked, plan
 from tunesmith.flows.prepare import prepare
 from tunesmith.plan.devices import find, known_devices
 from tunesmith.plan.fit import Job, would_fit

@@ -13,7 +13,7 @@ from tunesmith.plan.activations import Device, Held, kept, packed_attention
 from tunesmith.plan.families import shape_of
 from tunesmith.plan.memory import HEADROOM, LEVELS, choose, needed, peak, refuse
 from tunesmith.plan.resolve import Data
-from tunesmith.plan.work import Precision, Rollouts, Rows, Work
+from tunesmith.plan.work import Precision, Rollouts, Rows, Scorer, Work
 
 TINY = {
     "model_type": "llama",
@@ -112,7 +112,7 @@ def test_recomputed_layers_leave_holes_on_a_processor_and_layer_norms_fewer() ->
 
 
 def test_a_policy_holds_its_reward_model_too() -> None:
-    rollouts = Rollouts(16, 8, 100, 50, 2, reward=SHAPE)
+    rollouts = Rollouts(16, 8, 100, 50, 2, reward=Scorer(SHAPE))
     assert needed(replace(THIN, rollouts=rollouts))["reward model"] == 4 * SHAPE.parameters
 
 

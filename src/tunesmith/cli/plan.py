@@ -51,15 +51,14 @@ def plan(
     """
     from tunesmith.core import files
     from tunesmith.core.errors import MemoryNeeded
-    from tunesmith.flows.plan import Asked, probed
-    from tunesmith.flows.plan import plan as foresee
+    from tunesmith.flows.plan import Asked, plans, probed
 
     loaded = _recipes(recipe, settings or [], out)
     if probe:
         tell("Measuring this machine, about 10 seconds.")
         probed()
     asked = Asked(device, count, devices_file, rows, tokens, usd, fit, devices)
-    found = [foresee(one, asked, workspace=runs) for one in loaded]
+    found = plans(loaded, asked, workspace=runs)
     if out is not None:
         from tunesmith.present.forecast import render_forecast
 

@@ -4,7 +4,6 @@ Notable: rows are read and counted with the model's own tokenizer file; a model 
 from the table of known ones. Earlier runs of the workspace correct the times.
 """
 
-import json
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -14,7 +13,6 @@ from pathlib import Path
 from random import Random
 
 from tunesmith.core import order
-from tunesmith.core.card import ModelCard
 from tunesmith.core.errors import ModelError, RecipeError, TunesmithError
 from tunesmith.core.forecast import Choice, Forecast
 from tunesmith.core.learnable import check_answers, check_task
@@ -22,17 +20,14 @@ from tunesmith.core.recipe import OBJECTIVE, Recipe
 from tunesmith.core.report import Report
 from tunesmith.data import read
 from tunesmith.data.sizes import Counter, Size
-from tunesmith.models.locate import locate
-from tunesmith.plan import known
+from tunesmith.flows.networks import network_of, with_scorers
 from tunesmith.plan.calibrate import Earlier
 from tunesmith.plan.devices import find, known_devices
-from tunesmith.plan.families import shape_of
 from tunesmith.plan.fit import Job
 from tunesmith.plan.foresee import Place, fitting, forecast, foresee, on_devices
 from tunesmith.plan.here import here, machine_of
 from tunesmith.plan.objectives import ObjectiveFacts, objective_facts
 from tunesmith.plan.resolve import Data, dev_rows
-from tunesmith.plan.shape import Shape
 from tunesmith.plan.work import Rollouts
 from tunesmith.records.index import Index
 
@@ -59,8 +54,21 @@ class Asked:
     devices: bool = False
 
 
-def plan(recipe: Recipe, asked: Asked | None = None, workspace: Path | None = None) -> Forecast:
-    """Raises RecipeError, DataError, ModelError, each a sentence."""
+def plans(recipes: Sequence[Recipe], asked: Asked | None = None, workspace: Path | None = None) -> list[Forecast]:
+    """Of stages, in their order: a policy's reward model is that of the last stage before it that trains one."""
+    found: list[Forecast] = []
+    rewards: Recipe | None = None
+    for recipe in recipes:
+        found.append(plan(recipe, asked, workspace, rewards))
+        rewards = recipe if recipe.objective.name == "reward" else rewards
+    return found
+
+
+def plan(
+    recipe: Recipe, asked: Asked | None = None, workspace: Path | None = None, rewards: Recipe | None = None
+) -> Forecast:
+    """``rewards``: the recipe of an earlier stage that is to train the reward model. Raises RecipeError, DataError,
+    ModelError, each a sentence."""
     asked = asked or Asked()
     _check(asked)
     place, devices = _place(asked, workspace), known_devices(asked.devices_file)
@@ -71,6 +79,9 @@ def plan(recipe: Recipe, asked: Asked | None = None, workspace: Path | None = No
     data, assumed = _data(recipe, name, asked, folder, encoder=shape.kind == "encoder")
     wanted = recipe.train.max_length
     data = data.cut(card.context if wanted == "auto" else min(wanted, card.context))
+    if data.rollouts is not None:
+        rollouts, told = with_scorers(data.rollouts, recipe, (card, shape), rewards)
+        data, assumed = replace(data, rollouts=rollouts), [*assumed, *told]
     job = Job(recipe, name, card, shape, data)
     found = foresee(job, place)
     if asked.device is not None and found.plan.moments == "int8":
@@ -131,45 +142,6 @@ def _earlier(workspace: Path) -> list[Earlier]:
         if planned.device and planned.step_seconds and measured:
             found.append(Earlier(planned.step_seconds, measured, planned.device, run.method))
     return found
-
-
-def network_of(reference: str) -> tuple[ModelCard, Shape, Path | None]:
-    """(card, shape, folder) of a model here, or of one known by name (no folder). Raises ModelError."""
-    where = locate(reference)
-    if isinstance(where, str):
-        model = known.find(where)
-        return _card(model.name, "", model.shape(), model.licence), model.shape(), None
-    path = where / "config.json"
-    if not path.is_file():
-        raise ModelError(
-            f"model: {where} has no config.json. Name a folder with one, or a known model such as "
-            "meta-llama/Llama-3.1-8B."
-        )
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"model: {path} is not valid JSON ({error}). Fetch the model again.") from error
-    shape = shape_of(config, str(path))
-    name = reference if reference == "bundled" else where.name
-    return _card(name, str(where), shape, "unknown"), shape, where
-
-
-def _card(name: str, path: str, shape: Shape, licence: str) -> ModelCard:
-    return ModelCard(
-        name=name,
-        path=path,
-        kind=shape.kind,
-        architecture=shape.model_type,
-        parameters=shape.parameters,
-        layers=shape.layers,
-        width=shape.width,
-        vocabulary=shape.vocabulary,
-        context=shape.context,
-        fingerprint="",
-        tokenizer_hash="",
-        template_hash="",
-        licence=licence,
-    )
 
 
 def _data(

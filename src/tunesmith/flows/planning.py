@@ -9,6 +9,7 @@ from tunesmith.core.card import ModelCard
 from tunesmith.core.errors import MemoryNeeded
 from tunesmith.core.plan import Plan, Technique
 from tunesmith.core.recipe import Recipe
+from tunesmith.flows.networks import Network, with_scorers
 from tunesmith.models.adapters._method import Method
 from tunesmith.models.machine import machine
 from tunesmith.models.skeleton import skeleton
@@ -16,12 +17,10 @@ from tunesmith.objectives._objective import Objective
 from tunesmith.plan import rates
 from tunesmith.plan.fit import Job, would_fit
 from tunesmith.plan.resolve import Data, resolve
-from tunesmith.plan.shape import Shape
 from tunesmith.plan.trained import technique, with_heads
 from tunesmith.plan.work import Rollouts
 
 LOOKS = 10  # at dev, where each writes answers
-Network = tuple[ModelCard, Shape]
 
 
 def technique_of(recipe: Recipe, card: ModelCard, config: Any, objective: Objective, classes: int) -> Technique:
@@ -56,20 +55,21 @@ def rollouts_planned(
     prompts = min(how.prompts, count)  # of a rollout; there are no more
     asked = [len(r.ids) - r.trained for r in rows]
     steps = how.steps_of(count)
+    rollouts = Rollouts(
+        prompts,
+        how.answers,
+        sum(asked) // max(count, 1),
+        longest_answer,
+        how.steps * how.passes,
+        critic=objective.needs == "token_logp_value",
+    )
     data = Data(
         [n + longest_answer for n in asked],
         lambda *_: steps,
         dev_tokens=0,
         trained=count * longest_answer,
         longest=max(asked, default=1) + longest_answer,
-        rollouts=Rollouts(
-            prompts,
-            how.answers,
-            sum(asked) // max(count, 1),
-            longest_answer,
-            how.steps * how.passes,
-            critic=objective.needs == "token_logp_value",
-        ),
+        rollouts=with_scorers(rollouts, recipe, network)[0],
     )
     plan = resolved(recipe, network, objective, data, technique)
     tokens = prompts * how.answers * (sum(asked) // max(count, 1) + longest_answer) // how.steps

@@ -52,8 +52,10 @@ def rollout(work: Work, rollouts: Rollouts, policy: Net) -> Parts:
     if rollouts.critic:
         found["critic"] = looked(policy, work, together, 0, length)
     if rollouts.reward is not None:
-        judge = Net(rollouts.reward, policy.rates, policy.precision, four_bits=policy.four_bits)
-        found["reward"] = looked(judge, work, rows * length, 0, length)
+        own = rollouts.reward
+        few = policy.four_bits if own.stands_on(policy.precision) else own.four_bits
+        scoring = Net(own.shape, policy.rates, own.precision or policy.precision, four_bits=few)
+        found["reward"] = looked(scoring, work, rows * length, 0, length)
     return found
 
 

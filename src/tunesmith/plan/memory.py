@@ -18,7 +18,7 @@ from tunesmith.core.order import PADDED
 from tunesmith.plan.activations import SHORT_ROW, Device, Held, kept, packs
 from tunesmith.plan.batches import looked_at, worst
 from tunesmith.plan.shape import Shape
-from tunesmith.plan.work import Level, Rollouts, Work
+from tunesmith.plan.work import SIZE, Level, Rollouts, Scorer, Work
 
 LEVELS: tuple[Level, ...] = get_args(Level)
 BESIDES: dict[Device, int] = {"cpu": 510 << 20, "cuda": 500 << 20}  # interpreter, libraries and buffers; CUDA's context
@@ -110,9 +110,21 @@ def _lasting(work: Work, device: Device) -> dict[str, int]:
         "moments": _moment_bytes(work),
         "best": 4 * trained if work.looks and device == "cpu" else 0,
     }
-    if work.rollouts is not None and work.rollouts.reward is not None:
-        held["reward model"] = work.size * work.rollouts.reward.parameters
+    if work.rollouts is not None:
+        held["reward model"] = _scorer(work, work.rollouts.reward)
+        held["judge"] = _scorer(work, work.rollouts.judge)
     return held
+
+
+def _scorer(work: Work, scorer: Scorer | None) -> int:
+    """An adapter on the policy's base, or a network of its own."""
+    if scorer is None:
+        return 0
+    if scorer.stands_on(work.precision):
+        return 4 * scorer.adapter
+    quantised = scorer.shape.count("linear") if scorer.four_bits else 0
+    dense = SIZE[scorer.precision or work.precision] * (scorer.shape.parameters - quantised)
+    return dense + int(FOUR_BITS * quantised) + 4 * scorer.adapter
 
 
 def _dense_weight(work: Work, device: Device) -> int:
