@@ -400,6 +400,7 @@ def test_earlier_runs_correct_the_time(tmp_path: Path) -> None:
         ({}, Asked(rows=-1, tokens=5), "--rows is -1; expected a number above 0"),
         ({}, Asked(rows=999_999_999_999, tokens=5), "--rows is 999999999999; expected at most 10,000,000"),
         ({}, Asked(usd=float("nan")), "--usd is nan"),
+        ({}, Asked(usd=5.0), "--usd is 5; expected --fit or --devices beside it"),
         ({"method": {"name": "lora", "target_modules": ["q_prj"]}}, JOB, "Did you mean"),
     ],
 )

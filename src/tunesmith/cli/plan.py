@@ -36,7 +36,9 @@ def plan(
     ] = None,
     rows: Annotated[int | None, typer.Option("--rows", metavar="N", help="Rows, instead of the recipe's file.")] = None,
     tokens: Annotated[int | None, typer.Option("--tokens", metavar="N", help="Tokens of a row, with --rows.")] = None,
-    usd: Annotated[float | None, typer.Option("--usd", metavar="X", help="What it may cost, for --fit.")] = None,
+    usd: Annotated[
+        float | None, typer.Option("--usd", metavar="X", help="What it may cost, for --fit or --devices.")
+    ] = None,
     probe: Annotated[bool, typer.Option("--probe", help="Measure this machine first, for 10 seconds.")] = False,
     runs: Runs = Path(),
     out: Annotated[

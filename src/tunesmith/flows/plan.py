@@ -108,6 +108,8 @@ def _check(asked: Asked) -> None:
     for name, value in (("--rows", asked.rows), ("--tokens", asked.tokens), ("--usd", asked.usd)):
         if value is not None and not 0 < value < 1e12:
             raise RecipeError(f"{name} is {value}; expected a number above 0.")
+    if asked.usd is not None and not (asked.fit or asked.devices):
+        raise RecipeError(f"--usd is {asked.usd:g}; expected --fit or --devices beside it, whose choices it bounds.")
     if asked.rows is not None and asked.rows > MOST_ROWS:
         raise RecipeError(
             f"--rows is {asked.rows}; expected at most {MOST_ROWS:,}. Plan so many, and multiply the time: memory is "

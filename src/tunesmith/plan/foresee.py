@@ -4,7 +4,7 @@ Notable: no file and no weight is read: the rows are counts, the network is a sh
 or what a probe has left. The same functions plan a run (``fit``, ``resolve``).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 
@@ -145,6 +145,21 @@ def on_devices(job: Job, place: Place, devices: Iterable[Device]) -> list[Choice
     return sorted(found, key=lambda c: (not c.fits, c.usd[0] if c.usd else inf, c.seconds[0] if c.seconds else inf))
 
 
+def _untold(found: Foreseen, choices: Sequence[Choice]) -> Iterator[str]:
+    """Sentences on what is not foreseen, and on bounds that could not be asked for because of that."""
+    place, budget = found.place, found.job.recipe.budget.time
+    if found.cost is None:
+        yield (
+            f"No cost and no energy is foreseen: {place.name} has no row in the table of devices. Name one like it "
+            "with --device, or describe it in a file of your own (--devices-file) and name it."
+        )
+    if budget is not None and found.seconds is None:
+        yield f"budget.time is {budget:,.0f} s and was not checked for {place.name}: no time is foreseen."
+    unknown = sum(choice.usd is None for choice in choices)
+    if place.usd is not None and unknown:
+        yield f"--usd is {place.usd:g} and was not checked for {unknown} of {len(choices)} choices: no cost is known."
+
+
 def forecast(found: Foreseen, choices: Sequence[Choice] = (), assumed: Sequence[str] = ()) -> Forecast:
     """As it is shown and kept."""
     job, work, seconds, money = found.job, found.work, found.seconds, found.cost
@@ -161,6 +176,7 @@ def forecast(found: Foreseen, choices: Sequence[Choice] = (), assumed: Sequence[
         told.append("The machine is not in the table and was not probed: no time is foreseen. tunesmith plan --probe.")
     elif money is None:
         told.append(seconds.basis)
+    told += _untold(found, choices)
     return Forecast(
         model=job.card.name,
         parameters=shape.parameters,
