@@ -52,7 +52,13 @@ def test_four_bits_by_hand() -> None:
     linear = SHAPE.count("linear")
     found = needed(replace(THIN, technique=replace(LORA, four_bits=True)))
     assert found["weights"] == 4 * (SHAPE.parameters - linear)
-    assert found["four bits"] == int((0.5 + 1 / 64 + 4 / 64 / 256) * linear)
+    assert found["four bits"] == pytest.approx(0.5 * linear, abs=1)
+    assert found["quantisation constants"] == pytest.approx((1 / 64 + 4 / 64 / 256) * linear, abs=1)
+    whole = int((0.5 + 1 / 64 + 4 / 64 / 256) * linear)
+    assert found["four bits"] + found["quantisation constants"] == whole
+    shared = needed(replace(THIN, technique=replace(LORA, four_bits=True)), ranks=7)
+    assert shared["four bits"] + shared["quantisation constants"] == -(-whole // 7)
+    assert "quantisation constants" not in needed(THIN)
 
 
 def test_the_largest_weight_of_four_bits_is_made_dense() -> None:

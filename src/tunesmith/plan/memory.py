@@ -36,7 +36,8 @@ FREED = (4, 5, 4.5)  # numbers a token that a layer makes and lets go: times wid
 SURELY = 1.15  # times what there is: no forecast is that far off
 HEADROOM = 0.9  # of the limit: others run on the same machine
 MOMENTS = 8  # bytes a trained weight: two float32 numbers
-FOUR_BITS = 0.5 + 1 / 64 + 4 / 64 / 256  # bytes a weight: NF4, scales of blocks of 64 in eight bits, theirs in float32
+CONSTANTS = 1 / 64 + 4 / 64 / 256  # bytes a weight: scales of blocks of 64 in eight bits, theirs in float32
+FOUR_BITS = 0.5 + CONSTANTS  # bytes a weight of four bits: NF4
 LOOKED_UP = 6  # bytes a weight of four bits while it is made dense on a processor: as an index and as float32 numbers
 SMALL_MOMENTS = 2 + 2 * 4 / 256  # two bytes and the scales of their blocks; those of the embedding stay float32
 CHUNK = {"cpu": 1 << 24, "cuda": 1 << 27}  # logits at a time, as in models/linear_logp.py; a test compares them
@@ -71,6 +72,8 @@ def needed(work: Work, device: Device = "cpu", process: int | None = None, ranks
         lasting = {name: -(-size // ranks) for name, size in lasting.items()}
         passing["gradients"] = -(-passing["gradients"] // ranks)
         passing["gathered"] = work.size * max(work.shape.parameters // work.shape.layers, largest(work.shape))
+    constants = int(CONSTANTS / FOUR_BITS * lasting["four bits"])
+    lasting |= {"four bits": lasting["four bits"] - constants, "quantisation constants": constants}
     found = lasting | passing
     found["slack"] = int(SLACK[device] * sum(passing.values())) + HOLES[device]
     found["besides"] = BESIDES[device] if process is None or device != "cpu" else process + OWN
@@ -105,6 +108,7 @@ def _lasting(work: Work, device: Device) -> dict[str, int]:
     held = {
         "weights": work.size * (shape.parameters - quantised),
         "four bits": int(FOUR_BITS * quantised),
+        "quantisation constants": 0,  # told apart below
         "adapter": 0 if technique.full else 4 * trained,
         "masters": 4 * trained if technique.full and work.precision == "bfloat16" else 0,
         "moments": _moment_bytes(work),
