@@ -15,7 +15,8 @@ from tunesmith.core.errors import DataError, ModelError, RecipeError
 from tunesmith.core.forecast import Forecast
 from tunesmith.core.recipe import Recipe
 from tunesmith.flows import plan as module
-from tunesmith.flows.plan import EIGHT_BIT, Asked, network_of, plan
+from tunesmith.flows.networks import network_of
+from tunesmith.flows.plan import EIGHT_BIT, Asked, plan
 from tunesmith.flows.prepare import prepare
 from tunesmith.plan.calibrate import Earlier
 from tunesmith.plan.devices import find, known_devices
@@ -301,10 +302,11 @@ def test_moments_in_eight_bits_are_told_where_another_device_has_to_have_bitsand
 
 def test_rows_are_cut_as_the_recipe_says_and_what_fit_names_holds_when_it_is_applied() -> None:
     asked = Asked(device="a100", rows=1000, tokens=60_000, fit=True)
-    large = recipe(model="meta-llama/Llama-3.1-70B", method={"name": "qlora"})
+    bare = {"baselines": ["zero_shot"]}
+    large = recipe(model="meta-llama/Llama-3.1-70B", method={"name": "qlora"}, evaluate=bare)
     last = plan(large, asked).choices[-1]
     assert last.fits and "train.max_length" in last.settings
-    applied = recipe(model="meta-llama/Llama-3.1-70B", method={"name": "qlora"},
+    applied = recipe(model="meta-llama/Llama-3.1-70B", method={"name": "qlora"}, evaluate=bare,
                      train={"max_length": last.settings["train.max_length"]})  # fmt: skip
     found = plan(applied, replace(asked, fit=False))
     assert found.fits and found.peak_bytes == last.peak_bytes
@@ -374,6 +376,7 @@ def test_earlier_runs_of_a_device_correct_the_time() -> None:
         ({}, Asked(rows=-1, tokens=5), "--rows is -1; expected a number above 0"),
         ({}, Asked(rows=999_999_999_999, tokens=5), "--rows is 999999999999; expected at most 10,000,000"),
         ({}, Asked(usd=float("nan")), "--usd is nan"),
+        ({}, Asked(usd=5.0), "--usd is 5; expected --fit or --devices beside it"),
         ({"method": {"name": "lora", "target_modules": ["q_prj"]}}, JOB, "Did you mean"),
     ],
 )

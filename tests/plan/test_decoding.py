@@ -12,7 +12,7 @@ from tunesmith.plan.devices import find
 from tunesmith.plan.known import find as find_model
 from tunesmith.plan.passes import Net
 from tunesmith.plan.rates import of_device
-from tunesmith.plan.work import Rollouts
+from tunesmith.plan.work import Rollouts, Scorer
 
 NET = Net(toy.shape(), toy.rates(), "float32")
 
@@ -41,7 +41,7 @@ def test_a_rollout_asks_its_members() -> None:
     assert "reward" not in plain
     several = rollout(work, replace(how, steps=4), NET)
     assert several["own log-probabilities"] == pytest.approx(2 * plain["own log-probabilities"])  # of all, not of one
-    whole = rollout(work, replace(how, critic=True, reward=toy.shape()), NET)
+    whole = rollout(work, replace(how, critic=True, reward=Scorer(toy.shape())), NET)
     assert whole["reference"] == pytest.approx(looked(NET, work, 2 * (4 + 15), 30, 9))
     assert whole["critic"] == pytest.approx(looked(NET, work, 2 * (4 + 15), 0, 9))
     assert whole["reward"] == pytest.approx(looked(NET, work, 6 * 9, 0, 9))

@@ -11,9 +11,19 @@ from tunesmith.models import few_bits, linear_logp, packing
 from tunesmith.plan import activations, memory
 from tunesmith.plan.activations import Device, Held, kept, packed_attention
 from tunesmith.plan.families import shape_of
-from tunesmith.plan.memory import HEADROOM, LEVELS, choose, needed, peak, refuse
+from tunesmith.plan.memory import (
+    HEADROOM,
+    LEVELS,
+    answering,
+    answering_peak,
+    choose,
+    needed,
+    peak,
+    refuse,
+    refuse_writing,
+)
 from tunesmith.plan.resolve import Data
-from tunesmith.plan.work import Precision, Rollouts, Rows, Work
+from tunesmith.plan.work import Precision, Rollouts, Rows, Scorer, Work, Writing
 
 TINY = {
     "model_type": "llama",
@@ -52,7 +62,13 @@ def test_four_bits_by_hand() -> None:
     linear = SHAPE.count("linear")
     found = needed(replace(THIN, technique=replace(LORA, four_bits=True)))
     assert found["weights"] == 4 * (SHAPE.parameters - linear)
-    assert found["four bits"] == int((0.5 + 1 / 64 + 4 / 64 / 256) * linear)
+    assert found["four bits"] == pytest.approx(0.5 * linear, abs=1)
+    assert found["quantisation constants"] == pytest.approx((1 / 64 + 4 / 64 / 256) * linear, abs=1)
+    whole = int((0.5 + 1 / 64 + 4 / 64 / 256) * linear)
+    assert found["four bits"] + found["quantisation constants"] == whole
+    shared = needed(replace(THIN, technique=replace(LORA, four_bits=True)), ranks=7)
+    assert shared["four bits"] + shared["quantisation constants"] == -(-whole // 7)
+    assert "quantisation constants" not in needed(THIN)
 
 
 def test_the_largest_weight_of_four_bits_is_made_dense() -> None:
@@ -112,7 +128,7 @@ def test_recomputed_layers_leave_holes_on_a_processor_and_layer_norms_fewer() ->
 
 
 def test_a_policy_holds_its_reward_model_too() -> None:
-    rollouts = Rollouts(16, 8, 100, 50, 2, reward=SHAPE)
+    rollouts = Rollouts(16, 8, 100, 50, 2, reward=Scorer(SHAPE))
     assert needed(replace(THIN, rollouts=rollouts))["reward model"] == 4 * SHAPE.parameters
 
 
@@ -210,3 +226,21 @@ def test_a_level_that_was_asked_for_is_refused_only_where_it_surely_cannot_fit()
     refuse(int(need / 1.1), WHOLE, "cpu")
     with pytest.raises(MemoryNeeded, match=r"train\.memory: fast needs about .* there are"):
         refuse(int(need / 1.2), WHOLE, "cpu")
+
+
+def test_what_is_held_while_answers_are_written_by_hand() -> None:
+    assert answering_peak(THIN) == 0
+    asked = replace(THIN, writing=Writing(100, 300))
+    cache = 100 * 300 * 4 * 2 * 2 * 16 * 4  # numbers of 4 bytes, keys and values of 2 heads of 16, 4 layers
+    assert answering(SHAPE, 4, 100, 300) == cache
+    logits, reads = 100 * 1000 * 12, 4 * 2048 * (4 * 128 + 6 * 64)
+    stays = 4 * SHAPE.parameters + 4 * LORA.trained + needed(THIN)["besides"]
+    assert answering_peak(asked) == stays + int(1.1 * (cache + logits + reads))
+    many = replace(asked, writing=Writing(100_000, 300))
+    assert answering(SHAPE, 4, 100_000, 300) == 256 * cache // 100  # no more rows at once
+    assert answering_peak(many) < 3 * answering_peak(asked)
+    assert peak(asked) == peak(THIN)  # answers are written when training's memory is not held
+    refuse_writing(None, asked, "cpu")
+    refuse_writing(int(answering_peak(asked) / 1.1), asked, "cpu")
+    with pytest.raises(MemoryNeeded, match=r"writing answers to 100 test rows needs about .* evaluate\.max_new_tokens"):
+        refuse_writing(int(answering_peak(asked) / 1.2), asked, "cpu")

@@ -17,7 +17,7 @@ from tunesmith.plan.devices import find
 from tunesmith.plan.known import find as find_model
 from tunesmith.plan.published import technique
 from tunesmith.plan.rates import of_device
-from tunesmith.plan.work import Rollouts, Rows, Work
+from tunesmith.plan.work import Rollouts, Rows, Scorer, Work
 
 SHAPE = find_model("SmolLM2-135M").shape()
 LAPTOP, A100 = of_device(find("laptop")), of_device(find("a100-80gb"))
@@ -218,7 +218,7 @@ def test_a_small_network_on_a_gpu_waits_for_its_launches() -> None:
 
 
 def test_parts_are_never_negative_and_sum_to_the_total() -> None:
-    rollouts = Rollouts(8, 4, 100, 60, 2, critic=True, reward=SHAPE)
+    rollouts = Rollouts(8, 4, 100, 60, 2, critic=True, reward=Scorer(SHAPE))
     for rates in (LAPTOP, A100):
         for level in ("fast", "selective", "checkpoint", "least"):
             found = time.run(work(level=level, rollouts=rollouts), rates, dev_tokens=1000, looks=2)

@@ -33,7 +33,9 @@ def plan(
     ] = None,
     rows: Annotated[int | None, typer.Option("--rows", metavar="N", help="Rows, instead of the recipe's file.")] = None,
     tokens: Annotated[int | None, typer.Option("--tokens", metavar="N", help="Tokens of a row, with --rows.")] = None,
-    usd: Annotated[float | None, typer.Option("--usd", metavar="X", help="What it may cost, for --fit.")] = None,
+    usd: Annotated[
+        float | None, typer.Option("--usd", metavar="X", help="What it may cost, for --fit or --devices.")
+    ] = None,
     probe: Annotated[bool, typer.Option("--probe", help="Measure this machine first, for 10 seconds.")] = False,
     runs: Runs = Path(),
     out: Annotated[
@@ -48,15 +50,14 @@ def plan(
     """
     from tunesmith.core import files
     from tunesmith.core.errors import MemoryNeeded
-    from tunesmith.flows.plan import Asked, probed
-    from tunesmith.flows.plan import plan as foresee
+    from tunesmith.flows.plan import Asked, plans, probed
 
     loaded = recipes_of(recipe, settings or [])
     if probe:
         tell("Measuring this machine, about 10 seconds.")
         probed()
     asked = Asked(device, count, devices_file, rows, tokens, usd, fit, devices)
-    found = [foresee(one, asked, workspace=runs) for one in loaded]
+    found = plans(loaded, asked, workspace=runs)
     if out is not None:
         from tunesmith.present.forecast import render_forecast
 

@@ -12,10 +12,9 @@ from tunesmith.core.recipe import OBJECTIVE, Recipe
 from tunesmith.evaluate.rewards import Mixture, rule
 from tunesmith.evaluate.score import find_metric
 from tunesmith.evaluate.systems import find_baseline
+from tunesmith.flows.networks import TO_COME
 from tunesmith.models.adapters._method import Method
 from tunesmith.objectives._objective import Objective
-
-TO_COME = "(an earlier stage)"  # stands for the run of a stage that has not run yet
 
 
 def check_parts(recipe: Recipe) -> Objective:

@@ -4,7 +4,6 @@ Notable: rows are read and counted with the model's own tokenizer file; a model 
 from the table of known ones. Earlier runs of the workspace correct the times, where a probe was kept before they ran.
 """
 
-import json
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -14,7 +13,6 @@ from pathlib import Path
 from random import Random
 
 from tunesmith.core import order
-from tunesmith.core.card import ModelCard
 from tunesmith.core.errors import ModelError, RecipeError, TunesmithError
 from tunesmith.core.forecast import Choice, Forecast
 from tunesmith.core.learnable import check_answers, check_task
@@ -22,18 +20,16 @@ from tunesmith.core.recipe import OBJECTIVE, Recipe
 from tunesmith.core.report import Report
 from tunesmith.data import read
 from tunesmith.data.sizes import Counter, Size
-from tunesmith.models.locate import locate
-from tunesmith.plan import known
+from tunesmith.flows.networks import network_of, with_scorers
 from tunesmith.plan.calibrate import LEAST_RUNS, Earlier, correction
 from tunesmith.plan.devices import find, known_devices
-from tunesmith.plan.families import shape_of
 from tunesmith.plan.fit import Job
 from tunesmith.plan.foresee import Place, fitting, forecast, foresee, on_devices
 from tunesmith.plan.here import here, machine_of
+from tunesmith.plan.memory import MOST_ROWS as AT_ONCE
 from tunesmith.plan.objectives import ObjectiveFacts, objective_facts
-from tunesmith.plan.resolve import Data, dev_rows
-from tunesmith.plan.shape import Shape
-from tunesmith.plan.work import Rollouts
+from tunesmith.plan.resolve import Data, dev_rows, writing
+from tunesmith.plan.work import Rollouts, Writing
 from tunesmith.records.index import Index
 
 MOST_ROWS = 10_000_000  # of --rows
@@ -63,8 +59,21 @@ class Asked:
     devices: bool = False
 
 
-def plan(recipe: Recipe, asked: Asked | None = None, workspace: Path | None = None) -> Forecast:
-    """Raises RecipeError, DataError, ModelError, each a sentence."""
+def plans(recipes: Sequence[Recipe], asked: Asked | None = None, workspace: Path | None = None) -> list[Forecast]:
+    """Of stages, in their order: a policy's reward model is that of the last stage before it that trains one."""
+    found: list[Forecast] = []
+    rewards: Recipe | None = None
+    for recipe in recipes:
+        found.append(plan(recipe, asked, workspace, rewards))
+        rewards = recipe if recipe.objective.name == "reward" else rewards
+    return found
+
+
+def plan(
+    recipe: Recipe, asked: Asked | None = None, workspace: Path | None = None, rewards: Recipe | None = None
+) -> Forecast:
+    """``rewards``: the recipe of an earlier stage that is to train the reward model. Raises RecipeError, DataError,
+    ModelError, each a sentence."""
     asked = asked or Asked()
     _check(asked)
     place, devices = _place(asked, workspace), known_devices(asked.devices_file)
@@ -75,6 +84,9 @@ def plan(recipe: Recipe, asked: Asked | None = None, workspace: Path | None = No
     data, assumed = _data(recipe, name, asked, folder, encoder=shape.kind == "encoder")
     wanted = recipe.train.max_length
     data = data.cut(card.context if wanted == "auto" else min(wanted, card.context))
+    if data.rollouts is not None:
+        rollouts, told = with_scorers(data.rollouts, recipe, (card, shape), rewards)
+        data, assumed = replace(data, rollouts=rollouts), [*assumed, *told]
     job = Job(recipe, name, card, shape, data)
     found = foresee(job, place)
     if asked.device is not None and found.plan.moments == "int8":
@@ -101,6 +113,8 @@ def _check(asked: Asked) -> None:
     for name, value in (("--rows", asked.rows), ("--tokens", asked.tokens), ("--usd", asked.usd)):
         if value is not None and not 0 < value < 1e12:
             raise RecipeError(f"{name} is {value}; expected a number above 0.")
+    if asked.usd is not None and not (asked.fit or asked.devices):
+        raise RecipeError(f"--usd is {asked.usd:g}; expected --fit or --devices beside it, whose choices it bounds.")
     if asked.rows is not None and asked.rows > MOST_ROWS:
         raise RecipeError(
             f"--rows is {asked.rows}; expected at most {MOST_ROWS:,}. Plan so many, and multiply the time: memory is "
@@ -141,45 +155,6 @@ def _earlier(workspace: Path) -> tuple[list[Earlier], int]:
         elif measured:
             unforeseen += 1
     return found, unforeseen
-
-
-def network_of(reference: str) -> tuple[ModelCard, Shape, Path | None]:
-    """(card, shape, folder) of a model here, or of one known by name (no folder). Raises ModelError."""
-    where = locate(reference)
-    if isinstance(where, str):
-        model = known.find(where)
-        return _card(model.name, "", model.shape(), model.licence), model.shape(), None
-    path = where / "config.json"
-    if not path.is_file():
-        raise ModelError(
-            f"model: {where} has no config.json. Name a folder with one, or a known model such as "
-            "meta-llama/Llama-3.1-8B."
-        )
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"model: {path} is not valid JSON ({error}). Fetch the model again.") from error
-    shape = shape_of(config, str(path))
-    name = reference if reference == "bundled" else where.name
-    return _card(name, str(where), shape, "unknown"), shape, where
-
-
-def _card(name: str, path: str, shape: Shape, licence: str) -> ModelCard:
-    return ModelCard(
-        name=name,
-        path=path,
-        kind=shape.kind,
-        architecture=shape.model_type,
-        parameters=shape.parameters,
-        layers=shape.layers,
-        width=shape.width,
-        vocabulary=shape.vocabulary,
-        context=shape.context,
-        fingerprint="",
-        tokenizer_hash="",
-        template_hash="",
-        licence=licence,
-    )
 
 
 def _data(
@@ -263,6 +238,7 @@ def _of_sizes(
         rollouts=rollouts,
         answers=each if facts.adds_up else (),
         widths=[size.longest for size in taken] if unit > 1 else (),
+        writing=_writing(recipe, (*sizes, *longest), AT_ONCE if recipe.data.test else round(count * test)),
     )
 
 
@@ -274,6 +250,12 @@ def _rollouts(recipe: Recipe, facts: ObjectiveFacts, sizes: Sequence[Size], trai
     prompts = min(how.prompts, train)  # of a rollout; there are no more
     critic = facts.needs == "token_logp_value"
     return Rollouts(prompts, how.answers, prompt, longest, how.steps * how.passes, critic)
+
+
+def _writing(recipe: Recipe, sizes: Sequence[Size], test: int) -> Writing | None:
+    """What systems write that answer so many rows of test."""
+    prompt, answer = max(s.prompt for s in sizes), max(max(s.answers, default=0) for s in sizes)
+    return writing(recipe, test, prompt, answer, sum(s.tokens for s in sizes) / len(sizes))
 
 
 def _spread(sizes: Sequence[Size], longest: Sequence[Size], train: int, count: int) -> list[Size]:

@@ -9,19 +9,18 @@ from tunesmith.core.card import ModelCard
 from tunesmith.core.errors import MemoryNeeded
 from tunesmith.core.plan import Plan, Technique
 from tunesmith.core.recipe import Recipe
+from tunesmith.flows.networks import Network, with_scorers
 from tunesmith.models.adapters._method import Method
 from tunesmith.models.machine import machine
 from tunesmith.models.skeleton import skeleton
 from tunesmith.objectives._objective import Objective
 from tunesmith.plan import rates
 from tunesmith.plan.fit import Job, would_fit
-from tunesmith.plan.resolve import Data, resolve
-from tunesmith.plan.shape import Shape
+from tunesmith.plan.resolve import Data, resolve, writing
 from tunesmith.plan.trained import technique, with_heads
-from tunesmith.plan.work import Rollouts
+from tunesmith.plan.work import Rollouts, Writing
 
 LOOKS = 10  # at dev, where each writes answers
-Network = tuple[ModelCard, Shape]
 
 
 def technique_of(recipe: Recipe, card: ModelCard, config: Any, objective: Objective, classes: int) -> Technique:
@@ -31,6 +30,13 @@ def technique_of(recipe: Recipe, card: ModelCard, config: Any, objective: Object
     trained = method.count(skeleton(card, config, head=bool(outputs)), recipe.method)
     trained = with_heads(trained, objective.needs, classes=classes, width=card.width)
     return technique(method, trained, objective.rate)
+
+
+def written(recipe: Recipe, rows: Sequence[TokenRow], test: int) -> Writing | None:
+    """What systems write that answer so many ``test`` rows, which are taken to be like the training ``rows``."""
+    lengths = [(len(r.ids), r.trained) for r in rows] or [(1, 0)]
+    prompt, answer = max(n - own for n, own in lengths), max(own for _, own in lengths)
+    return writing(recipe, test, prompt, answer, sum(n for n, _ in lengths) / len(lengths))
 
 
 def resolved(recipe: Recipe, network: Network, objective: Objective, data: Data, technique: Technique) -> Plan:
@@ -50,26 +56,29 @@ def rollouts_planned(
     rows: Sequence[TokenRow],
     longest_answer: int,
     technique: Technique,
+    writes: Writing | None,
 ) -> Plan:
     """The plan where a policy writes the answers itself: steps are counted in rollouts."""
     how, count = recipe.rollout, len(rows)
     prompts = min(how.prompts, count)  # of a rollout; there are no more
     asked = [len(r.ids) - r.trained for r in rows]
     steps = how.steps_of(count)
+    rollouts = Rollouts(
+        prompts,
+        how.answers,
+        sum(asked) // max(count, 1),
+        longest_answer,
+        how.steps * how.passes,
+        critic=objective.needs == "token_logp_value",
+    )
     data = Data(
         [n + longest_answer for n in asked],
         lambda *_: steps,
         dev_tokens=0,
         trained=count * longest_answer,
         longest=max(asked, default=1) + longest_answer,
-        rollouts=Rollouts(
-            prompts,
-            how.answers,
-            sum(asked) // max(count, 1),
-            longest_answer,
-            how.steps * how.passes,
-            critic=objective.needs == "token_logp_value",
-        ),
+        rollouts=with_scorers(rollouts, recipe, network)[0],
+        writing=writes,
     )
     plan = resolved(recipe, network, objective, data, technique)
     tokens = prompts * how.answers * (sum(asked) // max(count, 1) + longest_answer) // how.steps

@@ -25,6 +25,7 @@ from tunesmith.data.batches import in_order
 from tunesmith.data.render import Renderer
 from tunesmith.data.split import LOCK, input_hash
 from tunesmith.evaluate.rewards import Asked, Mixture, Scorer, rule
+from tunesmith.flows.networks import finished
 from tunesmith.models import artefact
 from tunesmith.models.model import Model
 from tunesmith.models.twin import twin
@@ -105,7 +106,7 @@ def begin_from(model: Model, recipe: Recipe) -> None:
     """Put the adapter of the run that ``recipe`` starts from onto ``model``, to be trained further. Raises ModelError,
     RecipeError where its method is another."""
     assert recipe.start is not None  # the caller asked
-    folder, report = _finished(recipe.start, "start")
+    folder, report = finished(recipe.start, "start")
     then = report.recipe.method
     for key in type(then).model_fields:
         was, now = getattr(then, key), getattr(recipe.method, key)
@@ -119,7 +120,7 @@ def begin_from(model: Model, recipe: Recipe) -> None:
 
 def parts_of(run: str, key: str) -> dict[str, str]:
     """Part (train, dev or test) by hash of the inputs of a finished ``run``. Raises DataError."""
-    folder, _ = _finished(run, key)
+    folder, _ = finished(run, key)
     try:
         found = json.loads((folder.parent / "data" / LOCK).read_text(encoding="utf-8"))["inputs"]
         return {each: name for name in ("test", "dev", "train") for each in found[name]}
@@ -135,7 +136,7 @@ def parts_of_start(recipe: Recipe, examples: Sequence[Example]) -> dict[str, str
     then = parts_of(recipe.start, "start")
     if not any(input_hash(e) in then for e in examples):
         return None
-    _, report = _finished(recipe.start, "start")
+    _, report = finished(recipe.start, "start")
     if report.recipe.data.split != recipe.data.split:
         raise RecipeError(
             f"data.split is not that of {recipe.start}, which training goes on from, and the rows are partly the same: "
@@ -176,16 +177,8 @@ def ancestors(recipe: Recipe) -> set[str]:
 
 def start_hash(run: str) -> str:
     """Of the adapter that the finished ``run`` left. Raises RecipeError, ModelError."""
-    folder, _ = _finished(run, "start")
+    folder, _ = finished(run, "start")
     return files.sha256(folder / files.MANIFEST)[:16]
-
-
-def _finished(run: str, key: str) -> tuple[Path, Report]:
-    folder = RunFolder(Path(run))
-    if not folder.path.is_dir():
-        raise RecipeError(f"{key}: {run} is no folder; expected that of a finished run, such as runs/<id>.")
-    report = folder.finished(f"use as {key}")
-    return folder.path / report.adapter, report
 
 
 def _critic(model: Model, recipe: Recipe) -> Model:
@@ -193,7 +186,7 @@ def _critic(model: Model, recipe: Recipe) -> Model:
     method, which already knows what answers are worth (Ouyang et al., 2022)."""
     critic, seed = twin(model), seeds.stream(recipe.train.seed, "critic")
     if recipe.reward.model is not None:
-        folder, report = _finished(recipe.reward.model, "reward.model")
+        folder, report = finished(recipe.reward.model, "reward.model")
         if report.recipe.method == recipe.method and report.recipe.task == "prefer" and artefact.goes_on(folder, model):
             return artefact.put_on(critic, folder)
     critic.add_head(("value",), seed=seed)
@@ -205,7 +198,7 @@ def _critic(model: Model, recipe: Recipe) -> Model:
 
 def _scorer(model: Model, run: str, label: str | None, key: str, label_key: str) -> Scorer:
     """Answers to numbers, by the head of the model of a finished ``run``."""
-    folder, _ = _finished(run, key)
+    folder, _ = finished(run, key)
     scoring = artefact.put_on(twin(model), folder) if artefact.goes_on(folder, model) else artefact.load(folder)
     for _, parameter in scoring.trainable():
         parameter.requires_grad_(False)

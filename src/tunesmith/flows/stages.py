@@ -23,8 +23,9 @@ from tunesmith.core.run import Run
 from tunesmith.core.stages import Staged, StageResult, Win
 from tunesmith.data.inspect import stop_on_blocking
 from tunesmith.flows import keeping
-from tunesmith.flows.check_recipe import TO_COME, check_parts
+from tunesmith.flows.check_recipe import check_parts
 from tunesmith.flows.finetune import ROWS, environment, finetune, versions
+from tunesmith.flows.networks import TO_COME
 from tunesmith.flows.prepare import files_of
 from tunesmith.flows.resume import resume
 from tunesmith.flows.watch import Silent, Watcher

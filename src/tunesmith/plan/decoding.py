@@ -7,11 +7,10 @@ that end give their places to others, so the steps are tokens over rows. Drawing
 
 import math
 
-from tunesmith.plan.memory import CACHE_BYTES, MOST_ROWS
+from tunesmith.plan.memory import CACHE_BYTES, MOST_ROWS, READ_TOKENS
 from tunesmith.plan.passes import Net, Parts, forward, head, product, seconds
 from tunesmith.plan.work import Rollouts, Work
 
-READ_TOKENS = {"cpu": 2048, "cuda": 16_384}  # of prompts at once
 DRAW_SECONDS = 2e-9  # a number of the vocabulary: its share, added up
 DRAW_OPERATIONS = 8  # a row
 DECODING = 1.2  # of the operations of a forward pass: slots are filled, masks and rows kept
@@ -52,8 +51,10 @@ def rollout(work: Work, rollouts: Rollouts, policy: Net) -> Parts:
     if rollouts.critic:
         found["critic"] = looked(policy, work, together, 0, length)
     if rollouts.reward is not None:
-        judge = Net(rollouts.reward, policy.rates, policy.precision, four_bits=policy.four_bits)
-        found["reward"] = looked(judge, work, rows * length, 0, length)
+        own = rollouts.reward
+        few = policy.four_bits if own.stands_on(policy.precision) else own.four_bits
+        scoring = Net(own.shape, policy.rates, own.precision or policy.precision, four_bits=few)
+        found["reward"] = looked(scoring, work, rows * length, 0, length)
     return found
 
 

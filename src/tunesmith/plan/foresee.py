@@ -4,7 +4,7 @@ Notable: no file and no weight is read: the rows are counts, the network is a sh
 or what a probe has left. The same functions plan a run (``fit``, ``resolve``).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 
@@ -47,13 +47,15 @@ class Place:
 
 @dataclass(frozen=True)
 class Foreseen:
-    """A job at a place: its plan, and what it needs; ``fits`` says whether memory does."""
+    """A job at a place: its plan, and what it needs; ``answering`` bytes while answers are written, which what the
+    machine has bounds, not ``limit``; ``fits`` says whether memory does."""
 
     job: Job
     place: Place
     plan: Plan
     work: Work
     memory: dict[str, int]
+    answering: int
     limit: int | None
     fits: bool
     seconds: time.Seconds | None
@@ -63,11 +65,20 @@ class Foreseen:
     def peak(self) -> int:
         return sum(self.memory.values())
 
+    @property
+    def unwritten(self) -> list[str]:
+        """Why answers cannot be written, where they cannot."""
+        there = self.place.machine.memory
+        if there is None or self.answering <= there:
+            return []
+        return [f"needs {gib(self.answering)} while answers are written, there are {gib(there)}"]
+
     def choice(self, name: str, settings: Settings) -> Choice:
         missing = []
-        if not self.fits and self.limit is not None:
+        if self.limit is not None and self.peak > self.limit:
             capped = self.limit == self.job.recipe.budget.memory
             missing.append(f"needs {gib(self.peak)}, {'budget.memory is' if capped else 'there are'} {gib(self.limit)}")
+        missing += self.unwritten
         budget, usd = self.job.recipe.budget.time, self.place.usd
         if budget is not None and self.seconds is not None and self.seconds.low > budget:
             missing.append(f"takes {self.seconds.low:,.0f} s at least, budget.time is {budget:,.0f} s")
@@ -98,7 +109,9 @@ def foresee(job: Job, place: Place) -> Foreseen:
         plan, work = job.resolved(place.machine, rates)
     except MemoryNeeded:
         plan, work = job.least(place.machine, rates)
-    needed = memory.needed(work, place.machine.device, rates.process_bytes if rates else None, ranks)
+    process = rates.process_bytes if rates else None
+    needed = memory.needed(work, place.machine.device, process, ranks)
+    answering = memory.answering_peak(work, place.machine.device, process, ranks)
     seconds, money = None, None
     if rates is not None:
         seconds = time.run(
@@ -111,8 +124,9 @@ def foresee(job: Job, place: Place) -> Foreseen:
         )
         money = None if place.device is None else cost(seconds, place.device, ranks=ranks)
     limit = room(job.recipe, place.machine)
-    fits = limit is None or sum(needed.values()) <= limit
-    return Foreseen(job, place, plan, work, needed, limit, fits, seconds, money)
+    there = place.machine.memory
+    fits = (limit is None or sum(needed.values()) <= limit) and (there is None or answering <= there)
+    return Foreseen(job, place, plan, work, needed, answering, limit, fits, seconds, money)
 
 
 def _correction(job: Job, place: Place, rates: Rates) -> Correction | None:
@@ -145,11 +159,26 @@ def on_devices(job: Job, place: Place, devices: Iterable[Device]) -> list[Choice
     return sorted(found, key=lambda c: (not c.fits, c.usd[0] if c.usd else inf, c.seconds[0] if c.seconds else inf))
 
 
+def _untold(found: Foreseen, choices: Sequence[Choice]) -> Iterator[str]:
+    """Sentences on what is not foreseen, and on bounds that could not be asked for because of that."""
+    place, budget = found.place, found.job.recipe.budget.time
+    if found.cost is None:
+        yield (
+            f"No cost and no energy is foreseen: {place.name} has no row in the table of devices. Name one like it "
+            "with --device, or describe it in a file of your own (--devices-file) and name it."
+        )
+    if budget is not None and found.seconds is None:
+        yield f"budget.time is {budget:,.0f} s and was not checked for {place.name}: no time is foreseen."
+    unknown = sum(choice.usd is None for choice in choices)
+    if place.usd is not None and unknown:
+        yield f"--usd is {place.usd:g} and was not checked for {unknown} of {len(choices)} choices: no cost is known."
+
+
 def forecast(found: Foreseen, choices: Sequence[Choice] = (), assumed: Sequence[str] = ()) -> Forecast:
     """As it is shown and kept."""
     job, work, seconds, money = found.job, found.work, found.seconds, found.cost
     shape = job.shape
-    longest, writes = job.data.longest, shape.kind == "decoder"
+    longest, writing = job.data.longest, work.writing
     told = [
         *([SHARDED] if found.place.machine.ranks > 1 else []),
         *found.place.assumed,
@@ -161,6 +190,8 @@ def forecast(found: Foreseen, choices: Sequence[Choice] = (), assumed: Sequence[
         told.append("The machine is not in the table and was not probed: no time is foreseen. tunesmith plan --probe.")
     elif money is None:
         told.append(seconds.basis)
+    told += _untold(found, choices)
+    told += [f"It {why}. {memory.LESS_WRITTEN}" for why in found.unwritten]
     return Forecast(
         model=job.card.name,
         parameters=shape.parameters,
@@ -177,7 +208,8 @@ def forecast(found: Foreseen, choices: Sequence[Choice] = (), assumed: Sequence[
         fits=found.fits,
         memory=found.memory,
         peak_bytes=found.peak,
-        answering_bytes=memory.answering(shape, work.size, memory.MOST_ROWS, longest) if writes else 0,
+        answering_bytes=memory.answering(shape, work.size, writing.rows, writing.tokens) if writing else 0,
+        answering_peak_bytes=found.answering,
         time={} if seconds is None else {name: x for name, x in seconds.parts.items() if x > 0},
         seconds=None if seconds is None else seconds.total,
         range=None if seconds is None else (seconds.low, seconds.high),

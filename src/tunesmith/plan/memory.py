@@ -18,7 +18,7 @@ from tunesmith.core.order import PADDED
 from tunesmith.plan.activations import SHORT_ROW, Device, Held, kept, packs
 from tunesmith.plan.batches import looked_at, worst
 from tunesmith.plan.shape import Shape
-from tunesmith.plan.work import Level, Rollouts, Work
+from tunesmith.plan.work import SIZE, Level, Rollouts, Scorer, Work
 
 LEVELS: tuple[Level, ...] = get_args(Level)
 BESIDES: dict[Device, int] = {"cpu": 510 << 20, "cuda": 500 << 20}  # interpreter, libraries and buffers; CUDA's context
@@ -36,12 +36,19 @@ FREED = (4, 5, 4.5)  # numbers a token that a layer makes and lets go: times wid
 SURELY = 1.15  # times what there is: no forecast is that far off
 HEADROOM = 0.9  # of the limit: others run on the same machine
 MOMENTS = 8  # bytes a trained weight: two float32 numbers
-FOUR_BITS = 0.5 + 1 / 64 + 4 / 64 / 256  # bytes a weight: NF4, scales of blocks of 64 in eight bits, theirs in float32
+CONSTANTS = 1 / 64 + 4 / 64 / 256  # bytes a weight: scales of blocks of 64 in eight bits, theirs in float32
+FOUR_BITS = 0.5 + CONSTANTS  # bytes a weight of four bits: NF4
 LOOKED_UP = 6  # bytes a weight of four bits while it is made dense on a processor: as an index and as float32 numbers
 SMALL_MOMENTS = 2 + 2 * 4 / 256  # two bytes and the scales of their blocks; those of the embedding stay float32
 CHUNK = {"cpu": 1 << 24, "cuda": 1 << 27}  # logits at a time, as in models/linear_logp.py; a test compares them
 WIDE = {"cpu": 1 << 20, "cuda": 1 << 27}  # of these in float32 at a time
 CACHE_BYTES, MOST_ROWS = 1 << 30, 256  # of the sampler: keys and values held at once, rows
+READ_TOKENS = {"cpu": 2048, "cuda": 16_384}  # of prompts at once
+LESS_WRITTEN = "Lower evaluate.max_new_tokens, name evaluate.baselines without few_shot, or take a smaller model."
+STAYS = (  # also while answers are written
+    "weights", "four bits", "quantisation constants", "adapter", "masters", "reward model", "judge", "gathered",
+    "dense weight", "besides",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +78,8 @@ def needed(work: Work, device: Device = "cpu", process: int | None = None, ranks
         lasting = {name: -(-size // ranks) for name, size in lasting.items()}
         passing["gradients"] = -(-passing["gradients"] // ranks)
         passing["gathered"] = work.size * max(work.shape.parameters // work.shape.layers, largest(work.shape))
+    constants = int(CONSTANTS / FOUR_BITS * lasting["four bits"])
+    lasting |= {"four bits": lasting["four bits"] - constants, "quantisation constants": constants}
     found = lasting | passing
     found["slack"] = int(SLACK[device] * sum(passing.values())) + HOLES[device]
     found["besides"] = BESIDES[device] if process is None or device != "cpu" else process + OWN
@@ -98,6 +107,20 @@ def answering(shape: Shape, size: int, rows: int, tokens: int) -> int:
     return max(a_row, min(CACHE_BYTES, min(rows, MOST_ROWS) * a_row))
 
 
+def answering_peak(work: Work, device: Device = "cpu", process: int | None = None, ranks: int = 1) -> int:
+    """Bytes while systems write their answers, before and after training: neither gradients nor moments are there. 0
+    where nothing is written."""
+    if work.writing is None:
+        return 0
+    shape, rows, tokens = work.shape, work.writing.rows, work.writing.tokens
+    stays = sum(size for name, size in needed(work, device, process, ranks).items() if name in STAYS)
+    cache = answering(shape, work.size, rows, tokens)
+    open_rows = max(1, min(rows, MOST_ROWS, cache // max(1, shape.cache_bytes(tokens, work.size))))
+    logits = open_rows * shape.vocabulary * (work.size + 2 * 4)
+    reads = work.size * min(READ_TOKENS[device], rows * tokens) * (4 * shape.inner_width + 6 * shape.width)
+    return stays + int((1 + SLACK[device]) * (cache + logits + reads))
+
+
 def _lasting(work: Work, device: Device) -> dict[str, int]:
     """What stands in memory from the first step to the last."""
     shape, technique, trained = work.shape, work.technique, work.technique.trained
@@ -105,14 +128,27 @@ def _lasting(work: Work, device: Device) -> dict[str, int]:
     held = {
         "weights": work.size * (shape.parameters - quantised),
         "four bits": int(FOUR_BITS * quantised),
+        "quantisation constants": 0,  # told apart below
         "adapter": 0 if technique.full else 4 * trained,
         "masters": 4 * trained if technique.full and work.precision == "bfloat16" else 0,
         "moments": _moment_bytes(work),
         "best": 4 * trained if work.looks and device == "cpu" else 0,
     }
-    if work.rollouts is not None and work.rollouts.reward is not None:
-        held["reward model"] = work.size * work.rollouts.reward.parameters
+    if work.rollouts is not None:
+        held["reward model"] = _scorer(work, work.rollouts.reward)
+        held["judge"] = _scorer(work, work.rollouts.judge)
     return held
+
+
+def _scorer(work: Work, scorer: Scorer | None) -> int:
+    """An adapter on the policy's base, or a network of its own."""
+    if scorer is None:
+        return 0
+    if scorer.stands_on(work.precision):
+        return 4 * scorer.adapter
+    quantised = scorer.shape.count("linear") if scorer.four_bits else 0
+    dense = SIZE[scorer.precision or work.precision] * (scorer.shape.parameters - quantised)
+    return dense + int(FOUR_BITS * quantised) + 4 * scorer.adapter
 
 
 def _dense_weight(work: Work, device: Device) -> int:
@@ -256,6 +292,16 @@ def refuse(limit: int | None, work: Work, device: Device, ranks: int = 1) -> Non
         raise MemoryNeeded(
             f"memory: train.memory: {work.level} needs about {found / 2**30:.1f} GiB with {work.at_once} tokens at "
             f"once, and there are {limit / 2**30:.2g} GiB."
+        )
+
+
+def refuse_writing(limit: int | None, work: Work, device: Device, ranks: int = 1) -> None:
+    """Raise MemoryNeeded where answers cannot be written, by more than a forecast may err. As ``refuse``."""
+    found = answering_peak(work, device, ranks=ranks)
+    if work.writing is not None and limit and found > SURELY * limit:
+        raise MemoryNeeded(
+            f"memory: writing answers to {work.writing.rows:,} test rows needs about {found / 2**30:.1f} GiB, and "
+            f"there are {limit / 2**30:.2g} GiB. {LESS_WRITTEN}"
         )
 
 

@@ -8,6 +8,7 @@ from tunesmith.plan.shape import Shape
 
 Level = Literal["fast", "selective", "checkpoint", "least"]
 Precision = Literal["float32", "bfloat16"]
+SIZE: dict[Precision, int] = {"float32": 4, "bfloat16": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +40,27 @@ class Rows:
 
 
 @dataclass(frozen=True, slots=True)
+class Scorer:
+    """A network that scores answers: ``adapter`` numbers on a base of this ``shape`` (0: the base itself was trained).
+    ``precision`` None is the policy's. ``shared``: it is an adapter on the base of the policy, which is in memory
+    already where the precision is the same."""
+
+    shape: Shape
+    adapter: int = 0
+    precision: Precision | None = None
+    four_bits: bool = False
+    shared: bool = False
+
+    def stands_on(self, precision: Precision) -> bool:
+        """Whether it stands on the base of a policy in this ``precision``."""
+        return self.shared and self.precision in (None, precision)
+
+
+@dataclass(frozen=True, slots=True)
 class Rollouts:
     """Where a policy writes the rows itself: answers a rollout, tokens of a prompt and of an answer (means), steps that
-    a rollout is trained on. ``critic`` is a second adapter and head on the base, ``reward`` the network of the reward
-    model, None where rules reward."""
+    a rollout is trained on. ``critic`` is a second adapter and head on the base; ``reward`` and ``judge`` score
+    answers, the first in every rollout, None where there is none."""
 
     prompts: int
     answers: int
@@ -50,7 +68,19 @@ class Rollouts:
     answer_tokens: int
     steps: int
     critic: bool = False
-    reward: Shape | None = None
+    reward: Scorer | None = None
+    judge: Scorer | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """Answers that systems write before and after training: to so many rows, the longest prompt with its answer."""
+
+    rows: int
+    tokens: int
+
+    def within(self, context: int) -> "Writing":
+        return Writing(self.rows, min(self.tokens, context))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +107,12 @@ class Work:
     searches: bool = False
     rollouts: Rollouts | None = None
     look_tokens: int = 0
+    writing: Writing | None = None
 
     @property
     def size(self) -> int:
         """Bytes of a number in the network."""
-        return 2 if self.precision == "bfloat16" else 4
+        return SIZE[self.precision]
 
     @property
     def at_once(self) -> int:
