@@ -302,11 +302,10 @@ def test_moments_in_eight_bits_are_told_where_another_device_has_to_have_bitsand
 
 def test_rows_are_cut_as_the_recipe_says_and_what_fit_names_holds_when_it_is_applied() -> None:
     asked = Asked(device="a100", rows=1000, tokens=60_000, fit=True)
-    bare = {"baselines": ["zero_shot"]}
-    large = recipe(model="meta-llama/Llama-3.1-70B", method={"name": "qlora"}, evaluate=bare)
+    large = recipe(model="meta-llama/Llama-3.1-70B", method={"name": "qlora"})
     last = plan(large, asked).choices[-1]
     assert last.fits and "train.max_length" in last.settings
-    applied = recipe(model="meta-llama/Llama-3.1-70B", method={"name": "qlora"}, evaluate=bare,
+    applied = recipe(model="meta-llama/Llama-3.1-70B", method={"name": "qlora"},
                      train={"max_length": last.settings["train.max_length"]})  # fmt: skip
     found = plan(applied, replace(asked, fit=False))
     assert found.fits and found.peak_bytes == last.peak_bytes

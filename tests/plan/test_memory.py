@@ -11,19 +11,9 @@ from tunesmith.models import few_bits, linear_logp, packing
 from tunesmith.plan import activations, memory
 from tunesmith.plan.activations import Device, Held, kept, packed_attention
 from tunesmith.plan.families import shape_of
-from tunesmith.plan.memory import (
-    HEADROOM,
-    LEVELS,
-    answering,
-    answering_peak,
-    choose,
-    needed,
-    peak,
-    refuse,
-    refuse_writing,
-)
+from tunesmith.plan.memory import HEADROOM, LEVELS, choose, needed, peak, refuse
 from tunesmith.plan.resolve import Data
-from tunesmith.plan.work import Precision, Rollouts, Rows, Scorer, Work, Writing
+from tunesmith.plan.work import Precision, Rollouts, Rows, Scorer, Work
 
 TINY = {
     "model_type": "llama",
@@ -226,21 +216,3 @@ def test_a_level_that_was_asked_for_is_refused_only_where_it_surely_cannot_fit()
     refuse(int(need / 1.1), WHOLE, "cpu")
     with pytest.raises(MemoryNeeded, match=r"train\.memory: fast needs about .* there are"):
         refuse(int(need / 1.2), WHOLE, "cpu")
-
-
-def test_what_is_held_while_answers_are_written_by_hand() -> None:
-    assert answering_peak(THIN) == 0
-    asked = replace(THIN, writing=Writing(100, 300))
-    cache = 100 * 300 * 4 * 2 * 2 * 16 * 4  # numbers of 4 bytes, keys and values of 2 heads of 16, 4 layers
-    assert answering(SHAPE, 4, 100, 300) == cache
-    logits, reads = 100 * 1000 * 12, 4 * 2048 * (4 * 128 + 6 * 64)
-    stays = 4 * SHAPE.parameters + 4 * LORA.trained + needed(THIN)["besides"]
-    assert answering_peak(asked) == stays + int(1.1 * (cache + logits + reads))
-    many = replace(asked, writing=Writing(100_000, 300))
-    assert answering(SHAPE, 4, 100_000, 300) == 256 * cache // 100  # no more rows at once
-    assert answering_peak(many) < 3 * answering_peak(asked)
-    assert peak(asked) == peak(THIN)  # answers are written when training's memory is not held
-    refuse_writing(None, asked, "cpu")
-    refuse_writing(int(answering_peak(asked) / 1.1), asked, "cpu")
-    with pytest.raises(MemoryNeeded, match=r"writing answers to 100 test rows needs about .* evaluate\.max_new_tokens"):
-        refuse_writing(int(answering_peak(asked) / 1.2), asked, "cpu")

@@ -27,8 +27,8 @@ class Forecast(Noun):
     """``memory`` by part sums to ``peak_bytes``, ``time`` by part to ``seconds``; four of five are expected
     within the ``range`` of the seconds: by what runs took where a processor was probed or a machine has earlier runs,
     else by a rule of thumb. ``usd`` and ``kwh`` come of it. ``answering_bytes`` are keys and values while answers are
-    written, before and after training, ``answering_peak_bytes`` all that is held then; ``fits`` minds it too.
-    ``choices`` are other devices or settings, where they were asked for; ``assumed`` is what was taken for granted."""
+    written. ``choices`` are other devices or settings, where they were asked for; ``assumed`` is what was taken for
+    granted."""
 
     model: str
     parameters: int
@@ -46,7 +46,6 @@ class Forecast(Noun):
     memory: dict[str, int]
     peak_bytes: int
     answering_bytes: int
-    answering_peak_bytes: int
     time: dict[str, float]
     seconds: float | None
     range: Pair | None

@@ -26,10 +26,9 @@ from tunesmith.plan.devices import find, known_devices
 from tunesmith.plan.fit import Job
 from tunesmith.plan.foresee import Place, fitting, forecast, foresee, on_devices
 from tunesmith.plan.here import here, machine_of
-from tunesmith.plan.memory import MOST_ROWS as AT_ONCE
 from tunesmith.plan.objectives import ObjectiveFacts, objective_facts
-from tunesmith.plan.resolve import Data, dev_rows, writing
-from tunesmith.plan.work import Rollouts, Writing
+from tunesmith.plan.resolve import Data, dev_rows
+from tunesmith.plan.work import Rollouts
 from tunesmith.records.index import Index
 
 MOST_ROWS = 10_000_000  # of --rows
@@ -238,7 +237,6 @@ def _of_sizes(
         rollouts=rollouts,
         answers=each if facts.adds_up else (),
         widths=[size.longest for size in taken] if unit > 1 else (),
-        writing=_writing(recipe, (*sizes, *longest), AT_ONCE if recipe.data.test else round(count * test)),
     )
 
 
@@ -250,12 +248,6 @@ def _rollouts(recipe: Recipe, facts: ObjectiveFacts, sizes: Sequence[Size], trai
     prompts = min(how.prompts, train)  # of a rollout; there are no more
     critic = facts.needs == "token_logp_value"
     return Rollouts(prompts, how.answers, prompt, longest, how.steps * how.passes, critic)
-
-
-def _writing(recipe: Recipe, sizes: Sequence[Size], test: int) -> Writing | None:
-    """What systems write that answer so many rows of test."""
-    prompt, answer = max(s.prompt for s in sizes), max(max(s.answers, default=0) for s in sizes)
-    return writing(recipe, test, prompt, answer, sum(s.tokens for s in sizes) / len(sizes))
 
 
 def _spread(sizes: Sequence[Size], longest: Sequence[Size], train: int, count: int) -> list[Size]:

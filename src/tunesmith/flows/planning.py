@@ -16,9 +16,9 @@ from tunesmith.models.skeleton import skeleton
 from tunesmith.objectives._objective import Objective
 from tunesmith.plan import rates
 from tunesmith.plan.fit import Job, would_fit
-from tunesmith.plan.resolve import Data, resolve, writing
+from tunesmith.plan.resolve import Data, resolve
 from tunesmith.plan.trained import technique, with_heads
-from tunesmith.plan.work import Rollouts, Writing
+from tunesmith.plan.work import Rollouts
 
 LOOKS = 10  # at dev, where each writes answers
 
@@ -30,13 +30,6 @@ def technique_of(recipe: Recipe, card: ModelCard, config: Any, objective: Object
     trained = method.count(skeleton(card, config, head=bool(outputs)), recipe.method)
     trained = with_heads(trained, objective.needs, classes=classes, width=card.width)
     return technique(method, trained, objective.rate)
-
-
-def written(recipe: Recipe, rows: Sequence[TokenRow], test: int) -> Writing | None:
-    """What systems write that answer so many ``test`` rows, which are taken to be like the training ``rows``."""
-    lengths = [(len(r.ids), r.trained) for r in rows] or [(1, 0)]
-    prompt, answer = max(n - own for n, own in lengths), max(own for _, own in lengths)
-    return writing(recipe, test, prompt, answer, sum(n for n, _ in lengths) / len(lengths))
 
 
 def resolved(recipe: Recipe, network: Network, objective: Objective, data: Data, technique: Technique) -> Plan:
@@ -56,7 +49,6 @@ def rollouts_planned(
     rows: Sequence[TokenRow],
     longest_answer: int,
     technique: Technique,
-    writes: Writing | None,
 ) -> Plan:
     """The plan where a policy writes the answers itself: steps are counted in rollouts."""
     how, count = recipe.rollout, len(rows)
@@ -78,7 +70,6 @@ def rollouts_planned(
         trained=count * longest_answer,
         longest=max(asked, default=1) + longest_answer,
         rollouts=with_scorers(rollouts, recipe, network)[0],
-        writing=writes,
     )
     plan = resolved(recipe, network, objective, data, technique)
     tokens = prompts * how.answers * (sum(asked) // max(count, 1) + longest_answer) // how.steps

@@ -23,7 +23,7 @@ from tunesmith.data.batches import Steps
 from tunesmith.data.render import Renderer
 from tunesmith.evaluate.score import default_metrics
 from tunesmith.flows.check_recipe import check_parts
-from tunesmith.flows.planning import resolved, rollouts_planned, technique_of, written
+from tunesmith.flows.planning import resolved, rollouts_planned, technique_of
 from tunesmith.flows.rewarding import Company, parts_of_start, seen
 from tunesmith.flows.rows import answer_limit, sized
 from tunesmith.models import load as loading
@@ -323,9 +323,7 @@ def _rows(
     technique = technique_of(recipe, checked.card, checked.config, objective, len(number))
     network = (checked.card, shape_like(checked.card, checked.config.to_dict()))
     if objective.unit == "answer":
-        writes = written(recipe, train_rows, len(splits.test))
-        plan = rollouts_planned(recipe, network, objective, train_rows, limit, technique, writes)
-        return plan, train_rows, dev_rows, cut
+        return rollouts_planned(recipe, network, objective, train_rows, limit, technique), train_rows, dev_rows, cut
     each = [row for r in train_rows for row in r.unit]
     own = train_rows if objective.unit == "judged" else each  # without other rows' answers
     data = Data(
@@ -341,7 +339,6 @@ def _rows(
         reference=objective.reference,
         answers=[(len(row.ids) - row.trained, row.trained) for row in own] if objective.adds_up else (),
         widths=[max(len(row.ids) for row in r.unit) for r in train_rows],
-        writing=written(recipe, each, len(splits.test)),
     )
     plan = resolved(recipe, network, objective, data, technique)
     return plan, train_rows, dev_rows, cut

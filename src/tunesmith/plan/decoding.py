@@ -7,10 +7,11 @@ that end give their places to others, so the steps are tokens over rows. Drawing
 
 import math
 
-from tunesmith.plan.memory import CACHE_BYTES, MOST_ROWS, READ_TOKENS
+from tunesmith.plan.memory import CACHE_BYTES, MOST_ROWS
 from tunesmith.plan.passes import Net, Parts, forward, head, product, seconds
 from tunesmith.plan.work import Rollouts, Work
 
+READ_TOKENS = {"cpu": 2048, "cuda": 16_384}  # of prompts at once
 DRAW_SECONDS = 2e-9  # a number of the vocabulary: its share, added up
 DRAW_OPERATIONS = 8  # a row
 DECODING = 1.2  # of the operations of a forward pass: slots are filled, masks and rows kept

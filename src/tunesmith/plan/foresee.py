@@ -47,15 +47,13 @@ class Place:
 
 @dataclass(frozen=True)
 class Foreseen:
-    """A job at a place: its plan, and what it needs; ``answering`` bytes while answers are written, which what the
-    machine has bounds, not ``limit``; ``fits`` says whether memory does."""
+    """A job at a place: its plan, and what it needs; ``fits`` says whether memory does."""
 
     job: Job
     place: Place
     plan: Plan
     work: Work
     memory: dict[str, int]
-    answering: int
     limit: int | None
     fits: bool
     seconds: time.Seconds | None
@@ -65,20 +63,11 @@ class Foreseen:
     def peak(self) -> int:
         return sum(self.memory.values())
 
-    @property
-    def unwritten(self) -> list[str]:
-        """Why answers cannot be written, where they cannot."""
-        there = self.place.machine.memory
-        if there is None or self.answering <= there:
-            return []
-        return [f"needs {gib(self.answering)} while answers are written, there are {gib(there)}"]
-
     def choice(self, name: str, settings: Settings) -> Choice:
         missing = []
-        if self.limit is not None and self.peak > self.limit:
+        if not self.fits and self.limit is not None:
             capped = self.limit == self.job.recipe.budget.memory
             missing.append(f"needs {gib(self.peak)}, {'budget.memory is' if capped else 'there are'} {gib(self.limit)}")
-        missing += self.unwritten
         budget, usd = self.job.recipe.budget.time, self.place.usd
         if budget is not None and self.seconds is not None and self.seconds.low > budget:
             missing.append(f"takes {self.seconds.low:,.0f} s at least, budget.time is {budget:,.0f} s")
@@ -109,9 +98,7 @@ def foresee(job: Job, place: Place) -> Foreseen:
         plan, work = job.resolved(place.machine, rates)
     except MemoryNeeded:
         plan, work = job.least(place.machine, rates)
-    process = rates.process_bytes if rates else None
-    needed = memory.needed(work, place.machine.device, process, ranks)
-    answering = memory.answering_peak(work, place.machine.device, process, ranks)
+    needed = memory.needed(work, place.machine.device, rates.process_bytes if rates else None, ranks)
     seconds, money = None, None
     if rates is not None:
         seconds = time.run(
@@ -124,9 +111,8 @@ def foresee(job: Job, place: Place) -> Foreseen:
         )
         money = None if place.device is None else cost(seconds, place.device, ranks=ranks)
     limit = room(job.recipe, place.machine)
-    there = place.machine.memory
-    fits = (limit is None or sum(needed.values()) <= limit) and (there is None or answering <= there)
-    return Foreseen(job, place, plan, work, needed, answering, limit, fits, seconds, money)
+    fits = limit is None or sum(needed.values()) <= limit
+    return Foreseen(job, place, plan, work, needed, limit, fits, seconds, money)
 
 
 def _correction(job: Job, place: Place, rates: Rates) -> Correction | None:
@@ -178,7 +164,7 @@ def forecast(found: Foreseen, choices: Sequence[Choice] = (), assumed: Sequence[
     """As it is shown and kept."""
     job, work, seconds, money = found.job, found.work, found.seconds, found.cost
     shape = job.shape
-    longest, writing = job.data.longest, work.writing
+    longest, writes = job.data.longest, shape.kind == "decoder"
     told = [
         *([SHARDED] if found.place.machine.ranks > 1 else []),
         *found.place.assumed,
@@ -191,7 +177,6 @@ def forecast(found: Foreseen, choices: Sequence[Choice] = (), assumed: Sequence[
     elif money is None:
         told.append(seconds.basis)
     told += _untold(found, choices)
-    told += [f"It {why}. {memory.LESS_WRITTEN}" for why in found.unwritten]
     return Forecast(
         model=job.card.name,
         parameters=shape.parameters,
@@ -208,8 +193,7 @@ def forecast(found: Foreseen, choices: Sequence[Choice] = (), assumed: Sequence[
         fits=found.fits,
         memory=found.memory,
         peak_bytes=found.peak,
-        answering_bytes=memory.answering(shape, work.size, writing.rows, writing.tokens) if writing else 0,
-        answering_peak_bytes=found.answering,
+        answering_bytes=memory.answering(shape, work.size, memory.MOST_ROWS, longest) if writes else 0,
         time={} if seconds is None else {name: x for name, x in seconds.parts.items() if x > 0},
         seconds=None if seconds is None else seconds.total,
         range=None if seconds is None else (seconds.low, seconds.high),

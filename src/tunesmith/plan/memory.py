@@ -43,12 +43,6 @@ SMALL_MOMENTS = 2 + 2 * 4 / 256  # two bytes and the scales of their blocks; tho
 CHUNK = {"cpu": 1 << 24, "cuda": 1 << 27}  # logits at a time, as in models/linear_logp.py; a test compares them
 WIDE = {"cpu": 1 << 20, "cuda": 1 << 27}  # of these in float32 at a time
 CACHE_BYTES, MOST_ROWS = 1 << 30, 256  # of the sampler: keys and values held at once, rows
-READ_TOKENS = {"cpu": 2048, "cuda": 16_384}  # of prompts at once
-LESS_WRITTEN = "Lower evaluate.max_new_tokens, name evaluate.baselines without few_shot, or take a smaller model."
-STAYS = (  # also while answers are written
-    "weights", "four bits", "quantisation constants", "adapter", "masters", "reward model", "judge", "gathered",
-    "dense weight", "besides",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,20 +99,6 @@ def answering(shape: Shape, size: int, rows: int, tokens: int) -> int:
     """
     a_row = max(1, shape.cache_bytes(tokens, size))
     return max(a_row, min(CACHE_BYTES, min(rows, MOST_ROWS) * a_row))
-
-
-def answering_peak(work: Work, device: Device = "cpu", process: int | None = None, ranks: int = 1) -> int:
-    """Bytes while systems write their answers, before and after training: neither gradients nor moments are there. 0
-    where nothing is written."""
-    if work.writing is None:
-        return 0
-    shape, rows, tokens = work.shape, work.writing.rows, work.writing.tokens
-    stays = sum(size for name, size in needed(work, device, process, ranks).items() if name in STAYS)
-    cache = answering(shape, work.size, rows, tokens)
-    open_rows = max(1, min(rows, MOST_ROWS, cache // max(1, shape.cache_bytes(tokens, work.size))))
-    logits = open_rows * shape.vocabulary * (work.size + 2 * 4)
-    reads = work.size * min(READ_TOKENS[device], rows * tokens) * (4 * shape.inner_width + 6 * shape.width)
-    return stays + int((1 + SLACK[device]) * (cache + logits + reads))
 
 
 def _lasting(work: Work, device: Device) -> dict[str, int]:
@@ -292,16 +272,6 @@ def refuse(limit: int | None, work: Work, device: Device, ranks: int = 1) -> Non
         raise MemoryNeeded(
             f"memory: train.memory: {work.level} needs about {found / 2**30:.1f} GiB with {work.at_once} tokens at "
             f"once, and there are {limit / 2**30:.2g} GiB."
-        )
-
-
-def refuse_writing(limit: int | None, work: Work, device: Device, ranks: int = 1) -> None:
-    """Raise MemoryNeeded where answers cannot be written, by more than a forecast may err. As ``refuse``."""
-    found = answering_peak(work, device, ranks=ranks)
-    if work.writing is not None and limit and found > SURELY * limit:
-        raise MemoryNeeded(
-            f"memory: writing answers to {work.writing.rows:,} test rows needs about {found / 2**30:.1f} GiB, and "
-            f"there are {limit / 2**30:.2g} GiB. {LESS_WRITTEN}"
         )
 
 

@@ -18,7 +18,7 @@ from tunesmith.core.recipe import Recipe
 from tunesmith.plan import memory, time
 from tunesmith.plan.rates import Rates
 from tunesmith.plan.shape import Shape
-from tunesmith.plan.work import Level, Precision, Rollouts, Rows, Work, Writing
+from tunesmith.plan.work import Level, Precision, Rollouts, Rows, Work
 
 STEPS_PER_EPOCH = 60
 SHORT_ANSWER = 20  # tokens; so long are the pairs on which the rates of what adds up over answers were seen to teach
@@ -34,7 +34,7 @@ COMPILE_SECONDS, COMPILE_GAIN = {"cpu": 60, "cuda": 40}, 0.3
 SAVE_SECONDS, WHY_SAVES = 120.0, "at most 2% of the time is spent on it"
 WHY_MOMENTS = "part of train.memory: least, with bitsandbytes: two bytes a weight instead of eight"
 WHY_SECONDS = "budget.time; the learning rate anneals to the end of it"
-SEARCH, FEW = "nearest_neighbour", "few_shot"
+SEARCH = "nearest_neighbour"
 SET = "set in the recipe"
 
 
@@ -58,7 +58,6 @@ class Data:
     rollouts: Rollouts | None = None
     answers: Sequence[tuple[int, int]] = ()
     widths: Sequence[int] = ()
-    writing: Writing | None = None
 
     def cut(self, longest: int) -> "Data":
         """With rows of at most so many tokens."""
@@ -88,7 +87,6 @@ class Data:
             reference=self.reference,
             looks=self.dev_tokens > 0,
             rollouts=self.rollouts,
-            writing=self.writing and self.writing.within(shape.context),
         )
 
     @property
@@ -112,17 +110,6 @@ class Data:
         for n, width in zip(self.lengths, self.widths, strict=bool(self.widths)):
             widest[n] = max(widest[n], width)
         return tuple((n, min(n, widest[n]), counts[n]) for n in sorted(counts, reverse=True) if n)
-
-
-def writing(recipe: Recipe, rows: int, prompt: int, answer: int, row: float) -> Writing | None:
-    """What systems write where ``rows`` of test are answered: ``prompt`` and ``answer`` are the longest, ``row`` the
-    mean, which few_shot shows before them. None where nothing is written."""
-    if recipe.task != "generate":
-        return None
-    asked, named, most = recipe.evaluate, recipe.evaluate.baselines, recipe.evaluate.max_new_tokens
-    shown = asked.shots * row if named == "auto" or FEW in named else 0
-    limit = answer * 5 // 4 + 4 if most == "auto" else most  # as flows/rows.py has it
-    return Writing(max(1, min(rows, asked.limit or rows)), prompt + round(shown) + limit)
 
 
 def dev_rows(train: int) -> int:
@@ -295,7 +282,6 @@ def _lean(recipe: Recipe, machine: Machine, work: Work) -> tuple[Work, str]:
     searches = recipe.task != "prefer" if named == "auto" else SEARCH in named
     work = replace(work, micro_tokens=min(work.batch_tokens, MICRO_TOKENS[machine.device]), searches=searches)
     level, micro, why = _memory(recipe, machine, replace(work, small_moments=machine.eight_bit))
-    memory.refuse_writing(machine.memory, work, machine.device, machine.ranks)
     return replace(work, level=level, micro_tokens=micro, small_moments=level == "least" and machine.eight_bit), why
 
 

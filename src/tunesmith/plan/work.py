@@ -73,17 +73,6 @@ class Rollouts:
 
 
 @dataclass(frozen=True, slots=True)
-class Writing:
-    """Answers that systems write before and after training: to so many rows, the longest prompt with its answer."""
-
-    rows: int
-    tokens: int
-
-    def within(self, context: int) -> "Writing":
-        return Writing(self.rows, min(self.tokens, context))
-
-
-@dataclass(frozen=True, slots=True)
 class Work:
     """``micro_tokens`` stand in memory at once, ``batch_tokens`` make an optimiser step; ``outputs`` of a head (0: the
     language model's own). ``reference``: log-probabilities of the base are computed before the first step.
@@ -107,7 +96,6 @@ class Work:
     searches: bool = False
     rollouts: Rollouts | None = None
     look_tokens: int = 0
-    writing: Writing | None = None
 
     @property
     def size(self) -> int:

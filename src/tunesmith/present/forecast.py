@@ -51,8 +51,7 @@ def facts(found: Forecast) -> list[tuple[str, str]]:
     if found.kwh is not None:
         lines.append(("energy", span(*found.kwh, "kWh")))
     if found.answering_bytes:
-        whole, cache = bytes_of(found.answering_peak_bytes), bytes_of(found.answering_bytes)
-        lines.append(("answering", f"{whole} at the peak, {cache} of keys and values"))
+        lines.append(("answering", f"up to {bytes_of(found.answering_bytes)} of keys and values"))
     return lines
 
 
