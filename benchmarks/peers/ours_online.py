@@ -48,7 +48,7 @@ class Learning:
         technique = Technique(not method.is_adapter, trained, method.rate, four_bits=method.four_bits)
         self.objective = parts.find("objectives", "grpo").with_settings(recipe.objective.given)
         network = (self.model.card, ours.shape(self.model))
-        self.plan = rollouts_planned(recipe, network, self.objective, self.rows, spec["longest_new"], technique, None)
+        self.plan = rollouts_planned(recipe, network, self.objective, self.rows, spec["longest_new"], technique)
         self.points: list[RolloutPoint] = []
         self.asked: list[tuple[int, ...]] = []
         self.rewards: list[float] = []

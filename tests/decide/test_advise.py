@@ -196,7 +196,7 @@ def test_what_was_not_asked_names_its_flag_and_what_was_asked_does_not() -> None
         ("little data", {"curve": sample.curve(within=0.4)}, ("against", "strong")),
         ("data quality", {}, ("neutral", "none")),  # 47 of 1,600 rows
         ("data quality", {"quality": Quality(rows=100, found={"contradictions": 3})}, ("against", "medium")),
-        ("data quality", {"quality": Quality(rows=100, found={"lengths": 10})}, ("against", "strong")),
+        ("data quality", {"quality": Quality(rows=100, found={"lengths": 10})}, ("neutral", "none")),
         ("data quality", {"quality": Quality(rows=100, found={"exact_duplicates": 90})}, ("neutral", "none")),
         ("prototyping", {"facts": Facts(prototype=True)}, ("against", "strong")),
         ("fast-changing facts", {"facts": Facts(facts_change="daily")}, ("against", "strong")),
@@ -217,10 +217,15 @@ def test_what_the_checks_found_and_how_much_repeats_is_said_with_its_numbers() -
 
     assert told()["data quality"] == (
         "Of 1,600 rows 12 repeat an earlier row, 47 give different answers to the same input. 3 more could not be read "
-        "and were left out. Checks that found something too: private_data. tunesmith check RECIPE names the rows."
+        "and were left out. More was found by: private_data. tunesmith check RECIPE names the rows."
     )
     clean = told(quality=Quality(rows=90))["data quality"]
-    assert clean == "Of 90 rows none repeats or contradicts another or is cut."
+    assert clean == "Of 90 rows none repeats or contradicts another or is too long."
+    assert (
+        "Something was found by: private_data."
+        in told(quality=Quality(rows=90, found={"private_data": 1}))["data quality"]
+    )
+    assert told(quality=None)["data quality"] == "Not looked at."
     repeated = told(variety=varied(repeated=0.25, torn=0.1))["inconsistent inputs"]
     assert repeated.startswith("25.0% of the rows nearly repeat another, and 10.0% of those have another answer; ")
 

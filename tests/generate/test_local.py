@@ -1,14 +1,17 @@
 """A loaded model as completer, embedder and classifier: likelihoods worked by hand, and the edges of the context."""
 
 import math
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import torch
 from tests import small
 
 from tunesmith.core.example import Example, Message
+from tunesmith.generate import local as local_module
 from tunesmith.generate.local import NOWHERE, LocalModel
-from tunesmith.generate.sampler import Draw
+from tunesmith.generate.sampler import Draw, Token
 from tunesmith.models import load as loading
 from tunesmith.models.model import Model, adapters_off
 
@@ -136,6 +139,16 @@ def test_what_is_streamed_ends_before_a_stop(llama: Model) -> None:
     pieces = list(local.stream(ASKED, max_new_tokens=24))
     assert "".join(pieces) == local.complete([ASKED], max_new_tokens=24)[0].text
     assert stop not in "".join(pieces) and whole.startswith("".join(pieces))
+
+
+def test_a_long_token_that_a_stop_begins_in_is_held_back_whole(llama: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    pieces = {1: "a", 2: " " * 40, 3: "x"}
+    written = [*(Token(0, i) for i in pieces), Token(0, None, finish="stop", kept=1)]
+    monkeypatch.setattr(local_module, "stream", lambda *_: iter(written))
+    local = LocalModel(llama, Draw(stops=("  x",)))
+    decode = SimpleNamespace(decode=lambda ids, **_: "".join(pieces[i] for i in ids))
+    local.model = cast(Model, SimpleNamespace(tokenizer=decode))
+    assert "".join(local.stream(ASKED, max_new_tokens=9)) == "a"
 
 
 def test_vectors_have_length_one_and_do_not_depend_on_padding(bert: Model) -> None:

@@ -186,7 +186,7 @@ class Evidence(Noun):
     tuned: Bar | None = None
     curve: Curve | None = None
     variety: Variety
-    quality: Quality
+    quality: Quality | None = None
     facts: Facts = Facts()
     train_seconds: float | None = None
 

@@ -18,12 +18,12 @@ QUICKER = 1.5  # times as fast
 SHORTER = 0.5  # of the tokens that a prompt has
 PIECES = (1.4, 1.2)  # tokens a word, in times those of general text
 PATTERNS = (0.1, 0.03)  # what shown or copied rows add to the bare instruction
-TORN = (0.1, 0.03)  # share of rows with another answer than their likes, or of rows that are cut
+TORN = (0.1, 0.03)  # share of rows with another answer than their likes
 FLAWS = {
     "exact_duplicates": "repeat an earlier row",
     "near_duplicates": "nearly repeat an earlier input",
     "contradictions": "give different answers to the same input",
-    "lengths": "are longer than fits and cut",
+    "lengths": "are longer than fits",
 }
 USUAL = (1_000, 10_000)  # examples that tuning is said to need
 
@@ -179,17 +179,18 @@ def inconsistent(evidence: Evidence, _: Economics) -> Reason:
 
 
 def quality(evidence: Evidence, _: Economics) -> Reason:
-    topic, rows, found = "data quality", evidence.quality.rows, evidence.quality.found
-    said = [f"{found[name]:,} {flaw}" for name, flaw in FLAWS.items() if name in found]
-    told = f"Of {rows:,} rows {', '.join(said) or 'none repeats or contradicts another or is cut'}."
-    if evidence.quality.left_out:
-        told += f" {evidence.quality.left_out:,} more could not be read and were left out."
-    if others := [name for name in found if name not in FLAWS]:
-        told += f" Checks that found something too: {', '.join(others)}."
-    if found:
+    topic, seen = "data quality", evidence.quality
+    if seen is None:
+        return _reason(topic, "neutral", "none", "Not looked at.", measured=False)
+    said = [f"{seen.found[name]:,} {flaw}" for name, flaw in FLAWS.items() if name in seen.found]
+    told = f"Of {seen.rows:,} rows {', '.join(said) or 'none repeats or contradicts another or is too long'}."
+    if seen.left_out:
+        told += f" {seen.left_out:,} more could not be read and were left out."
+    if others := [name for name in seen.found if name not in FLAWS]:
+        told += f" {'More' if said else 'Something'} was found by: {', '.join(others)}."
+    if seen.found:
         told += " tunesmith check RECIPE names the rows."
-    worst = max(found.get("contradictions", 0), found.get("lengths", 0)) / max(rows, 1)
-    return _reason(topic, "against", steps(worst, *TORN), told)
+    return _reason(topic, "against", steps(seen.found.get("contradictions", 0) / max(seen.rows, 1), *TORN), told)
 
 
 def prototyping(evidence: Evidence, _: Economics) -> Reason:

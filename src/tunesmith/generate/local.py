@@ -51,13 +51,18 @@ class LocalModel:
 
     def stream(self, prompt: Conversation, *, max_new_tokens: int) -> Iterator[str]:
         """One completion in pieces, as it is written; together they are its text. The last few characters are held
-        back until the end, for later tokens may still change them, or a stop may take them away."""
+        back until the end, for later tokens may still change them; where there are stops, more, and whole tokens, for
+        a stop takes away the token that it begins in."""
         held = SETTLED + max(map(len, self.draw.stops), default=0)
-        asked, written, shown = self.renderer.prompt_ids(prompt), list[int](), ""
+        asked, written, shown, ends = self.renderer.prompt_ids(prompt), list[int](), "", [0]
         for token in stream(self.model, [asked], self.draw.until(max_new_tokens, self.renderer.stop_ids())):
             written = written[: token.kept] if token.id is None else [*written, token.id]
             text = self.model.tokenizer.decode(written, skip_special_tokens=True)
-            ready = text[:-held] if token.finish is None else text
+            ends.append(len(text))
+            settled = max(0, len(text) - held)
+            if self.draw.stops:
+                settled = max(end for end in ends if end <= settled)
+            ready = text[:settled] if token.finish is None else text
             if len(ready) > len(shown):
                 yield ready[len(shown) :]
                 shown = ready
