@@ -8,7 +8,7 @@ vanishes). The KL itself is measured by k3; with ``kl_target`` the penalty grows
 that many nats an answer (Ziegler et al., 2019, arXiv 1909.08593). The reward comes with the last token. Advantages are
 whitened over the whole rollout. ``lam`` is 1 where the papers take 0.95: the reward comes once, with the last token,
 and at 0.95 a token 45 before it hears a tenth of it, while the critic, which may begin at 0, cannot tell the rest. The
-last tokens would learn before the others, and to end the answer is one of them.
+last tokens would learn before the others, and to end the answer is one of them (``benchmarks/results/rlhf.md``).
 Legend: B answers, T tokens.
 """
 
