@@ -387,7 +387,7 @@ def test_absurd_questions_get_a_sentence(changes: dict[str, Any], asked: Asked, 
 def test_a_config_that_is_no_json(tmp_path: Path) -> None:
     for broken in ("{", "", "[" * 100_000):
         (tmp_path / "config.json").write_text(broken)
-        with pytest.raises(ModelError, match=r"config\.json is not valid JSON"):
+        with pytest.raises(ModelError, match=r"config\.json cannot be read as JSON"):
             plan(recipe(model=str(tmp_path)), JOB)
 
 

@@ -8,6 +8,7 @@ no fingerprint, and a base is known by its folder.
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from tunesmith.core.card import ModelCard
 from tunesmith.core.errors import ModelError, RecipeError
@@ -37,11 +38,7 @@ def network_of(reference: str) -> tuple[ModelCard, Shape, Path | None]:
             f"model: {where} has no config.json. Name a folder with one, or a known model such as "
             "meta-llama/Llama-3.1-8B."
         )
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"model: {path} is not valid JSON ({error}). Fetch the model again.") from error
-    shape = shape_of(config, str(path))
+    shape = shape_of(_config(path, "model", "Fetch the model again."), str(path))
     name = reference if reference == "bundled" else where.name
     return _card(name, str(where), shape, "unknown"), shape, where
 
@@ -131,12 +128,12 @@ def _same(base: ModelCard, card: ModelCard) -> bool:
 
 
 def _shape(base: ModelCard, key: str) -> Shape:
-    path = Path(base.path) / "config.json"
+    way_out = "It is of the base of the run: put it back, or train the run anew."
+    return shape_like(base, _config(Path(base.path) / "config.json", key, way_out))
+
+
+def _config(path: Path, key: str, way_out: str) -> Any:
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(
-            f"{key}: {path}, of the base of its run, cannot be read ({error}). Put the base back, or train "
-            "the run anew."
-        ) from error
-    return shape_like(base, config)
+        raise ModelError(f"{key}: {path} cannot be read as JSON ({error}). {way_out}") from error
