@@ -1,6 +1,6 @@
 """Is the advice right? ``tunesmith advise`` on the training part of real tasks, against what whole runs then show.
 
-    python benchmarks/advice.py --json          every case, about an hour on two cores
+    python benchmarks/advice.py --json          every case, some hours on two cores
     python benchmarks/advice.py --only sst2     the cases of one task; the others stay as they are
     python benchmarks/advice.py --quick         two cases on a few rows; the figures mean nothing
 
@@ -29,7 +29,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from peers.processes import machine
+from peers.processes import commit, machine
 from tunesmith.core import recipe_file
 from tunesmith.core.advice import Advice
 from tunesmith.core.errors import DataError
@@ -172,7 +172,14 @@ def case(name: str, rows: int, work: Path, *, quick: bool) -> Entry:
     report, there = report_of(recipe, work)
     spent = {"advice": round(between - began, 1), "run": round(time.monotonic() - between, 1)}
     found = compared(told, report)
-    return {"task": name, "rows": rows, "about": TASKS[name].about, "seconds": spent, "taken_over": there} | found
+    return {
+        "task": name,
+        "rows": rows,
+        "about": TASKS[name].about,
+        "seconds": spent,
+        "taken_over": there,
+        "commit": commit(),
+    } | found
 
 
 def report_of(recipe: Recipe, work: Path) -> tuple[Report, bool]:
@@ -326,6 +333,7 @@ def page(document: Entry) -> str:
     taken = sum(c["taken_over"] for c in document["cases"])
     out += ["", f"Advice {seconds[0]:.0f} minutes, runs {seconds[1]:.0f} minutes in all (what was there took none)."]
     out += [f"{taken} of {n} runs were there already, of the same recipe and versions, whatever their commit."]
+    out += [f"Advice by commit {', '.join(sorted({c['commit'] for c in document['cases']}))}."]
     out += [f"{document['created'][:10]}. Machine: {document['machine']}; load before the start {document['load']:g}."]
     return "\n".join([*out, f"Versions: {used}.", ""])
 

@@ -114,6 +114,18 @@ def has_fast_bfloat16() -> bool:
     return bool(_flags() & {"amx_tile", "avx512_bf16"})
 
 
+def commit() -> str:
+    """The commit that these scripts are of, with ``-dirty`` where a tracked file differs from it."""
+    told = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--exclude=*"],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return told.stdout.strip() or "unknown"
+
+
 def machine() -> str:
     """The processor, its cores and instructions that matter here, and the memory."""
     names = [line.partition(":")[2].strip() for line in _processor() if line.startswith("model name")]
