@@ -9,11 +9,11 @@ from tunesmith.core.errors import MemoryNeeded
 from tunesmith.core.plan import Technique
 from tunesmith.models import few_bits, linear_logp, packing
 from tunesmith.plan import activations, memory
-from tunesmith.plan.activations import Device, Held, kept, packed_attention
+from tunesmith.plan.activations import FUSED, SCORES, Device, Held, kept, packed_attention
 from tunesmith.plan.families import shape_of
 from tunesmith.plan.memory import HEADROOM, LEVELS, choose, needed, peak, refuse
 from tunesmith.plan.resolve import Data
-from tunesmith.plan.work import Precision, Rollouts, Rows, Scorer, Work
+from tunesmith.plan.work import Level, Precision, Rollouts, Rows, Scorer, Work
 
 TINY = {
     "model_type": "llama",
@@ -106,6 +106,27 @@ def test_what_a_method_keeps_beside_its_layers_and_a_critic_beside_its_policy() 
     alone = replace(THIN, rollouts=Rollouts(16, 8, 100, 50, 2))
     both = replace(alone, rollouts=Rollouts(16, 8, 100, 50, 2, critic=True))
     assert needed(both)["activations"] > 1.5 * needed(alone)["activations"]
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("level", LEVELS)
+def test_activations_by_kind_of_layer_are_all_of_them(level: Level, device: Device) -> None:
+    fewer = replace(WHOLE, technique=replace(FULL, keeps=-0.55))  # bitfit
+    for work in (THIN, replace(WHOLE, level=level), replace(THIN, level="checkpoint"), fewer):
+        found = memory.activations(work, device)
+        assert sum(found.values()) == needed(work, device)["activations"]
+        assert all(size > 0 for size in found.values())
+    assert {"feed-forward", "adapters", "norms and inputs"} < set(memory.activations(THIN, device))
+
+
+def test_attention_is_counted_by_the_path_it_takes() -> None:
+    short = replace(THIN, rows=replace(ROWS, longest=128))
+    paths = [{name for name in memory.activations(one, d) if "attention" in name} for one in (short, THIN)
+             for d in ("cpu", "cuda")]  # fmt: skip
+    assert paths == [{SCORES}, {FUSED}, {FUSED}, {FUSED}]
+    shares = 4 * 4 * 128 * 4 * 1024  # of each token in the 128 of its row: layers, heads, bytes
+    ours = memory.activations(replace(short, batch_tokens=1024))[SCORES]
+    assert ours == pytest.approx(shares + 4 * 4 * 1024 * (2 * 64 + 2 * 32), rel=1e-3)
 
 
 def test_recomputed_layers_leave_holes_on_a_processor_and_layer_norms_fewer() -> None:

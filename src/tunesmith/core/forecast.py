@@ -24,11 +24,11 @@ class Choice(Noun):
 
 
 class Forecast(Noun):
-    """``memory`` by part sums to ``peak_bytes``, ``time`` by part to ``seconds``; four of five are expected
-    within the ``range`` of the seconds: by what runs took where a processor was probed or a machine has earlier runs,
-    else by a rule of thumb. ``usd`` and ``kwh`` come of it. ``answering_bytes`` are keys and values while answers are
-    written. ``choices`` are other devices or settings, where they were asked for; ``assumed`` is what was taken for
-    granted."""
+    """``memory`` by part sums to ``peak_bytes``, ``activations`` to that part of it, ``time`` by part to ``seconds``;
+    four of five are expected within the ``range`` of the seconds: by what runs took where a processor was probed or a
+    machine has earlier runs, else by a rule of thumb. ``usd`` and ``kwh`` come of it. ``answering_bytes`` are keys
+    and values while answers are written. ``choices`` are other devices or settings, where they were asked for;
+    ``assumed`` is what was taken for granted."""
 
     model: str
     parameters: int
@@ -44,6 +44,7 @@ class Forecast(Noun):
     limit: int | None
     fits: bool
     memory: dict[str, int]
+    activations: dict[str, int] = {}
     peak_bytes: int
     answering_bytes: int
     time: dict[str, float]

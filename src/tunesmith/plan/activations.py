@@ -21,6 +21,8 @@ Device = Literal["cpu", "cuda"]
 SHORT_ROW: dict[Precision, int] = {"bfloat16": 512, "float32": 192}  # as in models/packing.py; a test compares them
 SIZES = ("width", "queries", "key_values", "inner", "heads", "key_value_heads", "shares", "routed", "read", "experts",
          "one")  # fmt: skip
+FEED_FORWARD = ("inner", "routed", "read", "experts")
+SCORES, FUSED = "attention (scores kept)", "attention (fused kernel)"
 LIKE = {  # whose coefficients a family borrows that is not counted: built alike, or with sizes of its own
     "camembert": "roberta",
     "xlm-roberta": "roberta",
@@ -80,22 +82,42 @@ def packed_attention(shape: Shape, held: Held, precision: Precision, device: Dev
     440
     """
     queries, key_values = shape.heads * shape.head_width, shape.key_value_heads * shape.head_width
-    if device == "cpu" and held.longest <= SHORT_ROW[precision]:
+    if _scores(held, precision, device):
         return held.tokens * queries + held.padded * (queries + 2 * key_values + shape.heads * held.longest)
     own = 0 if held.padded == held.tokens else held.tokens * queries  # the result without its pads
     return own + held.padded * (2 * queries + 2 * key_values + shape.heads * (2 if precision == "bfloat16" else 1))
 
 
-def kept(shape: Shape, held: Held, precision: Precision, device: Device, adapted: float | None) -> float:
-    """Numbers that one layer (the mean of all) keeps of a batch. ``adapted``: the ranks of a layer's adapters, all
-    together; None where the network's own weights are trained."""
+def kept_by_kind(
+    shape: Shape, held: Held, precision: Precision, device: Device, adapted: float | None
+) -> dict[str, float]:
+    """Numbers that one layer (the mean of all) keeps of a batch: for attention, by the path it takes; the feed-forward
+    network; norms and what linear layers read of the layer's width; and adapters. ``adapted``: the ranks of a layer's
+    adapters, all together; None where the network's own weights are trained."""
     family = _table()[_counted(shape)]
     own = family[f"{'full' if adapted is None else 'adapter'}, {precision}"]
     proportional = sizes(shape, held.longest)
-    a_token = float(sum(times * proportional[name] for name, times in own.items())) + (adapted or 0.0)
-    if not family["packs"]:
-        return held.padded * a_token
-    return held.tokens * a_token + packed_attention(shape, held, precision, device)
+    tokens = held.tokens if family["packs"] else held.padded
+    a_kernel = not own.get("shares") and not (family["packs"] and _scores(held, precision, device))
+    attention = FUSED if a_kernel else SCORES
+    found = dict.fromkeys((attention, "feed-forward", "norms and inputs", "adapters"), 0.0)
+    for name, times in own.items():
+        of_width = "norms and inputs" if name in ("width", "one") else attention
+        found["feed-forward" if name in FEED_FORWARD else of_width] += tokens * times * proportional[name]
+    found["adapters"] = tokens * (adapted or 0.0)
+    if family["packs"]:
+        found[attention] += packed_attention(shape, held, precision, device)
+    return found
+
+
+def kept(shape: Shape, held: Held, precision: Precision, device: Device, adapted: float | None) -> float:
+    """The sum of ``kept_by_kind``."""
+    return sum(kept_by_kind(shape, held, precision, device, adapted).values())
+
+
+def _scores(held: Held, precision: Precision, device: Device) -> bool:
+    """Whether attention of packed rows keeps the share of each token in each other."""
+    return device == "cpu" and held.longest <= SHORT_ROW[precision]
 
 
 def packs(shape: Shape) -> bool:

@@ -192,6 +192,7 @@ def forecast(found: Foreseen, choices: Sequence[Choice] = (), assumed: Sequence[
         limit=found.limit,
         fits=found.fits,
         memory=found.memory,
+        activations=memory.activations(work, found.place.machine.device),
         peak_bytes=found.peak,
         answering_bytes=memory.answering(shape, work.size, memory.MOST_ROWS, longest) if writes else 0,
         time={} if seconds is None else {name: x for name, x in seconds.parts.items() if x > 0},

@@ -10,12 +10,13 @@ A copy of a small snapshot, which is written beside the training every two minut
 Legend: D width, V vocabulary.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import get_args
 
 from tunesmith.core.errors import MemoryNeeded
 from tunesmith.core.order import PADDED
-from tunesmith.plan.activations import SHORT_ROW, Device, Held, kept, packs
+from tunesmith.plan.activations import SHORT_ROW, Device, Held, kept_by_kind, packs
 from tunesmith.plan.batches import looked_at, worst
 from tunesmith.plan.shape import Shape
 from tunesmith.plan.work import SIZE, Level, Rollouts, Scorer, Work
@@ -47,16 +48,16 @@ CACHE_BYTES, MOST_ROWS = 1 << 30, 256  # of the sampler: keys and values held at
 
 @dataclass(frozen=True, slots=True)
 class _Moment:
-    """Of a step: what stands in memory then, beside what always does."""
+    """Of a step: what stands in memory then, beside what always does; ``activations`` by part."""
 
     gradients: int = 0
-    activations: int = 0
+    activations: Mapping[str, int] = field(default_factory=dict)
     logits: int = 0
     cache: int = 0
 
     @property
     def total(self) -> int:
-        return self.gradients + self.activations + self.logits + self.cache
+        return self.gradients + sum(self.activations.values()) + self.logits + self.cache
 
 
 def needed(work: Work, device: Device = "cpu", process: int | None = None, ranks: int = 1) -> dict[str, int]:
@@ -64,9 +65,8 @@ def needed(work: Work, device: Device = "cpu", process: int | None = None, ranks
     measured on the machine at hand. On each of ``ranks`` devices lies a share of all that belongs to weights, and one
     layer whole (as FSDP does it; this package itself trains on one)."""
     lasting = _lasting(work, device)
-    held = batches(work, work.at_once, device)
-    moment = max((m for one in held for m in _moments(work, device, one)), key=lambda m: m.total)
-    passing = {"gradients": moment.gradients, "activations": moment.activations, "logits": moment.logits}
+    moment = _highest(work, device)
+    passing = {"gradients": moment.gradients, "activations": sum(moment.activations.values()), "logits": moment.logits}
     passing["keys and values"] = moment.cache
     if ranks > 1:
         lasting = {name: -(-size // ranks) for name, size in lasting.items()}
@@ -82,6 +82,17 @@ def needed(work: Work, device: Device = "cpu", process: int | None = None, ranks
     if work.searches and device == "cpu":
         found["besides"] += SEARCHING
     return {name: size for name, size in found.items() if size}
+
+
+def activations(work: Work, device: Device = "cpu") -> dict[str, int]:
+    """Bytes of the activations of ``needed``, by part: kinds of layers with the path that attention takes, and what
+    else stands with them at the most demanding moment."""
+    return {name: size for name, size in _highest(work, device).activations.items() if size}
+
+
+def _highest(work: Work, device: Device) -> _Moment:
+    held = batches(work, work.at_once, device)
+    return max((m for one in held for m in _moments(work, device, one)), key=lambda m: m.total)
 
 
 def peak(work: Work, device: Device = "cpu", process: int | None = None, ranks: int = 1) -> int:
@@ -149,8 +160,8 @@ def _moment_bytes(work: Work) -> int:
 def _moments(work: Work, device: Device, held: Held) -> list[_Moment]:
     """The moments of a step at which the most may stand in memory, of micro-batches like ``held``."""
     shape, size, full = work.shape, work.size, work.technique.full
-    activations, a_layer = _activations(work, held, device)
-    critic = activations if work.rollouts is not None and work.rollouts.critic else 0  # which reads after the policy
+    layers, a_layer = _activations(work, held, device)
+    critic = sum(layers.values()) if work.rollouts is not None and work.rollouts.critic else 0  # reads after the policy
     chosen = int(work.rows.share * min(held.tokens, work.at_once)) if not work.outputs else 0
     states = size * (3 * held.tokens + (3 if full else 2) * chosen) * shape.width  # the last norm; of chosen tokens
     logits = _logits(work, chosen, device)
@@ -159,7 +170,8 @@ def _moments(work: Work, device: Device, held: Held) -> list[_Moment]:
     if work.level == "least":
         gradients = 4 * min(work.technique.trained, 2 * largest(shape))
     before = gradients if work.accumulates else 0
-    backward = int(size * held.tokens * (3 * shape.inner_width + 4 * shape.width)) + a_layer
+    backward = int(size * held.tokens * (3 * shape.inner_width + 4 * shape.width))
+    stands = layers | {"after the last layer": states}
     seen = _seen(work)
     written, rollouts = 0, work.rollouts
     if rollouts is not None:
@@ -167,10 +179,12 @@ def _moments(work: Work, device: Device, held: Held) -> list[_Moment]:
         written = answering(shape, size, rollouts.prompts * rollouts.answers, length)
     reads = size * seen * (4 * shape.inner_width + 6 * shape.width)
     return [
-        _Moment(before, activations + states, logits + 2 * table),
-        _Moment(before + table, critic + activations + states + backward - a_layer, 0),
-        _Moment(gradients + table, backward, 0),
-        _Moment(0, int(reads), _logits(work, int(work.rows.share * min(seen, work.looks_at)), device)),
+        _Moment(before, stands, logits + 2 * table),
+        _Moment(before + table, stands | {"critic": critic, "a layer's way back": backward}, 0),
+        _Moment(gradients + table, {"a layer's way back": backward + a_layer}, 0),
+        _Moment(
+            0, {"looking at dev": int(reads)}, _logits(work, int(work.rows.share * min(seen, work.looks_at)), device)
+        ),
         _Moment(cache=written),
     ]
 
@@ -215,16 +229,24 @@ def _written(work: Work, rollouts: Rollouts, tokens: int) -> Held:
     return Held(alone * work.rows.longest, rows * length, length)
 
 
-def _activations(work: Work, held: Held, device: Device) -> tuple[int, int]:
-    """(bytes of all layers before the backward pass, of one layer)."""
+def _activations(work: Work, held: Held, device: Device) -> tuple[dict[str, int], int]:
+    """(bytes of all layers before the backward pass by part, bytes of one layer)."""
     shape, size = work.shape, work.size
     adapted = None if work.technique.full else work.technique.trained / _adapted_width(work)
-    own = kept(shape, held, work.precision, device, adapted) + work.technique.keeps * held.tokens * _outputs(shape)
+    own = kept_by_kind(shape, held, work.precision, device, adapted)
+    keeps = work.technique.keeps * held.tokens * _outputs(shape)
+    if keeps > 0:
+        own["adapters"] += keeps
+    else:  # inputs of linear layers, of all kinds alike
+        whole = sum(own.values())
+        own = {name: numbers * (1 + keeps / whole) for name, numbers in own.items()}
     freed = _freed(work, held, device)
-    a_layer = int(size * (own + LOST * freed))
     again = {"fast": 0, "selective": shape.layers // 2}.get(work.level, shape.layers)
-    inputs = size * (held.tokens * shape.width + LOST_AGAIN * freed) * again
-    return a_layer * (shape.layers - again) + int(inputs) + (a_layer if again else 0), a_layer
+    stand = shape.layers - again + (1 if again else 0)  # one recomputed layer stands whole
+    found = {name: int(size * numbers * stand) for name, numbers in own.items()}
+    found["recomputed layers"] = int(size * held.tokens * shape.width * again)
+    found["lost between blocks"] = int(size * freed * (LOST * stand + LOST_AGAIN * again))
+    return found, int(size * (sum(own.values()) + LOST * freed))
 
 
 def _outputs(shape: Shape) -> float:

@@ -1,5 +1,6 @@
 """A forecast as one HTML page and as a table for the terminal: both show the same cells."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -74,6 +75,8 @@ def forecast_summary(found: Forecast, page: str = "") -> RenderableType:
     for name, value in facts(found):
         table.add_row(name, Text(clean(value, 300)))
     parts: list[RenderableType] = [table, _parts("Memory by part", {k: bytes_of(v) for k, v in found.memory.items()})]
+    if found.activations:
+        parts.append(_parts("Activations by part", {k: bytes_of(v) for k, v in found.activations.items()}))
     if found.time:
         parts.append(_parts("Time by part", {k: duration(v) for k, v in found.time.items()}))
     if found.choices:
@@ -110,18 +113,23 @@ def render_forecast(*found: Forecast) -> str:
 
 
 def _drawn(found: Forecast) -> tuple[Any, ...]:
-    """Facts, memory, time, choices and the plan's reasons, as the page shows them."""
-    memory = {name: (value / 2**30, bytes_of(value)) for name, value in found.memory.items()}
+    """Facts, memory, activations, time, choices and the plan's reasons, as the page shows them."""
     whole = duration(found.seconds or 0)
     time = {name: (value, duration(value)) for name, value in found.time.items()}
+    kept = bytes_of(sum(found.activations.values()))
     limit = None if found.limit is None else (found.limit / 2**30, bytes_of(found.limit))
     return (
         facts(found),
-        markup(shares("Memory at the peak", memory, bytes_of(found.peak_bytes), limit)),
+        markup(shares("Memory at the peak", _in_gib(found.memory), bytes_of(found.peak_bytes), limit)),
+        markup(shares("Activations, of that", _in_gib(found.activations), kept)) if found.activations else "",
         markup(shares("Time by part", time, whole)) if time else "",
         [(c, settings(c), cells(c)) for c in found.choices],
         [(key, _shown(getattr(found.plan, key)), why) for key, why in found.plan.reasons.items()],
     )
+
+
+def _in_gib(parts: Mapping[str, int]) -> dict[str, tuple[float, str]]:
+    return {name: (size / 2**30, bytes_of(size)) for name, size in parts.items()}
 
 
 def _shown(value: object) -> str:
