@@ -1,11 +1,11 @@
 """The part ``dpo``: pairs a second and memory beside TRL's DPOTrainer, on the same pairs, weights and adapter.
 
 Notable: whoever computes the reference before the first step pays for it: its seconds are spread over the steps. Ours
-reads a prompt once for both of its answers, and runs once more as lean as a recipe makes it (``train.memory: least``),
-so that the leanest of both sides stand beside one another as the fastest do. TRL holds one pair in memory at a time:
-with both of a step at once it ran at half the pairs a second, in twice the memory (float32 without checkpointing, two
-cores of an AMD EPYC, 2026-11-27). The losses of the first steps must agree:
-they begin at log 2 on both sides and part only as the weights do.
+reads a prompt once for both of its answers, and runs once more as lean as a recipe makes it (``train.memory:
+checkpoint``), so that the leanest of both sides stand beside one another as the fastest do. TRL holds one pair in
+memory at a time: with both of a step at once it ran at half the pairs a second, in twice the memory (float32 without
+checkpointing, two cores of an AMD EPYC, 2026-11-27). The losses of the first steps must agree: they begin at log 2 on
+both sides and part only as the weights do.
 """
 
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ def measure(bench: Bench) -> dict[str, Any]:
         "max_length": MAX_LENGTH,
     }
     runs = [_whole(bench.go("ours", "ours_dpo", spec))]
-    runs.append(_whole(bench.go("ours", "ours_dpo_least", spec | {"memory": "least"})))
+    runs.append(_whole(bench.go("ours", "ours_dpo_checkpoint", spec | {"memory": "checkpoint"})))
     stopped = tried(
         lambda peer, enough: _whole(bench.go("trl_dpo", peer.name, spec | peer.spec(), enough)),
         DPO_PEERS,

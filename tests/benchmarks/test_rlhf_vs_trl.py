@@ -215,7 +215,7 @@ def test_every_way_of_the_peer_is_named_once_and_the_leanest_comes_last(fast: bo
 
 def test_our_leanest_arm_is_run_once_and_compared_with_the_leanest(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, Any]] = []
-    peaks = {"ours_dpo": 4, "ours_dpo_least": 2, "trl_float32": 5, "trl_float32_no_checkpointing": 8}
+    peaks = {"ours_dpo": 4, "ours_dpo_checkpoint": 2, "trl_float32": 5, "trl_float32_no_checkpointing": 8}
 
     class Fake(bench.Bench):
         def material(self, *_: Any, **__: Any) -> tuple[dict[str, str], dict[str, Any]]:
@@ -223,22 +223,22 @@ def test_our_leanest_arm_is_run_once_and_compared_with_the_leanest(monkeypatch: 
 
         def go(self, module: str, name: str, spec: Any, *_: Any) -> dict[str, Any]:
             asked.append((name, spec.get("memory")))
-            seconds = {"ours_dpo": 1.0, "ours_dpo_least": 2.0, "trl_float32_no_checkpointing": 4.0}.get(name, 5.0)
+            seconds = {"ours_dpo": 1.0, "ours_dpo_checkpoint": 2.0, "trl_float32_no_checkpointing": 4.0}.get(name, 5.0)
             peak = peaks.get(name, 9) * 2**30
             return run(name, "ours" if module == "ours" else "peer", step_seconds=[seconds] * 6, peak_bytes=peak)
 
     found = dpo.measure(Fake(QUICK_SIZES, Path(), Path(), 2))
-    assert asked[:2] == [("ours_dpo", None), ("ours_dpo_least", "least")]
-    assert [name for name, _ in asked].count("ours_dpo_least") == 1
+    assert asked[:2] == [("ours_dpo", None), ("ours_dpo_checkpoint", "checkpoint")]
+    assert [name for name, _ in asked].count("ours_dpo_checkpoint") == 1
     assert {peer.name for peer in DPO_PEERS} <= {name for name, _ in asked}
     compared = found["compared"]
     assert (compared["best_ours"], compared["best_peer"]) == ("ours_dpo", "trl_float32_no_checkpointing")
     assert (compared["peak_memory"], compared["peak_memory_of_fastest"]) == (0.4, 0.5)
-    assert (compared["leanest_ours"], compared["leanest_peer"]) == ("ours_dpo_least", "trl_float32")
+    assert (compared["leanest_ours"], compared["leanest_peer"]) == ("ours_dpo_checkpoint", "trl_float32")
     goals = rlhf_vs_trl.ratios({"dpo": found})
     assert (goals["dpo_peak_memory"], goals["dpo_peak_memory_of_fastest"]) == (0.4, 0.5)
-    apart = run("ours_dpo_least", "ours", losses=[0.69, 0.7, 0.66, 0.6, 0.5, 0.4])
-    with pytest.raises(Failed, match="ours_dpo_least: a loss of the first 3 steps"):
+    apart = run("ours_dpo_checkpoint", "ours", losses=[0.69, 0.7, 0.66, 0.6, 0.5, 0.4])
+    with pytest.raises(Failed, match="ours_dpo_checkpoint: a loss of the first 3 steps"):
         dpo.check_same_losses([run("ours_dpo", "ours"), apart])
 
 
