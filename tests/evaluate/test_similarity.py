@@ -1,10 +1,12 @@
 """Neighbours by TF-IDF and by embedding."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from tunesmith.core.protocols import Embedder
 from tunesmith.evaluate import similarity
-from tunesmith.evaluate.similarity import nearest
+from tunesmith.evaluate.similarity import Remembered, nearest
 
 TEXTS = ["where is my refund", "card was stolen", "fees for cash abroad", "my card is lost"]
 
@@ -36,3 +38,18 @@ def test_chunks_change_nothing() -> None:
     parts = np.concatenate([nearest(rows[n : n + 7], rows[:50], 3) for n in range(0, 300, 7)])
     assert len(rows) > 2 * similarity.CHUNK
     np.testing.assert_array_equal(whole, parts)
+
+
+def test_each_text_is_embedded_once(letters: Embedder) -> None:
+    asked: list[str] = []
+
+    class Counted:
+        def embed(self, texts: Sequence[str]) -> list[list[float]]:
+            asked.extend(texts)
+            return letters.embed(texts)
+
+    known = Remembered(Counted())
+    for texts in (TEXTS[:2], TEXTS, [TEXTS[1], TEXTS[0], TEXTS[1]]):
+        assert np.allclose(known.embed(texts), letters.embed(texts), atol=1e-6)
+    assert asked == TEXTS
+    assert nearest(TEXTS, TEXTS, 2, known).tolist() == nearest(TEXTS, TEXTS, 2, letters).tolist()

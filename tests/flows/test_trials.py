@@ -17,7 +17,8 @@ from tunesmith.evaluate.systems import able, find_baseline
 from tunesmith.flows import judging
 from tunesmith.flows import trials as trials_module
 from tunesmith.flows.prepare import ground
-from tunesmith.flows.trials import Trials, _in_turns, _turns, bars, is_kept, part, planned
+from tunesmith.flows.trials import TIMED, Trials, _in_turns, _turns, bars, is_kept, part, planned
+from tunesmith.generate.local import LocalModel
 from tunesmith.models import load as loading
 from tunesmith.models.model import Model
 
@@ -110,6 +111,25 @@ def test_each_way_is_kept_as_it_is_done_and_not_asked_again(
     assert {b.system.name for b in bars(model, found, tmp_path)} == {
         way.name for way in real("auto", *_of(model, found))[0]
     }
+
+
+def test_an_encoder_reads_each_row_once_but_where_its_time_is_taken(
+    make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = write_jsonl(tmp_path / "r.jsonl", labelled(200))
+    recipe = make_recipe(str(rows), model="bert").model_copy(update={"task": "classify"})
+    trials = planned(ground(recipe), fewest=60)
+    read: list[str] = []
+    real = LocalModel.embed
+    monkeypatch.setattr(LocalModel, "embed", lambda self, texts: read.extend(texts) or real(self, texts))
+    found = bars(loading.load(recipe.model), trials, tmp_path / "kept")
+    assert {"zero_shot", "nearest_neighbour"} <= {b.system.name for b in found}
+    timed = {e.input_text for e in trials.asked.test[: TIMED + 1]}
+    rows_read = Counter(read)
+    assert {e.input_text for e in trials.whole.splits.train} <= set(rows_read)
+    more = {text for text, times in rows_read.items() if times > 1 and text not in trials.asked.labels}
+    assert more == timed and max(rows_read[text] for text in timed) == 2
+    assert all((b.latency is not None) == (b.system.name == "zero_shot") for b in found)
 
 
 def _of(model: Model, found: Trials) -> tuple[BaselineContext, tuple[str, ...]]:

@@ -6,7 +6,6 @@ that of two. It is linear in a few sizes of the network, so that a dozen small r
 which come out as whole numbers and halves.
 """
 
-import gc
 import json
 import random
 import sys
@@ -80,7 +79,6 @@ def saved_bytes(model: Model, lengths: list[int]) -> int:
         (model.token_logp(batch) if model.card.kind == "decoder" else model.features(batch)).sum()
     found = sum(t.untyped_storage().nbytes() for t in held.values())
     held.clear()
-    gc.collect()  # what is saved and what saves it hold each other
     return found
 
 

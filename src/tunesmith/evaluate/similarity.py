@@ -33,6 +33,20 @@ def nearest(
     return np.concatenate(best)
 
 
+class Remembered:
+    """An embedder that embeds each text once; the model behind it must not change meanwhile."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        self.embedder = embedder
+        self.known: dict[str, NDArray[np.float32]] = {}
+
+    def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        new = [text for text in dict.fromkeys(texts) if text not in self.known]
+        if new:
+            self.known |= zip(new, np.asarray(self.embedder.embed(new), dtype=np.float32), strict=True)
+        return [self.known[text].tolist() for text in texts]
+
+
 def _unit_rows(queries: Sequence[str], texts: Sequence[str], embedder: Embedder | None) -> tuple[Any, Any]:
     if embedder is not None:
         vectors = np.asarray(embedder.embed([*queries, *texts]), dtype=np.float32)

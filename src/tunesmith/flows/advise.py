@@ -15,6 +15,7 @@ from tunesmith.core import files, parts, recipe_file
 from tunesmith.core.advice import Advice, Bar, CurvePoint, Evidence, Facts, Quality, Variety
 from tunesmith.core.errors import Interrupted
 from tunesmith.core.noun import content_hash
+from tunesmith.core.protocols import Embedder
 from tunesmith.core.recipe import Recipe
 from tunesmith.core.report import DataReport
 from tunesmith.decide import advise as deciding
@@ -23,6 +24,7 @@ from tunesmith.decide.lists import PROMPTED, best
 from tunesmith.evaluate.forgetting import passages
 from tunesmith.evaluate.forms import known_answers
 from tunesmith.evaluate.score import find_metric
+from tunesmith.evaluate.similarity import Remembered
 from tunesmith.evaluate.variety import tokens_a_word, variety
 from tunesmith.flows import judging, keeping, trials
 from tunesmith.flows.check_recipe import check_parts
@@ -120,7 +122,8 @@ def _measured(
     four_bits = parts.find("models.adapters", recipe.method.name).four_bits
     model = loading.load(recipe.model, precision=whole.plan.precision, four_bits=four_bits)
     watch.stage("Look at the rows", f"{found.rows:,} training rows")
-    seen = _variety(model, found)
+    embedder = None if model.card.kind == "decoder" else Remembered(LocalModel(model))
+    seen = _variety(model, found, embedder)
     bars: tuple[Answered, ...] = ()
     done: tuple[Answered, ...] = ()
     notes = [f"How it was measured: {found.how}."]
@@ -130,8 +133,9 @@ def _measured(
         if (rival := judging.rival(recipe)) is not None and notes[1:] and not trials.is_kept(folder, "rival"):
             rival.ready()
             watch.note(notes[-1])
-        bars = trials.bars(model, found, folder)
-        del model
+        bars = trials.bars(model, found, folder, embedder)
+    del model, embedder
+    if found.scored:
         done = tuple(trials.run(found, folder, watch, seconds, notes))
     evidence = Evidence(
         task=recipe.task,
@@ -165,7 +169,7 @@ def _measured(
     return evidence.model_copy(update={"curve": through}), tuple(notes)
 
 
-def _variety(model: Model, found: Trials) -> Variety:
+def _variety(model: Model, found: Trials, embedder: Embedder | None) -> Variety:
     """Of the training rows; a metric of likelihoods compares no two texts, so the overlap of words stands in."""
     rows, task = found.whole.splits.train, found.whole.recipe.task
     metric = found.whole.metrics[0]
@@ -183,7 +187,7 @@ def _variety(model: Model, found: Trials) -> Variety:
         metric,
         closed=bool(known_answers(rows, task, found.whole.labels)),
         pieces=lambda texts: tokens_a_word(texts, tokens) / general,
-        embedder=None if model.card.kind == "decoder" else LocalModel(model),
+        embedder=embedder,
         seed=found.whole.recipe.data.split.seed,
     )
 

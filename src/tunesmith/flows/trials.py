@@ -21,6 +21,7 @@ from tunesmith.core import files, parts, seeds
 from tunesmith.core.errors import DataError, Diverged, ModelError, RecipeError
 from tunesmith.core.example import Dataset, Example, Splits
 from tunesmith.core.noun import Noun, content_hash
+from tunesmith.core.protocols import Embedder
 from tunesmith.core.recipe import DataRecipe, Recipe, SplitRecipe
 from tunesmith.core.report import Prediction, SystemResult
 from tunesmith.data import split
@@ -34,6 +35,7 @@ from tunesmith.flows import judging, training
 from tunesmith.flows.checkpointing import Checkpointing
 from tunesmith.flows.prepare import Ground, Prepared, assembled
 from tunesmith.flows.watch import Watcher
+from tunesmith.generate.local import LocalModel
 from tunesmith.models import load as loading
 from tunesmith.models.model import Model
 from tunesmith.records.folder import RunFolder
@@ -153,11 +155,15 @@ def part(trials: Trials, rows: int, seed: int) -> Prepared:
     return assembled(replace(on, recipe=recipe.model_copy(update={"train": train}), splits=splits))
 
 
-def bars(model: Model, trials: Trials, folder: Path) -> tuple[Answered, ...]:
-    """Every way without training that the metric can score, on the scored rows; what ``folder`` has is read back."""
+def bars(model: Model, trials: Trials, folder: Path, embedder: Embedder | None = None) -> tuple[Answered, ...]:
+    """Every way without training that the metric can score, on the scored rows; what ``folder`` has is read back.
+    ``embedder`` is the model's own where it has read some of the rows already."""
     asked = trials.asked
     ruler, turns = judging.ruler(asked), _turns(asked.test, trials.rows)
-    found, context, _ = able("auto", judging.context_of(model, asked), asked.metrics)
+    context = judging.context_of(model, asked)
+    if embedder is not None:
+        context = replace(context, embedder=embedder)
+    found, context, _ = able("auto", context, asked.metrics)
     done = []
     for way in found:
         path = folder / BARS / f"{way.name}.json"
@@ -166,7 +172,7 @@ def bars(model: Model, trials: Trials, folder: Path) -> tuple[Answered, ...]:
             began = time.monotonic()
             answers = _in_turns(way, context, turns) if way.looks_up else way.answer(context)
             result = system_result(way.name, answers, ruler, seconds=time.monotonic() - began)
-            answered = Answered(system=result, predictions=answers, latency=_latency(way, context))
+            answered = Answered(system=result, predictions=answers, latency=_latency(way, context, model))
             files.make_folder(path.parent)
             answered.save(path)
         done.append(answered)
@@ -201,10 +207,12 @@ def _turns(asked: Sequence[Example], rows: int) -> list[list[int]]:
     return [sorted(turn) for turn in turns if turn]
 
 
-def _latency(way: Baseline, context: BaselineContext) -> float | None:
+def _latency(way: Baseline, context: BaselineContext, model: Model) -> float | None:
     """Seconds of one answer asked alone; the search for similar rows is not counted, an index answers at once."""
     if way.name not in PROMPTED:
         return None
+    if context.embedder is not None:  # one that has not read the rows
+        context = replace(context, embedder=LocalModel(model))
     shown = context.train[: context.shots]
     prompt = context.prompt or instruction(context.train, context.task, context.labels)
     return _timed(lambda row: way.answer(replace(context, train=shown, test=(row,), prompt=prompt)), context.test)
