@@ -1,6 +1,6 @@
 """Is the advice right? ``tunesmith advise`` on the training part of real tasks, against what whole runs then show.
 
-    python benchmarks/advice.py --json          every case, some hours on two cores
+    python benchmarks/advice.py --json          every case, about three hours of one core
     python benchmarks/advice.py --only sst2     the cases of one task; the others stay as they are
     python benchmarks/advice.py --quick         two cases on a few rows; the figures mean nothing
 
@@ -333,6 +333,9 @@ def page(document: Entry) -> str:
     taken = sum(c["taken_over"] for c in document["cases"])
     out += ["", f"Advice {seconds[0]:.0f} minutes, runs {seconds[1]:.0f} minutes in all (what was there took none)."]
     out += [f"{taken} of {n} runs were there already, of the same recipe and versions, whatever their commit."]
+    out += [
+        "The weights of curve shapes were last changed after ten of these cases had been seen, by simulated curves."
+    ]
     out += [f"Advice by commit {', '.join(sorted({c['commit'] for c in document['cases']}))}."]
     out += [f"{document['created'][:10]}. Machine: {document['machine']}; load before the start {document['load']:g}."]
     return "\n".join([*out, f"Versions: {used}.", ""])

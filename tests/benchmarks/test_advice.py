@@ -114,7 +114,7 @@ def test_costly_is_tune_where_tuning_loses() -> None:
 def test_shares_are_counted_and_told() -> None:
     told = sample_advice.build()
     cases = [
-        {"task": "sst2", "rows": 9, "taken_over": False, "seconds": {"advice": 60.0, "run": 30.0}}
+        {"task": "sst2", "rows": 9, "taken_over": False, "commit": "abc", "seconds": {"advice": 60.0, "run": 30.0}}
         | bench.compared(told, report(*gain))
         for gain in ((0.1, 0.05, 0.2), (-0.1, -0.2, -0.05))
     ]
