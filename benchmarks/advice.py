@@ -165,7 +165,7 @@ def _lines(path: Path) -> Iterator[str]:
 
 def case(name: str, rows: int, work: Path, *, quick: bool) -> Entry:
     """Advice, then the whole run, and how they agree."""
-    recipe = recipe_of(name, rows, work, quick=quick)
+    recipe, of = recipe_of(name, rows, work, quick=quick), commit()
     began = time.monotonic()
     told = advise(recipe, workspace=work, watch=Tells(f"{name} {rows}"))
     between = time.monotonic()
@@ -178,7 +178,7 @@ def case(name: str, rows: int, work: Path, *, quick: bool) -> Entry:
         "about": TASKS[name].about,
         "seconds": spent,
         "taken_over": there,
-        "commit": commit(),
+        "commit": of,
     } | found
 
 
@@ -333,9 +333,6 @@ def page(document: Entry) -> str:
     taken = sum(c["taken_over"] for c in document["cases"])
     out += ["", f"Advice {seconds[0]:.0f} minutes, runs {seconds[1]:.0f} minutes in all (what was there took none)."]
     out += [f"{taken} of {n} runs were there already, of the same recipe and versions, whatever their commit."]
-    out += [
-        "The weights of curve shapes were last changed after ten of these cases had been seen, by simulated curves."
-    ]
     out += [f"Advice by commit {', '.join(sorted({c['commit'] for c in document['cases']}))}."]
     out += [f"{document['created'][:10]}. Machine: {document['machine']}; load before the start {document['load']:g}."]
     return "\n".join([*out, f"Versions: {used}.", ""])

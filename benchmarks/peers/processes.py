@@ -116,14 +116,12 @@ def has_fast_bfloat16() -> bool:
 
 def commit() -> str:
     """The commit that these scripts are of, with ``-dirty`` where a tracked file differs from it."""
-    told = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--exclude=*"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return told.stdout.strip() or "unknown"
+    asked = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    try:
+        told = subprocess.run(asked, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):  # no git, or no repository
+        return "unknown"
+    return told.stdout.strip()
 
 
 def machine() -> str:

@@ -61,12 +61,13 @@ def trials(family: Callable[[np.random.Generator], Curve], count: int) -> Iterat
         yield measured, outcome, curve(FULL) - 0.55
 
 
-@pytest.mark.parametrize(("family", "least"), [(power, 0.75), (logistic, 0.55), (plateau, 0.7), (flat, 0.5)])
+@pytest.mark.parametrize(("family", "least"), [(power, 0.81), (logistic, 0.69), (plateau, 0.77), (flat, 0.68)])
 def test_the_80_percent_band_holds_its_share_of_outcomes(
     family: Callable[[np.random.Generator], Curve], least: float
 ) -> None:
-    """Over all kinds of curves; on those without a rise it holds less, for chance rises are taken for rises."""
-    inside, wider, wrong, count = 0, 0, 0, 40
+    """Over all kinds of curves; on those without a rise it holds less, for chance rises are taken for rises. The
+    limits are three below what the page of an advice says of the same curves."""
+    inside, wider, wrong, count = 0, 0, 0, 100
     for measured, outcome, gain in trials(family, count):
         found = curves(measured)
         at_full = band(found.run(FULL))

@@ -65,6 +65,7 @@ def test_the_longest_row_of_a_short_file_is_planned_for(tmp_path: Path, place: i
     without = plan(asked, Asked(device="rtx-4090"))
     assert with_it.longest > 500 > 50 > without.longest
     assert with_it.memory["activations"] > 1.1 * without.memory["activations"]
+    assert sum(with_it.activations.values()) == with_it.memory["activations"]
 
 
 PAIRS = {"chosen": "to the grey sea " * 20, "rejected": "to the hills " * 10}

@@ -82,6 +82,11 @@ def saved_bytes(model: Model, lengths: list[int]) -> int:
     return found
 
 
+def kept(*asked: Any) -> float:
+    """What a plan says that a layer keeps, kinds together; arguments as of ``activations.kept_by_kind``."""
+    return sum(activations.kept_by_kind(*asked).values())
+
+
 def a_layer(config: dict[str, Any], lengths: list[int], precision: str, method: str, every: int = 0) -> float:
     """Numbers (of the network's type) that a layer keeps for each token."""
     layers, found = KEYS.get(config["model_type"], USUAL)[1], []

@@ -4,9 +4,9 @@ import random
 from dataclasses import replace
 
 import pytest
-from tests.plan.saved import KEYS, NO_LINEAR, RANK, USUAL, drawn, model_of, saved_bytes
+from tests.plan.saved import KEYS, NO_LINEAR, RANK, USUAL, drawn, kept, model_of, saved_bytes
 
-from tunesmith.plan.activations import Held, kept
+from tunesmith.plan.activations import Held
 from tunesmith.plan.families import KNOWN, shape_of
 from tunesmith.plan.trained import METHODS, method_facts
 

@@ -20,7 +20,8 @@ def test_the_table_says_what_the_page_says() -> None:
     table, page = held.get(), render_forecast(FOUND)
     for text in ("46.7B parameters", "at work a token", "NVIDIA H200", "Assumed:"):
         assert text in table, text
-    for text in ("46.7B parameters", "NVIDIA T4", "learning_rate", *FOUND.memory, *FOUND.time):
+    assert all(name in table for name in FOUND.activations)
+    for text in ("46.7B parameters", "NVIDIA T4", "learning_rate", *FOUND.memory, *FOUND.activations, *FOUND.time):
         assert text in page, text
 
 

@@ -6,8 +6,8 @@ weighted by how likely they make the points; given its shape a curve is linear, 
 exact Gaussian, and those that leave the metric's range are dropped. What the scored rows have in common is in the
 covariance: all runs and the baseline answered the same rows, so a gain is surer than either score. How much one run
 differs from the next (order, start, the rows that were drawn) is a part of each curve, learned where a size was run
-twice. More examples never harm on average: a curve does not fall. On simulated curves (of ``tests/decide``, 220 of
-each kind) the 80% band held 86% of the outcomes of power laws, 82% of plateaus, 71% of level curves and 75% of S-shaped
+twice. More examples never harm on average: a curve does not fall. On simulated curves (of ``tests/decide``, 100 of
+each kind) the 80% band held 84% of the outcomes of power laws, 80% of plateaus, 71% of level curves and 72% of S-shaped
 rises.
 Legend: K points, S drawn curves.
 """

@@ -33,7 +33,6 @@ from tunesmith.evaluate.outcomes import confusions, outcomes
 from tunesmith.evaluate.preferences import preferences
 from tunesmith.evaluate.rewarded import rewarded
 from tunesmith.evaluate.score import find_metric, score
-from tunesmith.evaluate.similarity import Remembered
 from tunesmith.evaluate.systems import Ruler, run_baselines, system_result
 from tunesmith.evaluate.verdict import judge
 from tunesmith.flows import preferring
@@ -78,7 +77,7 @@ def context_of(model: Model, prepared: Prepared) -> BaselineContext:
         test=prepared.test,
         labels=prepared.labels,
         completer=local if decoder else None,
-        embedder=None if decoder else Remembered(local),
+        embedder=None if decoder else local,
         shots=prepared.recipe.evaluate.shots,
         prompt=prepared.recipe.evaluate.prompt,
         max_new_tokens=prepared.max_new_tokens,

@@ -30,12 +30,12 @@ from tunesmith.decide.learning_curve import FEWEST, sizes
 from tunesmith.decide.lists import PROMPTED
 from tunesmith.evaluate.baselines._context import Baseline, BaselineContext
 from tunesmith.evaluate.prompts import instruction
+from tunesmith.evaluate.similarity import Remembered
 from tunesmith.evaluate.systems import able, system_result
 from tunesmith.flows import judging, training
 from tunesmith.flows.checkpointing import Checkpointing
 from tunesmith.flows.prepare import Ground, Prepared, assembled
 from tunesmith.flows.watch import Watcher
-from tunesmith.generate.local import LocalModel
 from tunesmith.models import load as loading
 from tunesmith.models.model import Model
 from tunesmith.records.folder import RunFolder
@@ -157,22 +157,20 @@ def part(trials: Trials, rows: int, seed: int) -> Prepared:
 
 def bars(model: Model, trials: Trials, folder: Path, embedder: Embedder | None = None) -> tuple[Answered, ...]:
     """Every way without training that the metric can score, on the scored rows; what ``folder`` has is read back.
-    ``embedder`` is the model's own where it has read some of the rows already."""
+    ``embedder``: the untuned encoder, which may have read some of the rows; rows are looked up with it."""
     asked = trials.asked
     ruler, turns = judging.ruler(asked), _turns(asked.test, trials.rows)
-    context = judging.context_of(model, asked)
-    if embedder is not None:
-        context = replace(context, embedder=embedder)
-    found, context, _ = able("auto", context, asked.metrics)
+    found, context, _ = able("auto", judging.context_of(model, asked), asked.metrics)
+    at_hand = replace(context, embedder=embedder or context.embedder)
     done = []
     for way in found:
         path = folder / BARS / f"{way.name}.json"
         answered = _kept(path)
         if answered is None:
             began = time.monotonic()
-            answers = _in_turns(way, context, turns) if way.looks_up else way.answer(context)
+            answers = _in_turns(way, at_hand, turns) if way.looks_up else way.answer(context)
             result = system_result(way.name, answers, ruler, seconds=time.monotonic() - began)
-            answered = Answered(system=result, predictions=answers, latency=_latency(way, context, model))
+            answered = Answered(system=result, predictions=answers, latency=_latency(way, context))
             files.make_folder(path.parent)
             answered.save(path)
         done.append(answered)
@@ -207,12 +205,13 @@ def _turns(asked: Sequence[Example], rows: int) -> list[list[int]]:
     return [sorted(turn) for turn in turns if turn]
 
 
-def _latency(way: Baseline, context: BaselineContext, model: Model) -> float | None:
-    """Seconds of one answer asked alone; the search for similar rows is not counted, an index answers at once."""
+def _latency(way: Baseline, context: BaselineContext) -> float | None:
+    """Seconds of one answer asked alone; the search for similar rows is not counted, an index answers at once, and so
+    do names of labels that were read before."""
     if way.name not in PROMPTED:
         return None
-    if context.embedder is not None:  # one that has not read the rows
-        context = replace(context, embedder=LocalModel(model))
+    if context.embedder is not None:
+        context = replace(context, embedder=Remembered(context.embedder))
     shown = context.train[: context.shots]
     prompt = context.prompt or instruction(context.train, context.task, context.labels)
     return _timed(lambda row: way.answer(replace(context, train=shown, test=(row,), prompt=prompt)), context.test)

@@ -22,14 +22,14 @@ SHORT_ROW: dict[Precision, int] = {"bfloat16": 512, "float32": 192}  # as in mod
 SIZES = ("width", "queries", "key_values", "inner", "heads", "key_value_heads", "shares", "routed", "read", "experts",
          "one")  # fmt: skip
 FEED_FORWARD = ("inner", "routed", "read", "experts")
-SCORES, FUSED = "attention (scores kept)", "attention (fused kernel)"
+SCORES, FUSED, NORMS = "attention (scores kept)", "attention (fused kernel)", "norms and linear inputs"
 LIKE = {  # whose coefficients a family borrows that is not counted: built alike, or with sizes of its own
     "camembert": "roberta",
     "xlm-roberta": "roberta",
     "granite": "llama",
     "smollm3": "llama",
     "olmo3": "olmo2",
-    "deepseek_v3": "llama",
+    "deepseek_v3": "qwen2_moe",
 }
 
 
@@ -91,28 +91,26 @@ def packed_attention(shape: Shape, held: Held, precision: Precision, device: Dev
 def kept_by_kind(
     shape: Shape, held: Held, precision: Precision, device: Device, adapted: float | None
 ) -> dict[str, float]:
-    """Numbers that one layer (the mean of all) keeps of a batch: for attention, by the path it takes; the feed-forward
-    network; norms and what linear layers read of the layer's width; and adapters. ``adapted``: the ranks of a layer's
-    adapters, all together; None where the network's own weights are trained."""
+    """Numbers that one layer (the mean of all) keeps of a batch, told apart by the size that they are proportional to:
+    of heads (attention, by the path it takes), of the feed-forward network's inner width, and of the layer's own width
+    (norms, what linear layers read); and adapters. Where a family's heads have the layer's width, only what our own
+    attention keeps can be told from the rest. ``adapted``: the ranks of a layer's adapters, all together; None where
+    the network's own weights are trained."""
     family = _table()[_counted(shape)]
     own = family[f"{'full' if adapted is None else 'adapter'}, {precision}"]
     proportional = sizes(shape, held.longest)
     tokens = held.tokens if family["packs"] else held.padded
     a_kernel = not own.get("shares") and not (family["packs"] and _scores(held, precision, device))
     attention = FUSED if a_kernel else SCORES
-    found = dict.fromkeys((attention, "feed-forward", "norms and inputs", "adapters"), 0.0)
+    of_heads = {"shares"} if own.get("key_values") == own["width"] else {"shares", "queries", "key_values"}
+    found = dict.fromkeys((attention, "feed-forward", NORMS, "adapters"), 0.0)
     for name, times in own.items():
-        of_width = "norms and inputs" if name in ("width", "one") else attention
-        found["feed-forward" if name in FEED_FORWARD else of_width] += tokens * times * proportional[name]
+        kind = "feed-forward" if name in FEED_FORWARD else attention if name in of_heads else NORMS
+        found[kind] += tokens * times * proportional[name]
     found["adapters"] = tokens * (adapted or 0.0)
     if family["packs"]:
         found[attention] += packed_attention(shape, held, precision, device)
     return found
-
-
-def kept(shape: Shape, held: Held, precision: Precision, device: Device, adapted: float | None) -> float:
-    """The sum of ``kept_by_kind``."""
-    return sum(kept_by_kind(shape, held, precision, device, adapted).values())
 
 
 def _scores(held: Held, precision: Precision, device: Device) -> bool:

@@ -16,7 +16,7 @@ from typing import get_args
 
 from tunesmith.core.errors import MemoryNeeded
 from tunesmith.core.order import PADDED
-from tunesmith.plan.activations import SHORT_ROW, Device, Held, kept_by_kind, packs
+from tunesmith.plan.activations import NORMS, SHORT_ROW, Device, Held, kept_by_kind, packs
 from tunesmith.plan.batches import looked_at, worst
 from tunesmith.plan.shape import Shape
 from tunesmith.plan.work import SIZE, Level, Rollouts, Scorer, Work
@@ -85,8 +85,9 @@ def needed(work: Work, device: Device = "cpu", process: int | None = None, ranks
 
 
 def activations(work: Work, device: Device = "cpu") -> dict[str, int]:
-    """Bytes of the activations of ``needed``, by part: kinds of layers with the path that attention takes, and what
-    else stands with them at the most demanding moment."""
+    """Bytes of the activations of ``needed``, by part: kinds of layers with the path that attention takes, the inputs
+    of checkpointed layers, what the backward pass of a layer adds, the final hidden states, a critic's layers, and
+    fragmentation: the places of freed blocks that are not found again."""
     return {name: size for name, size in _highest(work, device).activations.items() if size}
 
 
@@ -171,20 +172,18 @@ def _moments(work: Work, device: Device, held: Held) -> list[_Moment]:
         gradients = 4 * min(work.technique.trained, 2 * largest(shape))
     before = gradients if work.accumulates else 0
     backward = int(size * held.tokens * (3 * shape.inner_width + 4 * shape.width))
-    stands = layers | {"after the last layer": states}
+    stands = layers | {"final hidden states": states}
     seen = _seen(work)
     written, rollouts = 0, work.rollouts
     if rollouts is not None:
         length = rollouts.prompt_tokens + rollouts.answer_tokens
         written = answering(shape, size, rollouts.prompts * rollouts.answers, length)
-    reads = size * seen * (4 * shape.inner_width + 6 * shape.width)
+    reads = {"feed-forward": 4 * size * seen * shape.inner_width, NORMS: 6 * size * seen * shape.width}
     return [
         _Moment(before, stands, logits + 2 * table),
-        _Moment(before + table, stands | {"critic": critic, "a layer's way back": backward}, 0),
-        _Moment(gradients + table, {"a layer's way back": backward + a_layer}, 0),
-        _Moment(
-            0, {"looking at dev": int(reads)}, _logits(work, int(work.rows.share * min(seen, work.looks_at)), device)
-        ),
+        _Moment(before + table, stands | {"critic": critic, "backward pass": backward}, 0),
+        _Moment(gradients + table, a_layer | {"backward pass": backward}, 0),
+        _Moment(0, reads, _logits(work, int(work.rows.share * min(seen, work.looks_at)), device)),
         _Moment(cache=written),
     ]
 
@@ -229,24 +228,24 @@ def _written(work: Work, rollouts: Rollouts, tokens: int) -> Held:
     return Held(alone * work.rows.longest, rows * length, length)
 
 
-def _activations(work: Work, held: Held, device: Device) -> tuple[dict[str, int], int]:
-    """(bytes of all layers before the backward pass by part, bytes of one layer)."""
+def _activations(work: Work, held: Held, device: Device) -> tuple[dict[str, int], dict[str, int]]:
+    """Bytes by part of all layers before the backward pass, and of one layer."""
     shape, size = work.shape, work.size
     adapted = None if work.technique.full else work.technique.trained / _adapted_width(work)
     own = kept_by_kind(shape, held, work.precision, device, adapted)
     keeps = work.technique.keeps * held.tokens * _outputs(shape)
-    if keeps > 0:
+    if keeps >= 0:
         own["adapters"] += keeps
-    else:  # inputs of linear layers, of all kinds alike
-        whole = sum(own.values())
-        own = {name: numbers * (1 + keeps / whole) for name, numbers in own.items()}
+    else:  # of which kinds it keeps less was not counted
+        share = 1 + keeps / sum(own.values())
+        own = {name: share * numbers for name, numbers in own.items()}
     freed = _freed(work, held, device)
     again = {"fast": 0, "selective": shape.layers // 2}.get(work.level, shape.layers)
     stand = shape.layers - again + (1 if again else 0)  # one recomputed layer stands whole
     found = {name: int(size * numbers * stand) for name, numbers in own.items()}
-    found["recomputed layers"] = int(size * held.tokens * shape.width * again)
-    found["lost between blocks"] = int(size * freed * (LOST * stand + LOST_AGAIN * again))
-    return found, int(size * (sum(own.values()) + LOST * freed))
+    found["checkpointed inputs"] = int(size * held.tokens * shape.width * again)
+    found["fragmentation"] = int(size * freed * (LOST * stand + LOST_AGAIN * again))
+    return found, {name: int(size * numbers) for name, numbers in (own | {"fragmentation": LOST * freed}).items()}
 
 
 def _outputs(shape: Shape) -> float:
