@@ -29,7 +29,7 @@ def test_a_plan_that_fits(cli: Cli, tmp_path: Path) -> None:
     assert told["html"] == "page.html"
     page = (tmp_path / "page.html").read_text()
     assert "Llama-2-7b-hf: it fits" in page
-    assert page.count("<svg") == 2
+    assert page.count("<svg") == 3  # memory, its activations, time
     assert "http" not in page.replace("http-equiv", "")
 
 
@@ -69,7 +69,7 @@ def test_a_recipe_with_stages_is_planned_stage_by_stage(cli: Cli, tmp_path: Path
     stages = [f"Stage {n} of 3: {name}" for n, name in enumerate(("sft", "reward", "ppo"), 1)]
     assert re.findall(r"Stage \d of \d: \w+", page) == stages
     assert "<h1>sft, reward, ppo on bundled: it fits</h1>" in page
-    assert page.count("<svg") == 6
+    assert page.count("<svg") == 9
     ids = re.findall(r'id="([^"]+)"', page)
     assert len(ids) == len(set(ids))
     assert cli("plan", "three.yaml", "--device", "l4", *SIZE, "--out", "page.html").stdout.count("Page: page.html") == 1
