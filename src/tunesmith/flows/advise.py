@@ -134,8 +134,7 @@ def _measured(
             rival.ready()
             watch.note(notes[-1])
         bars = trials.bars(model, found, folder, embedder)
-    del model, embedder
-    if found.scored:
+        del model, embedder
         done = tuple(trials.run(found, folder, watch, seconds, notes))
     evidence = Evidence(
         task=recipe.task,
