@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -114,8 +115,10 @@ def has_fast_bfloat16() -> bool:
     return bool(_flags() & {"amx_tile", "avx512_bf16"})
 
 
+@cache
 def commit() -> str:
-    """The commit that these scripts are of, with ``-dirty`` where a tracked file differs from it."""
+    """The commit that these scripts are of, with ``-dirty`` where a tracked file differed from it when first asked:
+    results that are written later are such files."""
     asked = ["git", "describe", "--always", "--dirty", "--exclude=*"]
     try:
         told = subprocess.run(asked, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
