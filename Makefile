@@ -1,5 +1,5 @@
 # make demo: the whole story on the bundled model and data.   make test: every test, one process a core.
-# make faults: every fault of docs/reliability.md, injected.
+# make faults: every fault of docs/reliability.md, injected.   make gpu: what a CUDA device does beside the processor.
 # Each creates .venv and installs the pinned dependencies first, once; later calls start at once.
 
 PYTHON ?= python3
@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check faults
+.PHONY: demo test check faults gpu
 
 demo: $(STAMP)
 	$(BIN)/tunesmith demo
@@ -17,6 +17,9 @@ test: $(STAMP)
 
 faults: $(STAMP)
 	$(BIN)/python -m tests.faults
+
+gpu: $(STAMP)
+	TUNESMITH_TEST_GPU=1 $(BIN)/python -m pytest tests/gpu
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

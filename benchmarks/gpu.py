@@ -13,7 +13,6 @@ installed. Without a CUDA device the answer is a sentence and exit code 2.
 import argparse
 import json
 import os
-import shlex
 import subprocess
 import sys
 import time
@@ -26,6 +25,7 @@ from typing import Any
 
 from gpu_cell import PEERS, Result, Spec
 from gpu_shapes import PEAK_SOURCE, SHAPES, TINY, does_not_fit, flops_per_token, peak
+from peers.processes import command
 
 BENCHMARKS = Path(__file__).resolve().parent
 RESULTS = BENCHMARKS / "results"
@@ -261,7 +261,7 @@ def main() -> int:
         sides, spec = summary(runs, rate, measured), bench.spec(shape, method, "tunesmith")
         document["parts"][name] = {
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "command": shlex.join(["python", "benchmarks/gpu.py", *sys.argv[1:]]),
+            "command": command("gpu.py", sys.argv[1:], {"WORK": options.work}),
             "seconds": round(time.monotonic() - began),
             "machine": where,
             "versions": {k: v for run in runs for k, v in run.get("versions", {}).items()},
@@ -289,7 +289,7 @@ def _options() -> argparse.Namespace:
     names = [f"{shape}/{method}" for shape in SHAPES for method in METHODS]
     parser = argparse.ArgumentParser(description="LoRA, QLoRA and full fine-tuning on a GPU beside TRL and Unsloth.")
     parser.add_argument("--only", action="append", choices=names, metavar="SHAPE/METHOD", help=", ".join(names))
-    parser.add_argument("--side", action="append", choices=["tunesmith", *PEERS], help="a side; may be repeated")
+    parser.add_argument("--side", action="append", choices=[*OURS, *PEERS], help="a side; may be repeated")
     parser.add_argument("--length", type=int, default=2048, help="tokens a row (2048)")
     parser.add_argument("--rows", type=int, default=16, help="rows an optimiser step (16)")
     parser.add_argument("--micro", type=int, default=8, help="rows at once to begin with, a power of two (8)")

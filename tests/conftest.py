@@ -1,7 +1,8 @@
 """What every test gets: no network, no model hub, and the real sets where they are at hand.
 
 Notable: the block is laid when pytest starts, before any test file or doctest is imported, so that an import that calls
-home fails too. Loopback and Unix sockets stay open.
+home fails too. Loopback and Unix sockets stay open. CUDA devices are hidden, for the tests ask for the processor's
+numbers; ``make gpu`` shows them to ``tests/gpu``.
 """
 
 import ipaddress
@@ -15,6 +16,8 @@ from typing import Any
 import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported anywhere; child processes inherit it
+if "TUNESMITH_TEST_GPU" not in os.environ:
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 REPO_ROOT = Path(__file__).resolve().parent.parent
 SHARED = REPO_ROOT.parent / "shared"

@@ -172,3 +172,8 @@ def test_a_page_tells_medians_shares_ratios_and_reasons(bench: Any, gpu: ModuleT
     table = [line for line in text.splitlines() if line.startswith("|")]
     assert len({line.count("|") for line in table}) == 1
     json.dumps(part)
+
+
+def test_the_page_of_the_results_is_what_they_give(gpu: ModuleType) -> None:
+    stored = BENCHMARKS / "results" / "gpu.json"
+    assert stored.with_suffix(".md").read_text() == gpu.page(json.loads(stored.read_text()))

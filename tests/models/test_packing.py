@@ -156,7 +156,7 @@ def test_a_family_with_scores_of_its_own_runs_padded_with_the_same_result(tmp_pa
     assert model.network.config._attn_implementation != packing.NAME
     batch = collate(ROWS, 0)
     expected = torch.cat([alone(model, row) for row in ROWS])
-    torch.testing.assert_close(model.hidden(batch.ids_BT, batch.length_B), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(model.hidden(batch.ids_BT, batch.length_B), expected, rtol=1e-3, atol=3e-4)
 
 
 def test_a_network_that_mixes_its_rows_is_found_by_the_probe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

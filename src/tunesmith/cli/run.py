@@ -36,7 +36,7 @@ def run(
 ) -> None:
     """Check the data, measure the baselines, train, and give the verdict.
 
-    A recipe with stages, such as [sft, reward, ppo], is a run for each; the same again goes on where it stopped.
+    A recipe with stages (sft, reward, ppo) is a run for each; the same again goes on where it stopped.
 
     Exit code 0 when the verdict is SHIP, 7 when it is HOLD or NOT ENOUGH EVIDENCE.
     """

@@ -216,7 +216,7 @@ def _compiled(model: Model, objective: Objective, batch: Batch, watch: Watcher) 
 def compile_layers(model: Model, objective: Objective, batch: Batch) -> str | None:
     """Compile the layers of ``model`` and prove on rows of one micro-batch that its loss and its gradient stay what
     they were. Where that fails the layers are left plain, and the reason is returned. With dropout no two passes are
-    equal, and only their failing shows."""
+    alike, and half as much again is let pass."""
     while len(batch.length_B) > 1 and int(batch.length_B.sum()) > TRIAL_TOKENS:
         batch = max(batch.halves(), key=lambda half: float(objective.weight(half)))
     model.train(True)
@@ -229,9 +229,10 @@ def compile_layers(model: Model, objective: Objective, batch: Batch) -> str | No
     except (RuntimeError, OSError, ImportError) as error:  # no compiler, or code that it cannot take
         model.compile_no_more()
         return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-    for what, one, other in zip(("a loss", "a gradient"), plain, compiled, strict=True):
+    for what, one, twin, other in zip(("a loss", "a gradient"), plain, again, compiled, strict=True):
         bound = COMPILED_BOUND[model.precision] * max(1.0, abs(one))
-        if plain == again and not abs(other - one) <= bound:
+        alike = abs(twin - one) <= bound  # on a GPU to the last bit but one
+        if not abs(other - one) <= (bound if alike else 0.5 * abs(one)):
             model.compile_no_more()
             return f"compiled they give {what} of {other:.6g} where plain ones give {one:.6g}"
     return None

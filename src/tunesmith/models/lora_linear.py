@@ -32,6 +32,8 @@ class _LoraLinear(torch.autograd.Function):
         ctx.save_for_backward(x_NI, weight, a_RI, b_OR, low_NR)
         ctx.bits, ctx.scale = bits, scale
         y_NO = torch.nn.functional.linear(x_NI, passing_dense(weight, bits), bias_O)
+        if torch.compiler.is_compiling():  # torch 2.11 gives an output that was changed in place no gradient
+            return torch.addmm(y_NO, low_NR, b_OR.to(x_NI.dtype).T, alpha=scale)
         return y_NO.addmm_(low_NR, b_OR.to(x_NI.dtype).T, alpha=scale)
 
     @staticmethod
