@@ -25,7 +25,7 @@ from typing import Any
 
 from gpu_cell import PEERS, Result, Spec
 from gpu_shapes import PEAK_SOURCE, SHAPES, TINY, does_not_fit, flops_per_token, peak
-from peers.processes import command
+from peers.processes import command, commit
 
 BENCHMARKS = Path(__file__).resolve().parent
 RESULTS = BENCHMARKS / "results"
@@ -189,7 +189,7 @@ def page(document: dict[str, Any]) -> str:
             "",
             f"{where['device']}, {where['device_bytes'] / 2**30:.0f} GiB; peak: {peak_rate}; bf16 products alone reach "
             f"{where['measured'] / 1e12:,.1f} TFLOP/s. {part['rows']} rows of {part['length']} tokens an optimiser "
-            f"step. {part['created'][:10]}, `{part['command']}`.",
+            f"step. {part['created'][:10]}, commit {part['commit']}, `{part['command']}`.",
             "",
             f"| {COLUMNS.replace(', ', ' | ')} |",
             f"|{'---|' * len(COLUMNS.split(', '))}",
@@ -261,6 +261,7 @@ def main() -> int:
         sides, spec = summary(runs, rate, measured), bench.spec(shape, method, "tunesmith")
         document["parts"][name] = {
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "commit": commit(),
             "command": command("gpu.py", sys.argv[1:], {"WORK": options.work}),
             "seconds": round(time.monotonic() - began),
             "machine": where,
@@ -302,6 +303,9 @@ def _options() -> argparse.Namespace:
         "--work", type=Path, default=BENCHMARKS.parent / "runs" / "gpu", metavar="DIR", help="work folder"
     )
     options = parser.parse_args()
+    asked = {name.partition("/")[2] for name in options.only or names}
+    if odd := set(options.side or ()) - {side for method in asked for side in SIDES[method]}:
+        parser.error(f"--side {', '.join(sorted(odd))}: not one of {' or '.join(sorted(asked))}.")
     if options.rows % options.micro or options.micro & (options.micro - 1):
         parser.error(f"--micro is {options.micro}; expected a power of two that divides --rows, {options.rows}.")
     return options

@@ -152,6 +152,7 @@ def test_a_page_tells_medians_shares_ratios_and_reasons(bench: Any, gpu: ModuleT
         "rows": 4,
         "length": 64,
         "created": "2025-01-01T00:00",
+        "commit": "abc1234",
         "command": "python benchmarks/gpu.py",
     }
     part |= {"sides": entries, "ratios": gpu.ratios(entries)}
@@ -176,4 +177,8 @@ def test_a_page_tells_medians_shares_ratios_and_reasons(bench: Any, gpu: ModuleT
 
 def test_the_page_of_the_results_is_what_they_give(gpu: ModuleType) -> None:
     stored = BENCHMARKS / "results" / "gpu.json"
-    assert stored.with_suffix(".md").read_text() == gpu.page(json.loads(stored.read_text()))
+    document = json.loads(stored.read_text())
+    assert stored.with_suffix(".md").read_text() == gpu.page(document)
+    for part in document["parts"].values():  # what broke stands there too
+        assert all(entry["side"] in part["command"] for entry in part["sides"])
+        assert len(part["sides"]) == part["command"].count("--side")

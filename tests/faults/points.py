@@ -31,7 +31,12 @@ CREATES = re.compile(r"O_WRONLY|O_RDWR|O_CREAT")
 CALL = re.compile(r"^\d+ +(\w+)\((.*)$")
 
 CHILD = [sys.executable, "-S", str(HERE / "scenarios.py")]
-ENVIRONMENT = {"PYTHONPATH": str(ROOT / "src"), "PYTHONHASHSEED": "0", "PATH": os.environ.get("PATH", "")}
+ENVIRONMENT = {
+    "PYTHONPATH": str(ROOT / "src"),
+    "PYTHONHASHSEED": "0",
+    "PATH": os.environ.get("PATH", ""),
+    "CUDA_VISIBLE_DEVICES": "",
+}
 
 EVERY = ("SIGKILL", "ENOSPC", "EIO")
 READ_ONLY = ("EIO",)  # nothing on disk differs before and after it, and a full disk does not refuse it

@@ -6,6 +6,7 @@ both devices agree closely.
 """
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from tunesmith.objectives.sft import PART as SFT
 from tunesmith.train.loop import Hooks, fit
 from tunesmith.train.state import Progress, Snapshot
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+pytestmark = pytest.mark.skipif("TUNESMITH_TEST_GPU" not in os.environ, reason="make gpu runs it")
 NEVER = (8191,)
 ROWS = small.rows(24)
 PLAN = small.plan(steps=8, learning_rate=5e-3)
@@ -62,6 +63,12 @@ def test_a_training_has_the_losses_of_the_processor(folder: Path, method: str) -
     assert found[0][-1] < found[0][0]
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_rows_pack_in_a_deep_network(tmp_path: Path, precision: Any) -> None:
+    deep = small.llama(tmp_path / "deep", num_hidden_layers=32, initializer_range=0.02)
+    assert loading.load(str(deep), device="cuda", precision=precision).packs
+
+
 def test_bf16_weights_learn_as_float32_ones_do(folder: Path) -> None:
     wide, narrow = (
         losses(trained(model_on("cuda", folder, "full", precision=precision))[0])
@@ -88,6 +95,8 @@ def test_answers_are_those_of_the_processor_whatever_the_batch(
 
 def test_log_probabilities_of_answers_are_the_trainers(folder: Path) -> None:
     model = model_on("cuda", folder)
+    for _, parameter in model.trainable():
+        torch.nn.init.normal_(parameter, std=0.05)
     (asked,) = small.rows(1, seed=9)
     (answer,) = answers(model, [list(asked.ids)], Sampling(10, NEVER, temperature=1.0))
     weight = (0.0,) * len(asked.ids) + (1.0,) * len(answer.ids)
@@ -106,6 +115,7 @@ def test_a_training_that_was_stopped_goes_on(folder: Path) -> None:
 def test_four_bits_learn_and_keep_the_base(folder: Path) -> None:
     pytest.importorskip("bitsandbytes")
     model = small.decoder(folder, "qlora")
+    assert model.device.startswith("cuda")
     before = {n: p.detach().clone() for n, p in model.network.named_parameters() if not p.requires_grad}
     found = losses(trained(model)[0])
     assert found[-1] < found[0]
@@ -165,5 +175,5 @@ def test_whole_runs_with_the_bundled_base(objective: str, tmp_path: Path) -> Non
     done = finetune(Recipe.parse(told | OBJECTIVES[objective], "gpu"), workspace=tmp_path)
     report = Report.load(Path(done.folder) / "report.json")
     assert report.environment["device"] == torch.cuda.get_device_name()
-    assert report.fit.peak_bytes
+    assert report.fit.peak_bytes and report.fit.peak_of == "GPU memory while training"
     assert all(point.loss is not None for point in report.fit.curve)

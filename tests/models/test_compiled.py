@@ -81,10 +81,10 @@ def test_a_lost_gradient_is_found_where_no_two_passes_are_equal(
     """Rounding of a GPU, whose sums have no fixed order, and dropout."""
     trial, passes = training._trial, iter(range(9))
 
-    def noisy(*asked: Any) -> tuple[float, float]:
-        loss, norm = trial(*asked)
+    def noisy(*asked: Any) -> tuple[float, float, float]:
+        loss, norm, count = trial(*asked)
         more = noise * next(passes)
-        return loss + more, norm + more
+        return loss + more, norm + more, count
 
     monkeypatch.setattr(training, "_trial", noisy)
     monkeypatch.setattr(torch, "compile", lambda forward, **_: forward)

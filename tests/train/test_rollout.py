@@ -341,6 +341,29 @@ def test_the_token_that_ends_an_answer_is_trained(llama: Path, monkeypatch: pyte
             assert batch.weight_BT[b, length - 2] == 1.0  # where the stop token is the target
 
 
+@pytest.mark.parametrize("name", ["grpo", "ppo"])
+def test_empty_answers_are_counted_and_trained_on_like_others(
+    llama: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Every other answer is a stop token alone."""
+    plain = rollout.answers
+
+    def some_empty(*given: Any, **more: Any) -> list[Answer]:
+        found = plain(*given, **more)
+        empty = [Answer([], [], "stop", (a.ids[0], a.logp[0])) if a.ids else a for a in found]
+        return [empty[n] if n % 2 else a for n, a in enumerate(found)]
+
+    monkeypatch.setattr(rollout, "answers", some_empty)
+    here = world(llama, name, reward=lambda _places, texts: [float(bool(text)) for text in texts])
+    step = next(iter(here.rollouts(0)))
+    assert here.points[0].empty == 3  # of two prompts with three answers each
+    assert all(text == "" for text in here.asked[0][1][1::2])
+    loss = sum(here.rollouts.objective.loss(getattr(here.trained, here.rollouts.objective.needs)(b), b) for b in step)
+    loss.backward()
+    assert math.isfinite(float(loss.detach()))
+    assert small.gradient_norm(here.policy) > 0
+
+
 def test_the_error_of_a_mean_reward_is_that_of_its_prompts(llama: Path) -> None:
     here = world(llama, reward=lambda places, _texts: [10.0 * p + n % 3 for n, p in enumerate(places)])
     list(here.rollouts(0))
