@@ -238,7 +238,7 @@ def tell(text: str) -> None:
 
 
 def main() -> int:
-    options = _options()
+    options, of = _options(), commit()
     if not options.smoke and not _has_cuda():
         tell("gpu.py needs a CUDA device, and PyTorch finds none here. --smoke runs the same path on tiny shapes.")
         return NO_DEVICE
@@ -261,7 +261,7 @@ def main() -> int:
         sides, spec = summary(runs, rate, measured), bench.spec(shape, method, "tunesmith")
         document["parts"][name] = {
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "commit": commit(),
+            "commit": of,
             "command": command("gpu.py", sys.argv[1:], {"WORK": options.work}),
             "seconds": round(time.monotonic() - began),
             "machine": where,

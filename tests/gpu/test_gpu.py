@@ -65,7 +65,8 @@ def test_a_training_has_the_losses_of_the_processor(folder: Path, method: str) -
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_rows_pack_in_a_deep_network(tmp_path: Path, precision: Any) -> None:
-    deep = small.llama(tmp_path / "deep", num_hidden_layers=32, initializer_range=0.02)
+    wide = {"hidden_size": 128, "intermediate_size": 384, "num_attention_heads": 8, "num_key_value_heads": 4}
+    deep = small.llama(tmp_path / "deep", num_hidden_layers=32, head_dim=16, initializer_range=0.1, **wide)
     assert loading.load(str(deep), device="cuda", precision=precision).packs
 
 

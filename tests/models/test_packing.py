@@ -160,22 +160,19 @@ def test_a_family_with_scores_of_its_own_runs_padded_with_the_same_result(tmp_pa
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=3e-4)  # 1.1e-4 apart with transformers 5.17
 
 
-@pytest.mark.parametrize("leak", [False, True])
-def test_a_deep_network_in_bf16_packs_and_a_leak_is_found(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, leak: bool
-) -> None:
-    """Its rounding was taken for a leak; the leak is a tenth of what other tokens hold."""
+def test_a_deep_network_in_bf16_packs_and_a_leak_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its rounding was once taken for a leak; this leak is a tenth of what other tokens hold."""
     wide = {"hidden_size": 128, "intermediate_size": 384, "num_attention_heads": 8, "num_key_value_heads": 4}
     folder = small.llama(tmp_path / "base", num_hidden_layers=32, head_dim=16, initializer_range=0.1, **wide)
-    own = packing._attend
+    model, own = loading.load(str(folder), precision="bfloat16"), packing._attend
+    assert model.packs
 
     def leaking(query: Tensor, key: Tensor, value: Tensor, *rest: Any, **options: Any) -> Tensor:
         others = value.mean((0, 2), keepdim=True).repeat_interleave(query.shape[1] // value.shape[1], 1)
         return own(query, key, value, *rest, **options) + 0.1 * others
 
-    if leak:
-        monkeypatch.setattr(packing, "_attend", leaking)
-    assert loading.load(str(folder), precision="bfloat16").packs is not leak
+    monkeypatch.setattr(packing, "_attend", leaking)
+    assert not model.check_packing(collate(ROWS, 0))
 
 
 def test_a_network_that_mixes_its_rows_is_found_by_the_probe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

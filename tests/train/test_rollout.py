@@ -345,23 +345,32 @@ def test_the_token_that_ends_an_answer_is_trained(llama: Path, monkeypatch: pyte
 def test_empty_answers_are_counted_and_trained_on_like_others(
     llama: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """Every other answer is a stop token alone."""
+    """Every other answer is the stop token alone, whose log-probability is the model's."""
     plain = rollout.answers
 
-    def some_empty(*given: Any, **more: Any) -> list[Answer]:
-        found = plain(*given, **more)
-        empty = [Answer([], [], "stop", (a.ids[0], a.logp[0])) if a.ids else a for a in found]
-        return [empty[n] if n % 2 else a for n, a in enumerate(found)]
+    def some_empty(model: Model, prompts: Sequence[Sequence[int]], *given: Any, **more: Any) -> list[Answer]:
+        found = plain(model, prompts, *given, **more)
+        for n in range(1, len(found), 2):
+            ids = (*prompts[n], STOP)
+            found[n] = Answer([], [], "stop", (STOP, float(alone(model.token_logp, ids, len(ids) - 1)[0])))
+        return found
 
     monkeypatch.setattr(rollout, "answers", some_empty)
-    here = world(llama, name, reward=lambda _places, texts: [float(bool(text)) for text in texts])
+    here = world(llama, name, reward=lambda _places, texts: [float(len(text)) for text in texts])
     step = next(iter(here.rollouts(0)))
-    assert here.points[0].empty == 3  # of two prompts with three answers each
+    assert here.points[0].empty >= 3  # of two prompts with three answers each
     assert all(text == "" for text in here.asked[0][1][1::2])
+    prompts = {p.example_id: p.ids for p in PROMPTS}
+    trained = 0
+    for batch in step:
+        for (example, ids), weight_T in zip(rows_of([batch]), batch.weight_BT, strict=True):
+            if ids == (*prompts[example], STOP):
+                assert weight_T.nonzero()[:, 0].tolist() == [len(ids) - 2]  # where the stop token is the target
+                trained += 1
+    assert trained == 3
     loss = sum(here.rollouts.objective.loss(getattr(here.trained, here.rollouts.objective.needs)(b), b) for b in step)
     loss.backward()
     assert math.isfinite(float(loss.detach()))
-    assert small.gradient_norm(here.policy) > 0
 
 
 def test_the_error_of_a_mean_reward_is_that_of_its_prompts(llama: Path) -> None:

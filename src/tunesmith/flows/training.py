@@ -41,7 +41,6 @@ from tunesmith.train.state import DevResult, Progress, Snapshot
 
 COMPILED_BOUND = {"float32": 1e-4, "bfloat16": 2e-2}
 ALIKE = 1e-3  # of a loss or a norm: sums without a fixed order, as a GPU has them; masks of dropout differ by more
-ROUNDING = 1e-2  # of the largest state, on a device whose sums have no fixed order
 HEAD_ROWS = 10_000  # rows that set the head's start
 SCORED_TOKENS = 16_384  # of training rows, by whose gradient a method chooses its weights
 SCORED_ROWS = 64  # one by one, whose gradients are squared
@@ -135,6 +134,7 @@ def train(
         watch.note(told)
     with adapters_off(model):
         before = probe(model)
+        usual = _apart(before, probe(model))  # 0, but on a device whose sums have no fixed order
         start_head(model, prepared)
     if plan.memory != "fast":
         model.recompute(2 if plan.memory == "selective" else 1)
@@ -155,8 +155,7 @@ def train(
     kept.saver.grant(progress.step)
     if method.is_adapter:
         with adapters_off(model):
-            after, near = probe(model), 0.0 if model.device == "cpu" else ROUNDING * float(before.abs().max())
-            if not float((after - before).abs().max()) <= near:
+            if not _apart(before, probe(model)) <= 10 * usual:
                 raise ModelError(
                     "With the adapter off the base no longer gives its old states: frozen weights have moved."
                 )
@@ -235,8 +234,9 @@ def compile_layers(model: Model, objective: Objective, batch: Batch) -> str | No
         return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
     measures = zip(("a loss", "a gradient", "a number of gradients"), plain, again, compiled, strict=True)
     for what, one, twin, other in measures:
-        alike = abs(twin - one) <= ALIKE * abs(one)
-        if not abs(other - one) <= (COMPILED_BOUND[model.precision] if alike else 0.5) * abs(one):
+        size, apart = max(abs(one), float(what == "a loss")), abs(twin - one)
+        near = 0.0 if what == "a number of gradients" else COMPILED_BOUND[model.precision] * size
+        if not abs(other - one) <= (near + 2 * apart if apart <= ALIKE * size else 0.5 * size):
             model.compile_no_more()
             return f"compiled they give {what} of {other:.6g} where plain ones give {one:.6g}"
     return None
@@ -253,6 +253,10 @@ def _trial(model: Model, objective: Objective, batch: Batch, seed: int) -> tuple
     norm, count = torch.nn.utils.get_total_norm(gradients), sum(bool(g.any()) for g in gradients)
     _clear(model)
     return float(loss.detach()), float(norm), float(count)
+
+
+def _apart(one: Tensor, other: Tensor) -> float:
+    return float((one - other).abs().max())
 
 
 def _clear(model: Model) -> None:

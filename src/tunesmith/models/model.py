@@ -30,7 +30,7 @@ Precision = Literal["float32", "bfloat16"]
 PROBE_SIZE = 1000.0  # largest logit of the probe; soft-caps stand at 15 to 50
 PROBE_ROWS = (7, 3, 12)
 CHECKED_UNITS = 4  # of the first batch of a run
-NARROW = 2**-6  # of the largest state: what bf16 may round; it adds up as the root of the number of layers
+NARROW = 2**-6  # of a state: what bf16 may round; it adds up as the root of the number of layers
 FIRST_POSITION_AFTER_PAD = ("roberta", "xlm-roberta", "camembert", "mpnet")  # the first position is pad_token_id + 1
 
 
@@ -275,9 +275,8 @@ class Model:
                 ]
             )
         share = NARROW * self.card.layers**0.5 if alone.dtype == torch.bfloat16 else 1e-4
-        bound = share * float(alone.abs().max())
-        error = (together.float() - alone.float()).abs()
-        return bool(error.max() <= 4 * bound) and bool(error.mean() <= bound / 4)
+        size, error = alone.float().abs(), (together.float() - alone.float()).abs()
+        return bool(error.max() <= 4 * share * size.max()) and bool(error.mean() <= share * size.mean())
 
     def check_packing(self, batch: Batch) -> bool:
         """Whether units of ``batch``, from the shortest to the longest, pack exactly. Where not, rows run padded from
