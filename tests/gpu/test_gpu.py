@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from tests import small
+from tests.flows.conftest import WORDS
 
 from tunesmith.core.batch import TokenRow
 from tunesmith.core.recipe import Recipe
@@ -130,22 +131,6 @@ def test_compiled_layers_are_proven(folder: Path) -> None:
     assert losses(trained(model)[0]) == pytest.approx(losses(trained(model_on("cuda", folder))[0]), rel=1e-3)
 
 
-WORDS = [
-    "winter",
-    "paper",
-    "engine",
-    "quiet",
-    "letter",
-    "mountain",
-    "coffee",
-    "window",
-    "travel",
-    "doctor",
-    "music",
-    "silver",
-    "market",
-    "bridge",
-]
 OBJECTIVES: dict[str, dict[str, Any]] = {
     "sft": {},
     "dpo": {"task": "prefer"},
